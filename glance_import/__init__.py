@@ -1,0 +1,1 @@
+"""Interoperable image import for OpenStack: stage, import, active."""

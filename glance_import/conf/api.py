@@ -1,0 +1,84 @@
+"""[DEFAULT]: the HTTP side. Registered by glance_import.conf alone."""
+
+from oslo_config import cfg
+from oslo_config import types
+
+GROUP = None
+OPTS = (
+    cfg.HostAddressOpt(
+        'bind_host', default='127.0.0.1',
+        help='Address to listen on. The default is reached from this machine '
+             'only; 0.0.0.0 or :: listens on every interface, which needs '
+             'the keystone flavor (see [paste_deploy] flavor).'),
+    cfg.PortOpt('bind_port', default=9292, help='TCP port to listen on.'),
+    cfg.IntOpt(
+        'workers', default=1, min=1,
+        help='Server processes that share the listening socket.'),
+    cfg.IntOpt(
+        'backlog', default=4096, min=1,
+        help='Connections the kernel may hold before they are accepted.'),
+    cfg.IntOpt(
+        'max_header_line', default=16384, min=1024,
+        help='Longest header line accepted, in bytes. Tokens of an identity '
+             'service with a large catalog may need more.'),
+    cfg.IntOpt(
+        'client_socket_timeout', default=900, min=0,
+        help='Seconds a client connection may be idle, also in the middle '
+             'of an upload, before it is closed. 0 waits for ever.'),
+    cfg.BoolOpt(
+        'http_keepalive', default=True,
+        help='Keep connections open between requests.'),
+    cfg.IntOpt(
+        'graceful_shutdown_timeout', default=60, min=0,
+        help='Seconds that requests under way may still take after SIGTERM. '
+             'An upload that is cut then is left recognisable as cut. '
+             '0 waits for ever.'),
+    cfg.StrOpt(
+        'public_endpoint',
+        help='URL under which clients reach this service, as shown in the '
+             'versions document. Unset: taken from each request.'),
+    cfg.BoolOpt(
+        'enable_image_import', default=False,
+        help='Offer version 2.6 of the Image API: staging and importing. '
+             'When False, v2.6 is not listed and the import URIs answer '
+             '404, as in v2.5.'),
+    cfg.ListOpt(
+        'enabled_import_methods', bounds=True, default=['glance-direct'],
+        item_type=types.String(quotes=True),
+        help='Import methods offered, in square brackets: '
+             '[glance-direct]. A name that no method is registered for '
+             'stops the service.'),
+    cfg.StrOpt(
+        'api_versions_listed', default='seed', choices=(
+            ('seed', 'the list ends at v2.6 EXPERIMENTAL'),
+            ('all', 'later minor versions that are complete are listed too'),
+        ),
+        help='How far /versions goes when enable_image_import is True. Some '
+             'clients use a later call only when its version is listed.'),
+    cfg.IntOpt(
+        'image_size_cap', default=1099511627776, min=1, max=2 ** 63 - 1,
+        help='Largest image accepted, in bytes.'),
+    cfg.StrOpt(
+        'hashing_algorithm', default='sha512', choices=(
+            'sha512', 'sha256', 'sha384', 'blake2b', 'sha3_256', 'sha3_384',
+            'sha3_512'),
+        help='Digest kept as os_hash_value of each image.'),
+    cfg.IntOpt(
+        'image_member_quota', default=128,
+        help='Projects an image may be shared with. Negative: no limit.'),
+    cfg.IntOpt(
+        'image_property_quota', default=128,
+        help='Custom properties an image may have. Negative: no limit.'),
+    cfg.IntOpt(
+        'image_tag_quota', default=128,
+        help='Tags an image may have. Negative: no limit.'),
+    cfg.IntOpt(
+        'limit_param_default', default=25, min=1,
+        help='Items on a page of a list when the client names no limit.'),
+    cfg.IntOpt(
+        'api_limit_max', default=1000, min=1,
+        help='Most items on a page of a list, whatever the client asks.'),
+    cfg.IntOpt(
+        'max_request_id_length', default=64, min=16,
+        help='Longest X-OpenStack-Request-ID taken over from a client.'),
+)

@@ -1,0 +1,19 @@
+"""[DEFAULT]: where state and staged bytes live. Registered by glance_import.conf."""
+
+from oslo_config import cfg
+
+GROUP = None
+OPTS = (
+    cfg.StrOpt(
+        'state_path', default='/var/lib/glance',
+        help='Directory for what the service keeps on this node: the SQLite '
+             'database when [database] connection is unset, and the lock of '
+             'the embedded conductor.'),
+    cfg.StrOpt(
+        'node_staging_uri', default='file:///tmp/staging/',
+        help='Directory for staged image data: file:// and an absolute path '
+             'that the user of this service can create and write, and nobody '
+             'else can write. With several API nodes: a directory on a '
+             'filesystem that all of them share. On the filesystem of the '
+             'file store, importing costs the same for any size.'),
+)

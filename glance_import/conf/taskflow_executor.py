@@ -1,0 +1,37 @@
+"""[taskflow_executor]: how many imports run at once, and who runs them."""
+
+from oslo_config import cfg
+
+GROUP = 'taskflow_executor'
+OPTS = (
+    cfg.StrOpt(
+        'engine_mode', default='parallel', choices=(
+            ('serial', 'the steps of an import run in its own thread'),
+            ('parallel', 'the steps run in a pool of threads that all '
+                         'imports of the process share'),
+        ),
+        help='taskflow engine. An import is a line of steps, so neither is '
+             'faster.'),
+    cfg.IntOpt(
+        'max_workers', default=10, min=1,
+        deprecated_opts=[cfg.DeprecatedOpt('eventlet_executor_pool_size',
+                                           group='task')],
+        help='Imports that may run at the same time in one conductor. '
+             'Others wait in the database.'),
+    cfg.IntOpt(
+        'claim_expiry', default=30, min=1,
+        help='Seconds after which an import whose conductor has not been '
+             'heard of is given to another.'),
+    cfg.FloatOpt(
+        'poll_interval', default=1.0, min=0.05,
+        help='Seconds between two looks for work of a conductor that nobody '
+             'woke.'),
+    cfg.IntOpt(
+        'max_attempts', default=3, min=1,
+        help='Times an import is begun, when its conductor died in the '
+             'middle, before it fails.'),
+    cfg.BoolOpt(
+        'embedded_conductor', default=True,
+        help='Start one conductor beside the API on this node, as a process '
+             'of its own. Set to False where glance-import-conductor runs.'),
+)
