@@ -1,0 +1,36 @@
+"""What each role may do: rules in code, one module a resource.
+
+An operator overrides them in ``policy.yaml``. Nothing else in the package
+knows a role by name except through these rules.
+"""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+from oslo_policy import policy
+
+from glance_import.policies import base
+from glance_import.policies import images
+from glance_import.policies import tasks
+
+MODULES = (base, images, tasks)
+
+
+def list_rules():
+    """Every rule, for oslopolicy-sample-generator and the enforcer."""
+    return [rule for module in MODULES for rule in module.RULES]
+
+
+def new_enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
+    """An enforcer of these rules, overridden by the operator's file."""
+    enforcer = policy.Enforcer(conf, use_conf=True)
+    enforcer.suppress_deprecation_warnings = True
+    enforcer.register_defaults(list_rules())
+    enforcer.load_rules()
+    return enforcer
+
+
+def get_enforcer() -> policy.Enforcer:
+    """For oslopolicy-checker and friends, which know no other way."""
+    from glance_import import conf
+    return new_enforcer(conf.load())

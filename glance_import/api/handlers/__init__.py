@@ -1,0 +1,1 @@
+"""One module a resource; each handler is a function of one Call."""

@@ -1,0 +1,1 @@
+"""The filters in front of the API, stacked by glance-api-paste.ini."""

@@ -1,0 +1,106 @@
+"""What a handler is given, and how it reads a body and answers.
+
+Every handler is a function of one ``Call`` that returns a WebOb response or
+raises: an error of the domain or one of ``webob.exc``.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import json
+import typing
+
+import webob
+from webob import exc
+
+from glance_import import context
+from glance_import.api import body
+from glance_import.domain import errors
+from glance_import.domain import uploads
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+# Far above any image record; a bound on what one request may make us keep.
+MAX_JSON = 1 << 20
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """One request: who asks, with what, of which service."""
+
+    services: services.Services
+    ctx: context.RequestContext
+    req: webob.Request
+    args: dict[str, str]
+
+    def blocks(self) -> collections.abc.Iterator[bytes | memoryview]:
+        """The body as it comes, in blocks.
+
+        :raises uploads.UploadCut: it ended before its announced end
+        :raises uploads.BadBody: it is not encoded as it says
+        """
+        try:
+            yield from body.blocks(self.req.environ)
+        except body.BodyMalformed as failure:
+            raise uploads.BadBody(str(failure)) from failure
+        except body.BodyTimeout as failure:
+            raise uploads.UploadTimeout(str(failure)) from failure
+        except body.BodyTruncated as failure:
+            raise uploads.UploadCut(str(failure)) from failure
+
+    def json(self) -> typing.Any:
+        """The body as JSON.
+
+        :raises errors.Invalid: it is none
+        :raises errors.TooLarge: it is larger than any record can be
+        """
+        received = bytearray()
+        for block in self.blocks():
+            received += block
+            if len(received) > MAX_JSON:
+                raise errors.TooLarge(
+                    f'The request body is larger than {MAX_JSON} bytes.')
+        if not received:
+            raise errors.Invalid('The request needs a JSON body.')
+        try:
+            return json.loads(received, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as failure:
+            raise errors.Invalid(
+                f'The request body is not JSON: {failure}') from failure
+
+    def has_body(self) -> bool:
+        """Whether the client sends a body at all."""
+        return bool(self.req.content_length) or 'chunked' in (
+            self.req.environ.get('HTTP_TRANSFER_ENCODING', '').lower())
+
+    def require_content_type(self, wanted: str) -> None:
+        """:raises webob.exc.HTTPUnsupportedMediaType: it is another"""
+        if self.req.content_type != wanted:
+            raise exc.HTTPUnsupportedMediaType(
+                f'This request takes a body of the type {wanted}.')
+
+
+def _no_constant(name: str) -> typing.NoReturn:
+    raise ValueError(f'{name} is not a JSON value')
+
+
+def json_response(value: typing.Any, status: int = 200,
+                  **headers: str) -> webob.Response:
+    """``value`` as the body; header names with _ for -."""
+    response = webob.Response(
+        body=json.dumps(value).encode('utf-8'), status=status,
+        content_type='application/json', charset='UTF-8')
+    for name, header in headers.items():
+        response.headers[name.replace('_', '-')] = header
+    return response
+
+
+def empty(status: int) -> webob.Response:
+    """No body at all."""
+    response = webob.Response(status=status)
+    response.content_length = 0 if status != 204 else None
+    if status == 204:
+        del response.content_type
+    return response

@@ -1,0 +1,37 @@
+"""Errors as answers: which class means which status, in one table.
+
+The bodies are WebOb's own (contract 0.1): JSON with code, title and message
+when JSON is accepted, HTML or plain text otherwise.
+"""
+
+from __future__ import annotations
+
+from webob import exc
+
+from glance_import.domain import errors
+from glance_import.domain import uploads
+
+# The first row that fits is taken, so a subclass stands above its base.
+STATUS = (
+    (uploads.UploadTimeout, exc.HTTPRequestTimeout),
+    (uploads.UploadCut, exc.HTTPBadRequest),
+    (errors.Invalid, exc.HTTPBadRequest),
+    (errors.Forbidden, exc.HTTPForbidden),
+    (errors.NotFound, exc.HTTPNotFound),
+    (errors.Conflict, exc.HTTPConflict),
+    (errors.Gone, exc.HTTPGone),
+    (errors.TooLarge, exc.HTTPRequestEntityTooLarge),
+    (errors.Unsupported, exc.HTTPUnsupportedMediaType),
+    (errors.Unavailable, exc.HTTPServiceUnavailable),
+)
+
+
+def answer(failure: errors.DomainError) -> exc.HTTPException | None:
+    """The HTTP answer to a refusal, None when it means nothing in HTTP."""
+    for kind, status in STATUS:
+        if isinstance(failure, kind):
+            response = status(str(failure))
+            if failure.retry_after is not None:
+                response.headers['Retry-After'] = str(failure.retry_after)
+            return response
+    return None

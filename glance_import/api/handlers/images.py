@@ -1,0 +1,99 @@
+"""Images: list, create, show, delete."""
+
+from __future__ import annotations
+
+import typing
+from urllib import parse
+
+import webob
+
+from glance_import.api import call
+from glance_import.api import paging
+from glance_import.api import schemas
+from glance_import.api import views
+from glance_import.domain import errors
+from glance_import.domain import images
+
+_VISIBILITIES = ('public', 'private', 'shared', 'community')
+
+
+def index(asked: call.Call) -> webob.Response:
+    """GET /v2/images: a page, with links to the first and the next one."""
+    services, ctx = asked.services, asked.ctx
+    services.policy.require(ctx, 'get_images', {
+        'project_id': ctx.project_id, 'owner': ctx.project_id})
+    query = paging.Query(asked.req)
+    limit = query.limit(services.conf)
+    marker = query.take('marker')
+    order = paging.image_order(query, images.SORT_KEYS)
+    tags = query.take_all('tag')
+    filters = query.rest()
+    schemas.refuse_nul([filters, tags])
+    if filters.get('visibility', 'public') not in _VISIBILITIES:
+        raise errors.Invalid(
+            f"Invalid visibility value: {filters['visibility']}")
+    if 'changes-since' in filters:
+        raise errors.Invalid('The filter changes-since is not supported.')
+    found = images.page(services, ctx, filters=filters, tags=tags,
+                        order=order, limit=limit, marker=marker)
+    envelope: dict[str, typing.Any] = {
+        'images': [views.image(record) for record in found],
+        'first': query.link('/v2/images'),
+        'schema': '/v2/schemas/images',
+    }
+    if found and len(found) == limit:
+        envelope['next'] = query.link('/v2/images', found[-1].id)
+    return call.json_response(envelope)
+
+
+def create(asked: call.Call) -> webob.Response:
+    """POST /v2/images: a record, queued, waiting for its data."""
+    services, ctx = asked.services, asked.ctx
+    wanted = asked.json()
+    conf = services.conf
+    schemas.check_create(
+        wanted, conf.image_format.disk_formats,
+        conf.image_format.container_formats,
+        exempt=images.READ_ONLY | images.RESERVED)
+    owner = wanted.get('owner', ctx.project_id)
+    target = {'project_id': ctx.project_id, 'owner': owner}
+    services.policy.require(ctx, 'add_image', target)
+    for visibility, rule in (('public', 'publicize_image'),
+                             ('community', 'communitize_image')):
+        if wanted.get('visibility') == visibility:
+            services.policy.require(ctx, rule, target)
+    made = images.create(services, ctx, wanted)
+    response = call.json_response(
+        views.image(made), 201, Location=parse.urljoin(
+            asked.req.application_url + '/', f'/v2/images/{made.id}'))
+    if services.methods:
+        # Clients split at the comma alone: no blank behind it.
+        response.headers['OpenStack-image-import-methods'] = ','.join(
+            services.methods)
+    return response
+
+
+def show(asked: call.Call) -> webob.Response:
+    """GET /v2/images/{image_id}."""
+    image = find(asked, 'get_image')
+    return call.json_response(views.image(image))
+
+
+def delete(asked: call.Call) -> webob.Response:
+    """DELETE /v2/images/{image_id}: record, data and a running import."""
+    image = find(asked, 'delete_image')
+    images.delete(asked.services, image)
+    return call.empty(204)
+
+
+def find(asked: call.Call, rule: str) -> typing.Any:
+    """The image of the path, when ``rule`` lets the caller act on it.
+
+    :raises errors.NotFound: absent or unseen
+    :raises errors.Forbidden: seen, but the rule says no
+    """
+    services, ctx = asked.services, asked.ctx
+    image = images.find(services, ctx, asked.args['image_id'])
+    services.policy.require_for_image(
+        ctx, rule, image.id, images.target(services, ctx, image))
+    return image

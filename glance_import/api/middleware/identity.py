@@ -1,0 +1,134 @@
+"""Who asks: one identity filter a flavor, then the context they all fill.
+
+``noauth`` is one local user with every role; ``fakeauth``, for tests, takes
+user, project and roles from the token itself. Both answer this machine only,
+unless the operator says otherwise. ``keystone`` is keystonemiddleware's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import typing
+
+from keystonemiddleware import auth_token
+from webob import exc
+
+from glance_import import context
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+# Only an identity filter may say these; a client's own are thrown away.
+IDENTITY_HEADERS = (
+    'HTTP_X_IDENTITY_STATUS', 'HTTP_X_USER_ID', 'HTTP_X_USER_NAME',
+    'HTTP_X_USER', 'HTTP_X_PROJECT_ID', 'HTTP_X_PROJECT_NAME',
+    'HTTP_X_TENANT_ID', 'HTTP_X_TENANT_NAME', 'HTTP_X_TENANT',
+    'HTTP_X_ROLES', 'HTTP_X_ROLE', 'HTTP_X_SERVICE_CATALOG',
+    'HTTP_X_USER_DOMAIN_ID', 'HTTP_X_PROJECT_DOMAIN_ID',
+    'HTTP_X_IS_ADMIN_PROJECT', 'HTTP_OPENSTACK_SYSTEM_SCOPE')
+
+LOCAL_USER = 'local'
+LOCAL_PROJECT = 'local'
+LOCAL_ROLES = 'admin,member,reader'
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, as text, is this machine."""
+    try:
+        parsed = ipaddress.ip_address(address.partition('%')[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, 'ipv4_mapped', None)
+    return (mapped or parsed).is_loopback
+
+
+class LocalFilter:
+    """Identity without Keystone; refuses whoever is not on this machine."""
+
+    def __init__(self, app, services: services.Services,
+                 identify: typing.Callable[[dict], tuple[str, str, str] | None]
+                 ) -> None:
+        self._app = app
+        self._identify = identify
+        self._remote_too = services.conf.paste_deploy.allow_remote_noauth
+
+    def __call__(self, environ, start_response):
+        if not self._remote_too and not _from_here(environ):
+            raise exc.HTTPForbidden(
+                'This service answers only clients on its own machine, '
+                'since it runs without Keystone (see [paste_deploy] flavor).')
+        for name in IDENTITY_HEADERS:
+            environ.pop(name, None)
+        found = self._identify(environ)
+        if found is not None:
+            user, project, roles = found
+            environ['HTTP_X_IDENTITY_STATUS'] = 'Confirmed'
+            environ['HTTP_X_USER_ID'] = user
+            environ['HTTP_X_PROJECT_ID'] = project
+            environ['HTTP_X_ROLES'] = roles
+        return self._app(environ, start_response)
+
+
+def _from_here(environ: dict[str, typing.Any]) -> bool:
+    """Whether the client, and everybody it speaks for, is on this machine.
+
+    A proxy on this machine names the client it speaks for.
+    """
+    addresses = [environ.get('REMOTE_ADDR', '')]
+    for name in ('HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP'):
+        addresses += [part.strip() for part in
+                      environ.get(name, '').split(',') if part.strip()]
+    return 'HTTP_FORWARDED' not in environ and all(
+        is_loopback(address) for address in addresses)
+
+
+def _local_user(environ: dict[str, typing.Any]) -> tuple[str, str, str]:
+    return LOCAL_USER, LOCAL_PROJECT, LOCAL_ROLES
+
+
+def _user_of_token(environ: dict[str, typing.Any]
+                   ) -> tuple[str, str, str] | None:
+    parts = environ.get('HTTP_X_AUTH_TOKEN', '').split(':')
+    if len(parts) != 3 or not parts[0]:
+        return None
+    return parts[0], parts[1], parts[2]
+
+
+def noauth(app, services: services.Services) -> LocalFilter:
+    """Everybody is the one local user."""
+    return LocalFilter(app, services, _local_user)
+
+
+def fakeauth(app, services: services.Services) -> LocalFilter:
+    """X-Auth-Token: user:project:role1,role2 is believed. For tests."""
+    return LocalFilter(app, services, _user_of_token)
+
+
+def keystone(app, services: services.Services) -> auth_token.AuthProtocol:
+    """keystonemiddleware, on this service's own configuration."""
+    return auth_token.AuthProtocol(
+        app, {'oslo_config_config': services.conf,
+              'delay_auth_decision': False, 'log_name': __name__})
+
+
+class ContextFilter:
+    """Makes the context that everything behind it is told of."""
+
+    def __init__(self, app, services: services.Services) -> None:
+        self._app = app
+        self._policy = services.policy
+
+    def __call__(self, environ, start_response):
+        if environ.get('HTTP_X_IDENTITY_STATUS') != 'Confirmed':
+            raise exc.HTTPUnauthorized(
+                'This request needs a valid token in X-Auth-Token.')
+        roles = [role.strip() for role in
+                 environ.get('HTTP_X_ROLES', '').split(',') if role.strip()]
+        ctx = context.RequestContext(
+            user_id=environ.get('HTTP_X_USER_ID'),
+            project_id=(environ.get('HTTP_X_PROJECT_ID')
+                        or environ.get('HTTP_X_TENANT_ID') or None),
+            roles=roles, request_id=environ.get('openstack.request_id'))
+        ctx.is_admin = self._policy.allows(ctx, 'context_is_admin', {})
+        environ['glance_import.context'] = ctx
+        return self._app(environ, start_response)

@@ -1,0 +1,91 @@
+"""The outermost filter: request ids, and no answer without a clear error.
+
+Everything a request meets is inside: an exception that nobody turned into an
+answer becomes a 500 with a reference number here, and its trace goes to the
+log under the same number.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+
+import webob
+from oslo_context import context as oslo_context
+from oslo_log import log
+from sqlalchemy import exc as sa_exc
+from oslo_db import exception as db_exc
+from webob import exc
+
+from glance_import import context
+from glance_import.api import faults
+from glance_import.domain import errors
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+LOG = log.getLogger(__name__)
+HEADER = 'x-openstack-request-id'
+_SAFE_ID = re.compile(r'^[A-Za-z0-9_.:+/=-]+$')
+# The database is away or too busy: not this request's fault, nor a bug.
+_DATABASE_AWAY = (db_exc.DBConnectionError, db_exc.DBDeadlock,
+                  sa_exc.OperationalError, sa_exc.TimeoutError,
+                  sa_exc.InterfaceError)
+
+
+class RequestFilter:
+    """Gives each request its id and turns what goes wrong into an answer."""
+
+    def __init__(self, app, services: services.Services) -> None:
+        self._app = app
+        self._max_id = services.conf.max_request_id_length
+
+    def __call__(self, environ, start_response):
+        given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
+        request_id = context.RequestContext().request_id
+        refusal = None
+        if given is not None and len(given) > self._max_id:
+            refusal = exc.HTTPRequestHeaderFieldsTooLarge(
+                f'The {HEADER} of the request is longer than '
+                f'{self._max_id} characters.')
+        elif given is not None and _SAFE_ID.match(given):
+            request_id = (given if given.startswith('req-')
+                          else f'req-{given}')
+        environ['openstack.request_id'] = request_id
+        context.RequestContext(request_id=request_id)
+
+        def start_with_id(status, headers, exc_info=None):
+            headers.append((HEADER, request_id))
+            return start_response(status, headers, exc_info)
+
+        try:
+            if refusal is not None:
+                return refusal(environ, start_with_id)
+            return self._answer(environ, start_with_id, request_id)
+        finally:
+            # This thread serves somebody else next.
+            oslo_context._request_store.context = None
+
+    def _answer(self, environ, start_response, request_id):
+        try:
+            return self._app(environ, start_response)
+        except exc.HTTPException as refusal:
+            response: typing.Any = refusal
+        except errors.DomainError as failure:
+            response = faults.answer(failure) or _internal(request_id)
+        except _DATABASE_AWAY as failure:
+            LOG.error('the database does not answer: %s', failure)
+            response = exc.HTTPServiceUnavailable(
+                'The database of this service does not answer at the '
+                f'moment; try again. The reference is {request_id}.',
+                headers={'Retry-After': '5'})
+        except Exception:
+            LOG.exception('unexpected error')
+            response = _internal(request_id)
+        return response(environ, start_response)
+
+
+def _internal(request_id: str) -> webob.Response:
+    return exc.HTTPInternalServerError(
+        'The service met an error of its own. The operator finds it in the '
+        f'log by the reference {request_id}.')

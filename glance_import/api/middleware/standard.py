@@ -1,0 +1,31 @@
+"""oslo.middleware's filters, told to read this service's configuration.
+
+Their own paste factories would read files by a search of their own, and so
+miss what --config-file and --config-dir name.
+"""
+
+from __future__ import annotations
+
+import typing
+
+from oslo_middleware import cors as oslo_cors
+from oslo_middleware import healthcheck as oslo_healthcheck
+from oslo_middleware import http_proxy_to_wsgi as oslo_proxy
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+
+def cors(app, services: services.Services):
+    """Answers browsers' preflight requests as [cors] says."""
+    return oslo_cors.CORS(app, services.conf)
+
+
+def http_proxy_to_wsgi(app, services: services.Services):
+    """Believes X-Forwarded-Proto and friends where [oslo_middleware] says."""
+    return oslo_proxy.HTTPProxyToWSGI(app, services.conf)
+
+
+def healthcheck(app, services: services.Services):
+    """GET /healthcheck, without a token, as [healthcheck] says."""
+    return oslo_healthcheck.Healthcheck(app, services.conf)

@@ -1,0 +1,128 @@
+"""The whole API as one table: path -> method -> what handles it.
+
+routes.Mapper does the matching; 404, 405 and the rules about bodies come
+from the table. Behind this comes the domain, before it the filters of the
+paste pipeline.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+import routes
+import webob
+from webob import dec
+from webob import exc
+
+from glance_import.api import call
+from glance_import.api.handlers import image_data
+from glance_import.api.handlers import images
+from glance_import.api.handlers import imports
+from glance_import.api.handlers import info
+from glance_import.api.handlers import stage
+from glance_import.api.handlers import tasks
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+Handler = collections.abc.Callable[[call.Call], webob.Response]
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A handler, and whether its request may carry a body."""
+
+    handler: Handler
+    takes_body: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """A path; ``import_only`` ones exist while enable_image_import is on."""
+
+    path: str
+    methods: dict[str, Endpoint]
+    import_only: bool = False
+
+
+ROUTES = (
+    Route('/v2/images', {
+        'GET': Endpoint(images.index),
+        'POST': Endpoint(images.create, takes_body=True)}),
+    Route('/v2/images/{image_id}', {
+        'GET': Endpoint(images.show),
+        'DELETE': Endpoint(images.delete)}),
+    Route('/v2/images/{image_id}/stage', {
+        'PUT': Endpoint(stage.put, takes_body=True)}, import_only=True),
+    Route('/v2/images/{image_id}/import', {
+        'POST': Endpoint(imports.post, takes_body=True)}, import_only=True),
+    Route('/v2/images/{image_id}/file', {
+        'GET': Endpoint(image_data.get)}),
+    Route('/v2/images/{image_id}/tasks', {
+        'GET': Endpoint(tasks.of_image)}),
+    Route('/v2/info/import', {
+        'GET': Endpoint(info.import_methods)}, import_only=True),
+    Route('/v2/tasks', {
+        'GET': Endpoint(tasks.index),
+        'POST': Endpoint(tasks.create, takes_body=True)}),
+    Route('/v2/tasks/{task_id}', {
+        'GET': Endpoint(tasks.show),
+        'DELETE': Endpoint(tasks.delete)}),
+)
+
+# Methods HTTP knows; any other is not a wrong method but an unknown one.
+KNOWN_METHODS = frozenset({
+    'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE',
+    'CONNECT'})
+
+
+class Router:
+    """The WSGI application behind the filters."""
+
+    def __init__(self, services: services.Services) -> None:
+        self._services = services
+        self._mapper = routes.Mapper()
+        for index, route in enumerate(ROUTES):
+            self._mapper.connect(None, route.path, index=str(index))
+        self._mapper.create_regs()
+
+    @dec.wsgify
+    def __call__(self, req: webob.Request) -> webob.Response:
+        route, args = self._match(req)
+        if route.import_only and not self._services.conf.enable_image_import:
+            raise exc.HTTPNotFound(
+                'Image import is not supported at this site.')
+        endpoint = self._endpoint(route, req)
+        asked = call.Call(self._services,
+                          req.environ['glance_import.context'], req, args)
+        if not endpoint.takes_body and asked.has_body():
+            raise exc.HTTPBadRequest(
+                'This request does not take a body.')
+        return endpoint.handler(asked)
+
+    def _match(self, req: webob.Request) -> tuple[Route, dict[str, str]]:
+        try:
+            found = self._mapper.match(req.path_info)
+        except UnicodeDecodeError as failure:
+            raise exc.HTTPBadRequest(
+                'The path of the request is not UTF-8.') from failure
+        if found is None:
+            raise exc.HTTPNotFound('The resource could not be found.')
+        route = ROUTES[int(found.pop('index'))]
+        found.pop('controller', None)
+        found.pop('action', None)
+        return route, found
+
+    @staticmethod
+    def _endpoint(route: Route, req: webob.Request) -> Endpoint:
+        if req.method not in KNOWN_METHODS:
+            raise exc.HTTPNotImplemented(
+                f'The method {req.method} is not known.')
+        endpoint = route.methods.get(req.method)
+        if endpoint is None:
+            raise exc.HTTPMethodNotAllowed(
+                f'The method {req.method} is not allowed for this resource.',
+                headers={'Allow': ', '.join(sorted(route.methods))})
+        return endpoint

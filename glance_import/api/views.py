@@ -1,0 +1,65 @@
+"""Records as JSON: the shapes of contract 5 and 9.1."""
+
+from __future__ import annotations
+
+import datetime
+import typing
+
+from glance_import.db import images as db_images
+from glance_import.db import tasks as db_tasks
+
+_DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
+           'container_format', 'size', 'virtual_size', 'checksum',
+           'os_hash_algo', 'os_hash_value', 'min_disk', 'min_ram',
+           'protected', 'os_hidden')
+# Kept for other nodes, never shown.
+_HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
+
+
+def when(moment: datetime.datetime | None) -> str | None:
+    """UTC with a Z, to the second."""
+    if moment is None:
+        return None
+    return moment.replace(microsecond=0).isoformat() + 'Z'
+
+
+def image(record: db_images.Image) -> dict[str, typing.Any]:
+    """One image. A custom property without a value is an empty string."""
+    view: dict[str, typing.Any] = {
+        name: value or '' for name, value in record.properties.items()
+        if name not in _HIDDEN}
+    view |= {name: getattr(record, name) for name in _DIRECT}
+    path = f'/v2/images/{record.id}'
+    view |= {
+        'tags': list(record.tags),
+        'created_at': when(record.created_at),
+        'updated_at': when(record.updated_at),
+        'self': path,
+        'file': f'{path}/file',
+        'schema': '/v2/schemas/image',
+    }
+    return view
+
+
+def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:
+    """A task in a list."""
+    view = {
+        'id': record.id, 'type': record.type, 'status': record.status,
+        'owner': record.owner, 'created_at': when(record.created_at),
+        'updated_at': when(record.updated_at),
+        'self': f'/v2/tasks/{record.id}', 'schema': '/v2/schemas/task',
+    }
+    if record.expires_at is not None:
+        view['expires_at'] = when(record.expires_at)
+    return view
+
+
+def task(record: db_tasks.Task) -> dict[str, typing.Any]:
+    """One task in full; also each row of an image's tasks."""
+    view = task_stub(record) | {
+        'input': record.input, 'result': record.result,
+        'message': record.message}
+    for name in ('image_id', 'request_id', 'user_id'):
+        if getattr(record, name) is not None:
+            view[name] = getattr(record, name)
+    return view

@@ -1,0 +1,340 @@
+"""Images and what hangs on them: properties, tags, locations.
+
+Every function takes a connection whose transaction the caller owns. A change
+writes only what it changes, and a status moves only by a conditional UPDATE,
+so nobody's change is undone by somebody else's save. Whoever changes
+properties touches the image's row first: its row lock puts two writers of
+one image in order on every database.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import datetime
+import json
+import typing
+
+import sqlalchemy as sa
+
+from glance_import.db import engine
+from glance_import.db import tables
+
+Columns = tables.images.c
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose eyes look: what a query may return at all."""
+
+    project_id: str | None
+    is_admin: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """Where bytes of an image are: a URI and what the store said of it."""
+
+    url: str
+    metadata: dict[str, typing.Any]
+    status: str = 'active'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Image:
+    """One image as the database has it. Times are naive UTC."""
+
+    id: str
+    name: str | None
+    status: str
+    visibility: str
+    owner: str | None
+    disk_format: str | None
+    container_format: str | None
+    size: int | None
+    virtual_size: int | None
+    checksum: str | None
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    min_disk: int
+    min_ram: int
+    protected: bool
+    os_hidden: bool
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    properties: dict[str, str | None]
+    tags: tuple[str, ...]
+    locations: tuple[Location, ...]
+
+
+_BASE = tuple(field.name for field in dataclasses.fields(Image)
+              if field.name not in ('properties', 'tags', 'locations'))
+_SELECT = sa.select(*(Columns[name] for name in _BASE))
+_LIVE = Columns.deleted == sa.false()
+
+
+def _visible(scope: Scope, *, listing: bool) -> sa.ColumnElement[bool]:
+    """What ``scope`` may see; a list leaves out others' community images.
+
+    Contract 9.5: a list holds own images, public ones and those shared with
+    the project and accepted; an image asked for by id may also be a
+    community image or one whose sharing is still pending.
+    """
+    if scope.is_admin:
+        return sa.true()
+    members = tables.image_members.c
+    shared_with = sa.and_(
+        members.image_id == Columns.id, members.member == scope.project_id,
+        members.deleted == sa.false())
+    if listing:
+        shared_with = sa.and_(shared_with, members.status == 'accepted')
+    open_to_all = ('public',) if listing else ('public', 'community')
+    ways = [
+        Columns.visibility.in_(open_to_all),
+        sa.and_(Columns.visibility == 'shared',
+                sa.exists().where(shared_with)),
+    ]
+    if scope.project_id is not None:
+        ways.append(Columns.owner == scope.project_id)
+    return sa.or_(*ways)
+
+
+def _assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
+              ) -> list[Image]:
+    """Add properties, tags and locations: three queries for any number."""
+    ids = [row.id for row in rows]
+    if not ids:
+        return []
+    properties: dict[str, dict[str, str | None]] = {i: {} for i in ids}
+    tags: dict[str, list[str]] = {i: [] for i in ids}
+    locations: dict[str, list[Location]] = {i: [] for i in ids}
+    table = tables.image_properties
+    for row in conn.execute(
+            sa.select(table.c.image_id, table.c.name, table.c.value)
+            .where(table.c.image_id.in_(ids),
+                   table.c.deleted == sa.false())):
+        properties[row.image_id][row.name] = row.value
+    table = tables.image_tags
+    for row in conn.execute(
+            sa.select(table.c.image_id, table.c.value)
+            .where(table.c.image_id.in_(ids), table.c.deleted == sa.false())
+            .order_by(table.c.value)):
+        tags[row.image_id].append(row.value)
+    table = tables.image_locations
+    for row in conn.execute(
+            sa.select(table.c.image_id, table.c.value, table.c.meta_data,
+                      table.c.status)
+            .where(table.c.image_id.in_(ids), table.c.deleted == sa.false())
+            .order_by(table.c.id)):
+        locations[row.image_id].append(
+            Location(row.value, _metadata(row.meta_data), row.status))
+    return [Image(**row._mapping, properties=properties[row.id],
+                  tags=tuple(tags[row.id]),
+                  locations=tuple(locations[row.id]))
+            for row in rows]
+
+
+def _metadata(value: typing.Any) -> dict[str, typing.Any]:
+    """The JSON of a location; Glance has written it as text and as null."""
+    if isinstance(value, str):
+        value = json.loads(value or '{}')
+    return dict(value or {})
+
+
+def get(conn: sa.Connection, image_id: str, scope: Scope) -> Image | None:
+    """The image, or None when it is absent or not to be seen."""
+    row = conn.execute(_SELECT.where(
+        Columns.id == image_id, _LIVE, _visible(scope, listing=False))
+    ).first()
+    return _assemble(conn, [row])[0] if row is not None else None
+
+
+def is_member(conn: sa.Connection, image_id: str,
+              project_id: str | None) -> bool:
+    """Whether the image is shared with the project."""
+    table = tables.image_members.c
+    return conn.execute(sa.select(sa.literal(1)).where(
+        table.image_id == image_id, table.member == project_id,
+        table.deleted == sa.false())).first() is not None
+
+
+def status(conn: sa.Connection, image_id: str) -> str | None:
+    """The status, ``deleted`` of a deleted image, None of an unknown id."""
+    row = conn.execute(sa.select(Columns.status, Columns.deleted).where(
+        Columns.id == image_id)).first()
+    if row is None:
+        return None
+    return 'deleted' if row.deleted else row.status
+
+
+def page(conn: sa.Connection, scope: Scope, *,
+         conditions: collections.abc.Sequence[sa.ColumnElement[bool]] = (),
+         order: collections.abc.Sequence[tuple[str, str]],
+         limit: int, after: Image | None = None) -> list[Image]:
+    """A page of images after the image ``after``, in ``order``.
+
+    ``order`` holds (column, 'asc' or 'desc') pairs that end in the id, so
+    that the order is total.
+    """
+    query = _SELECT.where(_LIVE, _visible(scope, listing=True), *conditions)
+    if after is not None:
+        query = query.where(_after(order, after))
+    query = query.order_by(*(
+        getattr(_sortable(name), direction)() for name, direction in order))
+    return _assemble(conn, conn.execute(query.limit(limit)).all())
+
+
+def _sortable(name: str) -> sa.ColumnElement[typing.Any]:
+    """The column, with NULL taken as the least value on every database."""
+    column = Columns[name]
+    if not column.nullable or name in ('created_at', 'updated_at', 'id'):
+        return column
+    blank: typing.Any = (
+        -1 if isinstance(column.type, (sa.Integer, sa.BigInteger)) else '')
+    return sa.func.coalesce(column, blank)
+
+
+def _after(order: collections.abc.Sequence[tuple[str, str]],
+           last: Image) -> sa.ColumnElement[bool]:
+    """Keyset paging: strictly behind ``last`` in a total order."""
+    ways = []
+    equal: list[sa.ColumnElement[bool]] = []
+    for name, direction in order:
+        column = _sortable(name)
+        value = getattr(last, name)
+        if value is None:
+            value = (-1 if isinstance(Columns[name].type,
+                                      (sa.Integer, sa.BigInteger)) else '')
+        further = column > value if direction == 'asc' else column < value
+        ways.append(sa.and_(*equal, further))
+        equal.append(column == value)
+    return sa.or_(*ways)
+
+
+def having_property(name: str, value: str) -> sa.ColumnElement[bool]:
+    """Images with that custom property."""
+    table = tables.image_properties.c
+    return sa.exists().where(
+        table.image_id == Columns.id, table.name == name,
+        table.value == value, table.deleted == sa.false())
+
+
+def having_tag(value: str) -> sa.ColumnElement[bool]:
+    """Images with that tag."""
+    table = tables.image_tags.c
+    return sa.exists().where(
+        table.image_id == Columns.id, table.value == value,
+        table.deleted == sa.false())
+
+
+def insert(conn: sa.Connection, values: dict[str, typing.Any],
+           properties: collections.abc.Mapping[str, str | None],
+           tags: collections.abc.Iterable[str]) -> None:
+    """A new image row with its properties and tags.
+
+    :raises sqlalchemy.exc.IntegrityError: the id was used before
+    """
+    now = engine.utcnow()
+    common = {'created_at': now, 'updated_at': now, 'deleted': False}
+    conn.execute(sa.insert(tables.images).values(**values, **common))
+    if properties:
+        conn.execute(sa.insert(tables.image_properties), [
+            {'image_id': values['id'], 'name': name, 'value': value,
+             **common} for name, value in properties.items()])
+    if tags:
+        conn.execute(sa.insert(tables.image_tags), [
+            {'image_id': values['id'], 'value': value, **common}
+            for value in sorted(set(tags))])
+
+
+def move(conn: sa.Connection, image_id: str,
+         expected: str | collections.abc.Collection[str], wanted: str,
+         **changes: typing.Any) -> bool:
+    """Compare-and-swap the status; False when another status was found.
+
+    Entering ``queued`` clears the sizes (contract 2.4).
+    """
+    if isinstance(expected, str):
+        expected = (expected,)
+    if wanted == 'queued':
+        changes = {'size': None, 'virtual_size': None, **changes}
+    if wanted == 'deleted':
+        changes['deleted'] = True
+        changes['deleted_at'] = engine.utcnow()
+    result = conn.execute(
+        sa.update(tables.images)
+        .where(Columns.id == image_id, _LIVE, Columns.status.in_(expected))
+        .values(status=wanted, updated_at=engine.utcnow(), **changes))
+    return result.rowcount == 1
+
+
+def update(conn: sa.Connection, image_id: str,
+           expected: collections.abc.Collection[str] | None = None,
+           **changes: typing.Any) -> bool:
+    """Change columns other than the status; also locks the row.
+
+    With no ``changes`` it only touches ``updated_at``.
+    """
+    query = sa.update(tables.images).where(Columns.id == image_id, _LIVE)
+    if expected is not None:
+        query = query.where(Columns.status.in_(expected))
+    result = conn.execute(query.values(updated_at=engine.utcnow(), **changes))
+    return result.rowcount == 1
+
+
+def set_property(conn: sa.Connection, image_id: str, name: str,
+                 value: str | None) -> None:
+    """Write one property, reviving a removed one (the key is unique)."""
+    table = tables.image_properties
+    now = engine.utcnow()
+    found = conn.execute(
+        sa.update(table)
+        .where(table.c.image_id == image_id, table.c.name == name)
+        .values(value=value, deleted=False, deleted_at=None, updated_at=now))
+    if found.rowcount == 0:
+        conn.execute(sa.insert(table).values(
+            image_id=image_id, name=name, value=value, created_at=now,
+            updated_at=now, deleted=False))
+
+
+def drop_property(conn: sa.Connection, image_id: str, name: str,
+                  expected: str | None = None) -> bool:
+    """Remove one property, only while it holds ``expected`` if given."""
+    table = tables.image_properties
+    query = sa.update(table).where(
+        table.c.image_id == image_id, table.c.name == name,
+        table.c.deleted == sa.false())
+    if expected is not None:
+        query = query.where(table.c.value == expected)
+    return conn.execute(query.values(
+        deleted=True, deleted_at=engine.utcnow())).rowcount == 1
+
+
+def properties(conn: sa.Connection, image_id: str) -> dict[str, str | None]:
+    """The live properties of one image."""
+    table = tables.image_properties
+    return {row.name: row.value for row in conn.execute(
+        sa.select(table.c.name, table.c.value).where(
+            table.c.image_id == image_id, table.c.deleted == sa.false()))}
+
+
+def add_location(conn: sa.Connection, image_id: str, url: str,
+                 metadata: dict[str, typing.Any]) -> None:
+    """Record where bytes of the image are."""
+    now = engine.utcnow()
+    conn.execute(sa.insert(tables.image_locations).values(
+        image_id=image_id, value=url, meta_data=json.dumps(metadata),
+        status='active', created_at=now, updated_at=now, deleted=False))
+
+
+def delete_parts(conn: sa.Connection, image_id: str) -> None:
+    """Soft-delete what hangs on an image that was just deleted."""
+    gone = {'deleted': True, 'deleted_at': engine.utcnow()}
+    for table in (tables.image_properties, tables.image_tags,
+                  tables.image_locations, tables.image_members):
+        values: dict[str, typing.Any] = dict(gone)
+        if table is tables.image_locations:
+            values['status'] = 'deleted'
+        conn.execute(sa.update(table).where(
+            table.c.image_id == image_id, table.c.deleted == sa.false())
+            .values(**values))

@@ -1,0 +1,169 @@
+"""Imports waiting for a conductor, or held by one.
+
+A claim is one conditional UPDATE: it writes a token of its own, raises the
+epoch and expires by the database's clock. Whatever an import writes later is
+written in a transaction that first asks ``hold`` whether the claim is still
+the one in force, so a conductor that slept too long can change nothing.
+Every function takes a connection whose transaction the caller owns.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import json
+import typing
+
+import sqlalchemy as sa
+
+from glance_import.db import tables
+
+_TABLE = tables.import_jobs
+Columns = _TABLE.c
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """Proof of owning a job: true as long as token and epoch are the row's."""
+
+    job_id: str
+    token: str
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """One import as it was asked for. ``request`` is the body of the POST."""
+
+    id: str
+    image_id: str
+    project: str | None
+    user_id: str | None
+    area: str | None
+    method: str
+    request: dict[str, typing.Any]
+    plugins: list[str]
+    epoch: int
+    attempts: int
+    owner: str | None
+    cancel: bool
+
+
+_COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job))
+
+
+def _job(row: sa.Row) -> Job:
+    values = dict(row._mapping)
+    values['request'] = json.loads(values['request'])
+    values['plugins'] = json.loads(values['plugins'])
+    return Job(**values)
+
+
+def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
+           plugins: collections.abc.Sequence[str],
+           **values: typing.Any) -> None:
+    """Post an import."""
+    conn.execute(sa.insert(_TABLE).values(
+        request=json.dumps(request), plugins=json.dumps(list(plugins)),
+        created_at=tables.db_now(conn), **values))
+
+
+def get(conn: sa.Connection, job_id: str) -> Job | None:
+    """The job, whoever owns it."""
+    row = conn.execute(sa.select(*_COLUMNS).where(
+        Columns.id == job_id)).first()
+    return _job(row) if row is not None else None
+
+
+def of_image(conn: sa.Connection, image_id: str) -> Job | None:
+    """The import that is queued or running for an image."""
+    row = conn.execute(sa.select(*_COLUMNS).where(
+        Columns.image_id == image_id)).first()
+    return _job(row) if row is not None else None
+
+
+def _claimable(conn: sa.Connection) -> sa.ColumnElement[bool]:
+    now = tables.db_now(conn)
+    return sa.and_(
+        sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
+        sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
+
+
+def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
+            limit: int) -> list[str]:
+    """Ids of claimable jobs whose bytes are within reach, oldest first."""
+    return list(conn.execute(
+        sa.select(Columns.id)
+        .where(_claimable(conn),
+               sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
+        .order_by(Columns.priority, Columns.created_at, Columns.id)
+        .limit(limit)).scalars())
+
+
+def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
+          seconds: float) -> Job | None:
+    """Take the job for ``seconds``; None when somebody else was faster."""
+    taken = conn.execute(
+        sa.update(_TABLE)
+        .where(Columns.id == job_id, _claimable(conn))
+        .values(owner=token, conductor=conductor, epoch=Columns.epoch + 1,
+                attempts=Columns.attempts + 1,
+                claim_expires=tables.db_now(conn) + seconds))
+    return get(conn, job_id) if taken.rowcount == 1 else None
+
+
+def hold(conn: sa.Connection, claim: Claim,
+         **changes: typing.Any) -> bool:
+    """Whether the claim is still in force; locks the row until the commit.
+
+    Must be the first statement of the transaction that relies on it.
+    """
+    return conn.execute(
+        sa.update(_TABLE)
+        .where(Columns.id == claim.job_id, Columns.owner == claim.token,
+               Columns.epoch == claim.epoch)
+        .values(**(changes or {'epoch': claim.epoch}))).rowcount == 1
+
+
+def extend(conn: sa.Connection, claim: Claim, seconds: float) -> bool:
+    """Renew the claim; False when it is lost."""
+    return hold(conn, claim,
+                claim_expires=tables.db_now(conn) + seconds)
+
+
+def release(conn: sa.Connection, claim: Claim, *,
+            not_before: float | None = None,
+            refund_attempt: bool = False) -> bool:
+    """Give the job back for anybody to claim."""
+    changes: dict[str, typing.Any] = {
+        'owner': None, 'claim_expires': None, 'not_before': not_before}
+    if refund_attempt:
+        changes['attempts'] = Columns.attempts - 1
+    return hold(conn, claim, **changes)
+
+
+def release_node(conn: sa.Connection, node: str) -> int:
+    """Free the claims of a node whose conductor is known to be dead."""
+    return conn.execute(
+        sa.update(_TABLE)
+        .where(Columns.owner.is_not(None),
+               Columns.conductor.startswith(f'{node}:', autoescape=True))
+        .values(owner=None, claim_expires=None)).rowcount
+
+
+def delete(conn: sa.Connection, job_id: str) -> bool:
+    """Take the job off the board, finished."""
+    return conn.execute(sa.delete(_TABLE).where(
+        Columns.id == job_id)).rowcount == 1
+
+
+def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
+    """Take an image's import off the board; ids of what was there.
+
+    Whoever runs it loses its claim by that and writes nothing more.
+    """
+    ids = list(conn.execute(sa.select(Columns.id).where(
+        Columns.image_id == image_id)).scalars())
+    if ids:
+        conn.execute(sa.delete(_TABLE).where(Columns.id.in_(ids)))
+    return ids

@@ -1,0 +1,83 @@
+"""What is known of staged data: one row for each image that has some.
+
+The bytes are the staging area's (glance_import.staging); this is the record
+of how far they got and what they are. States: glance_import.domain.states.
+Every function takes a connection whose transaction the caller owns.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+import sqlalchemy as sa
+
+from glance_import.db import engine
+from glance_import.db import tables
+
+_TABLE = tables.import_staging
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """Sizes in bytes; identity fields are None until data is complete."""
+
+    image_id: str
+    upload_id: str
+    state: str
+    area: str
+    expected: int | None
+    size: int | None
+    checksum: str | None
+    hash_algo: str | None
+    hash_value: str | None
+    device: int | None
+    inode: int | None
+    mtime_ns: int | None
+    ctime_ns: int | None
+
+
+_COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Record))
+
+
+def get(conn: sa.Connection, image_id: str) -> Record | None:
+    """The record of the image's staged data."""
+    row = conn.execute(sa.select(*_COLUMNS).where(
+        _TABLE.c.image_id == image_id)).first()
+    return Record(**row._mapping) if row is not None else None
+
+
+def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
+          expected: int | None) -> None:
+    """Record a new upload in place of whatever was known before.
+
+    The caller has moved or touched the image's row in this transaction, so
+    nobody else writes this one now.
+    """
+    delete(conn, image_id)
+    now = engine.utcnow()
+    conn.execute(sa.insert(_TABLE).values(
+        image_id=image_id, upload_id=upload_id, state='open', area=area,
+        expected=expected, created_at=now, updated_at=now))
+
+
+def move(conn: sa.Connection, image_id: str,
+         expected: collections.abc.Collection[str], wanted: str, *,
+         upload_id: str | None = None, **changes: typing.Any) -> bool:
+    """Compare-and-swap the state (of that very upload, if one is named)."""
+    query = sa.update(_TABLE).where(
+        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(expected))
+    if upload_id is not None:
+        query = query.where(_TABLE.c.upload_id == upload_id)
+    return conn.execute(query.values(
+        state=wanted, updated_at=engine.utcnow(), **changes)).rowcount == 1
+
+
+def delete(conn: sa.Connection, image_id: str,
+           upload_id: str | None = None) -> bool:
+    """Forget the staged data (of that very upload, if one is named)."""
+    query = sa.delete(_TABLE).where(_TABLE.c.image_id == image_id)
+    if upload_id is not None:
+        query = query.where(_TABLE.c.upload_id == upload_id)
+    return conn.execute(query).rowcount == 1

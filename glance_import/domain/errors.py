@@ -1,0 +1,54 @@
+"""What can be wrong with a request or a step, in words a user can act on.
+
+The text of each is shown to the user. The HTTP layer maps classes to status
+codes in one table; nothing here knows a code.
+"""
+
+
+class DomainError(Exception):
+    """Base of every refusal; its text is one plain sentence or two."""
+
+    # Unlike a bug, a refusal is not logged with a stack trace.
+    retry_after: int | None = None
+
+
+class Invalid(DomainError):
+    """The request itself is wrong, whatever the state."""
+
+
+class Forbidden(DomainError):
+    """Seen, but not the caller's to do."""
+
+
+class NotFound(DomainError):
+    """Absent, or not to be seen by the caller: the same answer."""
+
+
+class Conflict(DomainError):
+    """Right at another time: the state found does not allow it."""
+
+
+class Gone(DomainError):
+    """It was there when the request began, and no longer is."""
+
+
+class TooLarge(DomainError):
+    """Over a limit: size, quota or space."""
+
+
+class Unsupported(DomainError):
+    """The content does not have the form that is asked for."""
+
+
+class Unavailable(DomainError):
+    """Something this service needs is away; worth trying again."""
+
+    retry_after = 30
+
+
+class ClaimLost(DomainError):
+    """This conductor no longer owns the import; it must write nothing."""
+
+
+class ImportFailed(DomainError):
+    """A step of an import failed for a reason the user should read."""

@@ -1,0 +1,205 @@
+"""Images: creating, finding, listing and deleting them."""
+
+from __future__ import annotations
+
+import re
+import typing
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+
+from glance_import import context
+from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
+from glance_import.db import staging as db_staging
+from glance_import.db import tasks as db_tasks
+from glance_import.domain import errors
+from glance_import.domain import states
+from glance_import.domain import tasks
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+RESERVED_PREFIX = 'os_glance'
+LOCK = 'os_glance_import_task'
+ERROR = 'os_glance_import_error'
+IMPORTING_STORES = 'os_glance_importing_to_stores'
+FAILED_STORES = 'os_glance_failed_import'
+
+# What a user can never set: the service's own (contract 9.2).
+READ_ONLY = frozenset({
+    'status', 'checksum', 'size', 'virtual_size', 'created_at', 'updated_at',
+    'self', 'file', 'schema', 'direct_url', 'stores', 'os_hash_algo',
+    'os_hash_value'})
+RESERVED = frozenset({'locations', 'location', 'deleted', 'deleted_at'})
+
+_UUID = re.compile(
+    r'^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
+    r'[0-9a-fA-F]{12}$')
+SORT_KEYS = ('name', 'status', 'container_format', 'disk_format', 'size',
+             'id', 'created_at', 'updated_at')
+_EXACT = frozenset({'name', 'status', 'container_format', 'disk_format',
+                    'visibility', 'owner', 'id', 'checksum', 'os_hash_value',
+                    'os_hash_algo'})
+
+
+def scope(ctx: context.RequestContext) -> db_images.Scope:
+    """What the caller may see at all."""
+    return db_images.Scope(ctx.project_id, ctx.is_admin)
+
+
+def find(services: services.Services, ctx: context.RequestContext,
+         image_id: str) -> db_images.Image:
+    """The image, when it is there and the caller may see it.
+
+    :raises errors.NotFound: absent, malformed id, or not to be seen
+    """
+    found = None
+    if _UUID.match(image_id):
+        with services.db.read() as conn:
+            found = db_images.get(conn, image_id.lower(), scope(ctx))
+    if found is None:
+        raise errors.NotFound(f'No image found with ID {image_id}')
+    return found
+
+
+def target(services: services.Services, ctx: context.RequestContext,
+           image: db_images.Image) -> dict[str, typing.Any]:
+    """The image as policy rules see it."""
+    member_id = None
+    if image.visibility == 'shared' and image.owner != ctx.project_id:
+        with services.db.read() as conn:
+            if db_images.is_member(conn, image.id, ctx.project_id):
+                member_id = ctx.project_id
+    return {'project_id': image.owner, 'owner': image.owner,
+            'member_id': member_id, 'visibility': image.visibility,
+            'image_id': image.id}
+
+
+def create(services: services.Services, ctx: context.RequestContext,
+           wanted: dict[str, typing.Any]) -> db_images.Image:
+    """A new image record, ``queued``.
+
+    ``wanted`` has passed the schema of the API; what is checked here is what
+    needs the options or the caller.
+
+    :raises errors.Forbidden: a read-only or reserved name, another's owner
+    :raises errors.Conflict: the id was used before
+    :raises errors.TooLarge: too many properties or tags
+    """
+    conf = services.conf
+    for name in wanted:
+        if name in READ_ONLY:
+            raise errors.Forbidden(f"Attribute '{name}' is read-only.")
+        if name in RESERVED or name.startswith(RESERVED_PREFIX):
+            raise errors.Forbidden(f"Attribute '{name}' is reserved.")
+    base = {name: wanted[name] for name in (
+        'name', 'disk_format', 'container_format', 'visibility', 'min_disk',
+        'min_ram', 'protected', 'os_hidden', 'owner') if name in wanted}
+    if base.setdefault('owner', ctx.project_id) != ctx.project_id \
+            and not ctx.is_admin:
+        raise errors.Forbidden(
+            'Only an administrator may create an image for another owner.')
+    properties = {name: value for name, value in wanted.items()
+                  if name not in base and name not in ('id', 'tags')}
+    tags = list(wanted.get('tags', ()))
+    for kind, number, quota in (
+            ('properties', len(properties), conf.image_property_quota),
+            ('tags', len(set(tags)), conf.image_tag_quota)):
+        if 0 <= quota < number:
+            raise errors.TooLarge(
+                f'The limit has been exceeded on the number of allowed image '
+                f'{kind}. Attempted: {number}, Maximum: {quota}')
+    values = {'visibility': 'shared', 'min_disk': 0, 'min_ram': 0,
+              'protected': False, 'os_hidden': False, 'name': None,
+              'disk_format': None, 'container_format': None, **base,
+              'id': str(wanted.get('id') or uuid.uuid4()).lower(),
+              'status': states.QUEUED}
+    try:
+        with services.db.write() as conn:
+            db_images.insert(conn, values, properties, tags)
+            made = db_images.get(conn, values['id'],
+                                 db_images.Scope(None, True))
+    except sa_exc.IntegrityError as e:
+        raise errors.Conflict(
+            f"Image ID {values['id']} already exists!") from e
+    assert made is not None
+    return made
+
+
+def delete(services: services.Services, image: db_images.Image) -> None:
+    """Delete the image, its data, and whatever import it has running.
+
+    The import loses its job row, and with it the right to write anything;
+    its task ends as a failure that says why. Bytes go after the commit: if
+    that fails, housekeeping finds them, since no live image names them.
+
+    :raises errors.Forbidden: the image is protected
+    :raises errors.Conflict: the status does not allow it
+    """
+    if image.protected:
+        raise errors.Forbidden(
+            f'Image {image.id} is protected and cannot be deleted.')
+    with services.db.write() as conn:
+        if not db_images.move(conn, image.id, states.sources(states.DELETED),
+                              states.DELETED):
+            found = db_images.status(conn, image.id)
+            if found in (None, states.DELETED):
+                raise errors.NotFound(f'No image found with ID {image.id}')
+            raise errors.Conflict(
+                f'Image {image.id} cannot be deleted while it is {found}.')
+        db_staging.delete(conn, image.id)
+        for task_id in db_jobs.delete_of_image(conn, image.id):
+            for status in (states.PENDING, states.PROCESSING):
+                db_tasks.move(
+                    conn, task_id, status, states.FAILURE,
+                    expires_at=tasks.expiry(services),
+                    message='The image was deleted while it was being '
+                            'imported.')
+        db_images.delete_parts(conn, image.id)
+    services.area.discard(image.id)
+    for location in image.locations:
+        services.store.delete(location.url)
+
+
+def page(services: services.Services, ctx: context.RequestContext, *,
+         filters: dict[str, str], tags: list[str],
+         order: list[tuple[str, str]], limit: int,
+         marker: str | None) -> list[db_images.Image]:
+    """A page of the images the caller may list.
+
+    :raises errors.Invalid: an unknown marker or a filter value that is none
+    """
+    conditions: list[sa.ColumnElement[bool]] = []
+    hidden = filters.pop('os_hidden', 'false')
+    conditions.append(db_images.Columns.os_hidden == _boolean(
+        'os_hidden', hidden))
+    conditions.append(db_images.Columns.status != states.KILLED)
+    for name, value in filters.items():
+        if name in _EXACT:
+            conditions.append(db_images.Columns[name] == value)
+        elif name == 'protected':
+            conditions.append(db_images.Columns.protected == _boolean(
+                name, value))
+        else:
+            conditions.append(db_images.having_property(name, value))
+    conditions += [db_images.having_tag(tag) for tag in tags]
+    after = None
+    with services.db.read() as conn:
+        if marker is not None:
+            after = (db_images.get(conn, marker.lower(), scope(ctx))
+                     if _UUID.match(marker) else None)
+            if after is None:
+                raise errors.Invalid(
+                    f'The marker {marker} is not an image of this list.')
+        return db_images.page(conn, scope(ctx), conditions=conditions,
+                              order=order, limit=limit, after=after)
+
+
+def _boolean(name: str, value: str) -> bool:
+    try:
+        return {'true': True, 'false': False}[value.lower()]
+    except KeyError:
+        raise errors.Invalid(
+            f"The filter {name} takes true or false, not '{value}'.") from None

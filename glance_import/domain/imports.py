@@ -1,0 +1,327 @@
+"""Imports: asked for, begun, finished or failed, each in one transaction.
+
+``request`` commits the status move, the import lock, the task and the job
+together, so that what was answered 202 is durable. The other functions are
+called by the steps of the flow with the claim they work under; each asks
+first whether that claim is still in force and writes nothing if it is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import typing
+import uuid
+
+from oslo_log import log
+
+from glance_import import context
+from glance_import import staging
+from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
+from glance_import.db import staging as db_staging
+from glance_import.db import tasks as db_tasks
+from glance_import.domain import errors
+from glance_import.domain import images
+from glance_import.domain import states
+from glance_import.domain import tasks
+from glance_import.domain import uploads
+
+if typing.TYPE_CHECKING:
+    import collections.abc
+
+    import sqlalchemy as sa
+
+    from glance_import import services
+    from glance_import.stores import base as stores
+
+LOG = log.getLogger(__name__)
+
+TASK_TYPE = 'api_image_import'
+_INTERNAL = frozenset({images.LOCK, images.IMPORTING_STORES,
+                       images.FAILED_STORES, images.ERROR})
+
+
+# -- asking for an import -------------------------------------------------
+
+def check_importable(services: services.Services,
+                     image: db_images.Image) -> None:
+    """What the image itself says against a glance-direct import, as 409.
+
+    :raises errors.Conflict: naming what was found and what to do
+    """
+    _check_status(services, image)
+    for name in ('container_format', 'disk_format'):
+        if getattr(image, name) is None:
+            raise errors.Conflict(
+                f"'{name}' needs to be set before image {image.id} can be "
+                'imported.')
+
+
+def _check_status(services: services.Services,
+                  image: db_images.Image) -> None:
+    if image.status == states.UPLOADING:
+        with services.db.read() as conn:
+            record = db_staging.get(conn, image.id)
+        _check_staged(services, image.id, record)
+        return
+    reason = {
+        states.QUEUED: 'no data is staged; upload it first with PUT '
+                       f'/v2/images/{image.id}/stage',
+        states.IMPORTING: 'an import of it is already under way',
+        states.ACTIVE: 'it has its data already',
+    }.get(image.status, 'only staged data can be imported')
+    raise errors.Conflict(
+        f'Image {image.id} is {image.status} and cannot be imported by '
+        f'glance-direct: {reason}.')
+
+
+def _check_staged(services: services.Services, image_id: str,
+                  record: db_staging.Record | None) -> None:
+    if record is not None and record.state in (states.COMPLETE,
+                                               states.RETURNED):
+        return
+    if record is not None and record.state == states.CLAIMED:
+        raise errors.Conflict(
+            f'Image {image_id} is being imported already.')
+    received = services.area.part_size(image_id) or 0
+    expected = (record.expected if record is not None
+                and record.expected is not None else 'an unknown number of')
+    raise errors.Conflict(
+        f'The data staged for image {image_id} is incomplete: {received} of '
+        f'{expected} bytes are there. Upload it again with PUT '
+        f'/v2/images/{image_id}/stage.')
+
+
+def request(services: services.Services, ctx: context.RequestContext,
+            image: db_images.Image, method: str,
+            body: dict[str, typing.Any]) -> str:
+    """Commit an import; its task id.
+
+    Everything is in the database when this returns: whatever runs the
+    import finds it there.
+
+    :raises errors.Conflict: somebody was faster
+    """
+    task_id = str(uuid.uuid4())
+    with services.db.write() as conn:
+        if not db_images.move(conn, image.id, states.UPLOADING,
+                              states.IMPORTING):
+            status = db_images.status(conn, image.id)
+            if status in (None, states.DELETED):
+                raise errors.NotFound(f'No image found with ID {image.id}')
+            raise errors.Conflict(
+                f'Image {image.id} is {status} by now and cannot be '
+                'imported; another request was faster.')
+        record = db_staging.get(conn, image.id)
+        if not db_staging.move(
+                conn, image.id, (states.COMPLETE, states.RETURNED),
+                states.CLAIMED):
+            _check_staged(services, image.id, record)
+            raise errors.Conflict(
+                f'The data of image {image.id} was staged anew meanwhile.')
+        assert record is not None
+        db_images.set_property(conn, image.id, images.LOCK, task_id)
+        db_images.set_property(conn, image.id, images.IMPORTING_STORES, '')
+        db_images.set_property(conn, image.id, images.FAILED_STORES, '')
+        db_images.drop_property(conn, image.id, images.ERROR)
+        db_tasks.insert(
+            conn, id=task_id, type=TASK_TYPE, owner=ctx.project_id or '',
+            image_id=image.id, request_id=ctx.request_id,
+            user_id=ctx.user_id,
+            input={'image_id': image.id, 'import_req': body})
+        db_jobs.insert(
+            conn, id=task_id, image_id=image.id, project=ctx.project_id,
+            user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
+            area=record.area, method=method, request=body,
+            plugins=services.plugins)
+    services.wake()
+    LOG.info('import of image %s accepted as task %s', image.id, task_id)
+    return task_id
+
+
+# -- while it runs --------------------------------------------------------
+
+@contextlib.contextmanager
+def claimed(services: services.Services, claim: db_jobs.Claim
+            ) -> collections.abc.Iterator[sa.Connection]:
+    """A write transaction that exists only while the claim is in force.
+
+    :raises errors.ClaimLost: somebody else owns the import, or nobody
+    """
+    with services.db.write() as conn:
+        if not db_jobs.hold(conn, claim):
+            raise errors.ClaimLost(
+                f'import {claim.job_id} is no longer ours '
+                f'(epoch {claim.epoch})')
+        yield conn
+
+
+def begin(services: services.Services, claim: db_jobs.Claim) -> None:
+    """The task is being worked on; true already when an attempt resumes."""
+    with claimed(services, claim) as conn:
+        db_tasks.move(conn, claim.job_id, states.PENDING, states.PROCESSING)
+
+
+def is_over(services: services.Services, job: db_jobs.Job) -> bool:
+    """Whether the task of this job has ended (a death before its removal)."""
+    with services.db.read() as conn:
+        task = db_tasks.get(conn, job.id)
+    return task is None or task.status in (states.SUCCESS, states.FAILURE)
+
+
+def staged_data(services: services.Services,
+                image_id: str) -> uploads.Found:
+    """The staged data an import works on.
+
+    :raises errors.ImportFailed: it is gone
+    """
+    with services.db.read() as conn:
+        record = db_staging.get(conn, image_id)
+    if record is None:
+        raise errors.ImportFailed(
+            'The staged data of the image is not known here any more. '
+            'Upload it again.')
+    found = uploads.look(services, record)
+    if services.area.identity(image_id) is None:
+        raise errors.ImportFailed(
+            'The staged data of the image has disappeared from the staging '
+            'area. Upload it again.')
+    return found
+
+
+def succeed(services: services.Services, claim: db_jobs.Claim,
+            image_id: str, stored: stores.Stored) -> None:
+    """Active: location, digests, task, lock and staging in one transaction.
+
+    Done again after a death between commit and record, it finds the task
+    successful and the location its own, and leaves all as it is.
+
+    :raises errors.ImportFailed: the image is not one that can become active
+    """
+    with claimed(services, claim) as conn:
+        task = db_tasks.get(conn, claim.job_id)
+        if task is not None and task.status == states.SUCCESS:
+            return
+        if not db_images.move(
+                conn, image_id, states.IMPORTING, states.ACTIVE,
+                size=stored.size, checksum=stored.checksum,
+                os_hash_algo=stored.hash_algo,
+                os_hash_value=stored.hash_value):
+            raise errors.ImportFailed(
+                'The image was found in the status '
+                f'{db_images.status(conn, image_id)} when its data was '
+                'ready, so it could not become active.')
+        db_images.add_location(conn, image_id, stored.uri, stored.metadata)
+        db_images.drop_property(conn, image_id, images.LOCK,
+                                expected=claim.job_id)
+        db_staging.delete(conn, image_id)
+        db_tasks.move(conn, claim.job_id, states.PROCESSING, states.SUCCESS,
+                      expires_at=tasks.expiry(services),
+                      result={'image_id': image_id})
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why an import failed: one plain sentence, and who said it."""
+
+    reason: str
+    step: str | None = None
+
+    def __str__(self) -> str:
+        return (f'{self.step}: {self.reason}' if self.step else self.reason)
+
+
+def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
+         failure: Failure) -> None:
+    """Leave an image the user can go on with, and the reason.
+
+    Intact staged bytes bring it back to ``uploading``, to be imported again
+    without uploading; otherwise it is ``queued`` and what is left of the
+    bytes goes.
+    """
+    text = str(failure)
+    discard = False
+    with claimed(services, claim) as conn:
+        task = db_tasks.get(conn, claim.job_id)
+        if task is not None and task.status in (states.SUCCESS,
+                                                states.FAILURE):
+            return
+        record = db_staging.get(conn, image_id)
+        if record is not None and uploads.look(services, record).intact:
+            db_images.move(conn, image_id, states.IMPORTING,
+                           states.UPLOADING)
+            db_staging.move(conn, image_id, (states.CLAIMED,),
+                            states.RETURNED)
+        else:
+            discard = db_images.move(conn, image_id, states.IMPORTING,
+                                     states.QUEUED)
+            db_staging.delete(conn, image_id)
+        db_images.drop_property(conn, image_id, images.LOCK,
+                                expected=claim.job_id)
+        db_images.set_property(conn, image_id, images.ERROR, text)
+        for status in (states.PENDING, states.PROCESSING):
+            db_tasks.move(conn, claim.job_id, status, states.FAILURE,
+                          expires_at=tasks.expiry(services), message=text)
+    if discard:
+        services.area.discard(image_id)
+    LOG.warning('import of image %s (task %s) failed: %s', image_id,
+                claim.job_id, text)
+
+
+def finish(services: services.Services, claim: db_jobs.Claim) -> None:
+    """Take the job off the board; its task has ended."""
+    with claimed(services, claim) as conn:
+        db_jobs.delete(conn, claim.job_id)
+
+
+def discard_object(services: services.Services, image_id: str,
+                   uri: str) -> None:
+    """Delete an object this attempt stored, unless the image names it.
+
+    An attempt's object has a name of its own, which only that attempt can
+    record, so nobody can begin to name it after this has looked.
+    """
+    with services.db.read() as conn:
+        image = db_images.get(conn, image_id, db_images.Scope(None, True))
+    if image is not None and any(
+            location.url == uri for location in image.locations):
+        return
+    services.store.delete(uri)
+
+
+# -- what a plugin may change ---------------------------------------------
+
+CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
+              'min_ram', 'virtual_size', 'size')
+
+
+def change_image(services: services.Services, claim: db_jobs.Claim,
+                 image_id: str, *, base: dict[str, typing.Any],
+                 properties: dict[str, str | None],
+                 removed: collections.abc.Iterable[str]) -> None:
+    """Write what a plugin changed, and only that.
+
+    The caller has refused what a plugin must not touch.
+    """
+    with claimed(services, claim) as conn:
+        if not db_images.update(conn, image_id,
+                                expected=(states.IMPORTING,), **base):
+            raise errors.ImportFailed(
+                'The image is not being imported any more.')
+        for name, value in properties.items():
+            db_images.set_property(conn, image_id, name, value)
+        for name in removed:
+            db_images.drop_property(conn, image_id, name)
+
+
+def remove_file(path: str) -> None:
+    """Delete a file a step is done with; one that is gone is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def expected_of(found: uploads.Found) -> staging.Staged | None:
+    """What the staged data was when it became complete."""
+    return uploads.staged(found.record)

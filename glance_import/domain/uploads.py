@@ -1,0 +1,253 @@
+"""Staging: the bytes of an image arrive and become complete staged data.
+
+An upload ends in one of three ways. Complete: every byte is on disk and the
+database knows the digests. Cut (client gone, process killed, too slow): the
+image stays ``uploading``, recognisable as incomplete, and may be staged
+anew. Refused (too large, no room, wrong length): the image is ``queued``
+again and nothing is kept. Who is uploading now is told by the lock on the
+part file alone, never by a time-out.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+import uuid
+
+from oslo_log import log
+
+from glance_import import staging
+from glance_import.db import images as db_images
+from glance_import.db import staging as db_staging
+from glance_import.domain import errors
+from glance_import.domain import images
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+LOG = log.getLogger(__name__)
+
+
+class UploadCut(errors.DomainError):
+    """The bytes stopped coming before the end that was announced."""
+
+
+class UploadTimeout(UploadCut):
+    """They came too slowly."""
+
+
+class BadBody(errors.Invalid):
+    """What came is not a body at all (broken chunks)."""
+
+
+def stage(services: services.Services, image_id: str,
+          blocks: collections.abc.Iterable[bytes | memoryview], *,
+          expected: int | None, announced: int | None = None) -> None:
+    """Receive the data of an image into the staging area.
+
+    :param blocks: the body; raises UploadCut or BadBody by itself
+    :param expected: bytes of the body by its Content-Length, None if unknown
+    :param announced: bytes the image shall have, when the client said so
+    :raises errors.Conflict: the image is not one to stage now
+    :raises errors.TooLarge: over image_size_cap, or no room
+    :raises errors.Unavailable: the staging area does not take it
+    :raises errors.Gone: the image was deleted meanwhile
+    """
+    cap = services.conf.image_size_cap
+    _check_allowed(services, image_id)
+    if announced is not None and expected not in (None, announced):
+        raise errors.Invalid(
+            f'x-openstack-image-size says {announced} bytes, '
+            f'Content-Length {expected}.')
+    for size in (expected, announced):
+        if size is not None and size > cap:
+            raise errors.TooLarge(_over_cap(cap))
+    upload_id = str(uuid.uuid4())
+    upload = _begin(services, image_id, cap)
+    try:
+        _record_begin(services, image_id, upload_id,
+                      expected if expected is not None else announced)
+    except BaseException:
+        upload.refuse()
+        raise
+    try:
+        for block in blocks:
+            upload.write(block)
+        if announced is not None and upload.size != announced:
+            raise errors.Invalid(
+                f'x-openstack-image-size says {announced} bytes, '
+                f'{upload.size} came.')
+        staged = upload.finish()
+    except (staging.StagingError, errors.Invalid) as failure:
+        _refuse(services, image_id, upload_id, upload)
+        raise _as_domain_error(failure, image_id, cap) from failure
+    except BaseException:
+        # A cut, or a fault of ours: the bytes stay, known to be unfinished.
+        upload.cut()
+        raise
+    _record_complete(services, image_id, upload_id, staged)
+    LOG.info('staged image %s: %d bytes', image_id, staged.size)
+
+
+def _over_cap(cap: int) -> str:
+    return (f'The image is larger than {cap} bytes, the most that is '
+            'accepted here (image_size_cap).')
+
+
+def _as_domain_error(failure: Exception, image_id: str,
+                     cap: int) -> Exception:
+    """The refusal a user reads for what the staging area says."""
+    if isinstance(failure, staging.TooLarge):
+        return errors.TooLarge(_over_cap(cap))
+    if isinstance(failure, staging.StagingFull):
+        return errors.TooLarge(f'There is no room for the image: {failure}.')
+    if isinstance(failure, staging.UploadGone):
+        return errors.Gone(
+            f'Image {image_id} was deleted while its data was uploaded.')
+    if isinstance(failure, staging.StagingError):
+        LOG.error('staging image %s: %s', image_id, failure)
+        return errors.Unavailable(
+            f'Image data cannot be staged at the moment: {failure}.')
+    return failure
+
+
+def _not_now(image_id: str, status: str | None) -> errors.DomainError:
+    if status in (None, states.DELETED):
+        return errors.NotFound(f'No image found with ID {image_id}')
+    hint = {
+        states.UPLOADING: 'its staged data is complete: import it, or '
+                          'delete the image',
+        states.IMPORTING: 'an import of it is running',
+        states.ACTIVE: 'it has its data already',
+    }.get(status or '', 'only a queued image can be staged')
+    return errors.Conflict(
+        f'Image {image_id} is {status} and cannot be staged: {hint}.')
+
+
+def _may_begin(status: str | None,
+               record: db_staging.Record | None) -> bool:
+    """Queued; or uploading with data that was cut or came back."""
+    if status == states.QUEUED:
+        return True
+    return status == states.UPLOADING and (
+        record is None or record.state in (states.OPEN, states.RETURNED))
+
+
+def _check_allowed(services: services.Services, image_id: str) -> None:
+    """Say no early, before a part file is touched."""
+    with services.db.read() as conn:
+        status = db_images.status(conn, image_id)
+        record = db_staging.get(conn, image_id)
+    if not _may_begin(status, record):
+        raise _not_now(image_id, status)
+
+
+def _begin(services: services.Services, image_id: str,
+           cap: int) -> staging.Upload:
+    try:
+        return services.area.begin(
+            image_id, services.conf.hashing_algorithm, size_limit=cap)
+    except staging.UploadInProgress as failure:
+        raise errors.Conflict(
+            f'Image {image_id} cannot be staged: {failure}.') from failure
+    except staging.StagingError as failure:
+        raise _as_domain_error(failure, image_id, cap) from failure
+
+
+def _record_begin(services: services.Services, image_id: str,
+                  upload_id: str, expected: int | None) -> None:
+    """queued (or cut, or returned) -> uploading, one transaction."""
+    with services.db.write() as conn:
+        if not db_images.move(conn, image_id, states.QUEUED,
+                              states.UPLOADING):
+            # Takes the row's lock before the record is judged.
+            db_images.update(conn, image_id, expected=(states.UPLOADING,),
+                             size=None)
+            status = db_images.status(conn, image_id)
+            if not _may_begin(status, db_staging.get(conn, image_id)):
+                raise _not_now(image_id, status)
+        db_images.drop_property(conn, image_id, images.ERROR)
+        db_staging.begin(conn, image_id, upload_id=upload_id,
+                         area=services.area.id, expected=expected)
+
+
+def _record_complete(services: services.Services, image_id: str,
+                     upload_id: str, staged: staging.Staged) -> None:
+    identity = staged.identity
+    with services.db.write() as conn:
+        done = db_images.update(
+            conn, image_id, expected=(states.UPLOADING,), size=staged.size
+        ) and db_staging.move(
+            conn, image_id, (states.OPEN,), states.COMPLETE,
+            upload_id=upload_id, size=staged.size, checksum=staged.checksum,
+            hash_algo=staged.hash_algo, hash_value=staged.hash_value,
+            device=identity.device, inode=identity.inode,
+            mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns)
+        status = db_images.status(conn, image_id)
+    if done:
+        return
+    if status in (None, states.DELETED):
+        services.area.discard(image_id)
+        raise errors.Gone(
+            f'Image {image_id} was deleted while its data was uploaded.')
+    # Somebody staged anew in the instant after our part file was let go.
+    raise errors.Conflict(
+        f'The upload to image {image_id} was replaced by another one.')
+
+
+def _refuse(services: services.Services, image_id: str, upload_id: str,
+            upload: staging.Upload) -> None:
+    """Nothing is kept; the image is queued again.
+
+    The file goes first: dying in between leaves a cut upload, which may be
+    staged anew as well.
+    """
+    try:
+        upload.refuse()
+    except staging.StagingError as failure:
+        LOG.warning('image %s: a refused upload could not be removed: %s',
+                    image_id, failure)
+    with services.db.write() as conn:
+        if db_images.update(conn, image_id, expected=(states.UPLOADING,)) \
+                and db_staging.delete(conn, image_id, upload_id):
+            db_images.move(conn, image_id, states.UPLOADING, states.QUEUED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an import finds of staged data."""
+
+    record: db_staging.Record
+    intact: bool
+
+
+def look(services: services.Services,
+         record: db_staging.Record) -> Found:
+    """Compare the record with what lies in the staging area."""
+    identity = services.area.identity(record.image_id)
+    return Found(record, identity is not None and identity == _identity(
+        record))
+
+
+def _identity(record: db_staging.Record) -> staging.Identity | None:
+    if record.inode is None:
+        return None
+    assert record.device is not None and record.size is not None
+    assert record.mtime_ns is not None and record.ctime_ns is not None
+    return staging.Identity(
+        device=record.device, inode=record.inode, size=record.size,
+        mtime_ns=record.mtime_ns, ctime_ns=record.ctime_ns)
+
+
+def staged(record: db_staging.Record) -> staging.Staged | None:
+    """The record as the stores want it, None when it is not complete."""
+    identity = _identity(record)
+    if identity is None:
+        return None
+    assert record.hash_algo is not None and record.hash_value is not None
+    return staging.Staged(
+        size=identity.size, checksum=record.checksum,
+        hash_algo=record.hash_algo, hash_value=record.hash_value,
+        identity=identity)

@@ -1,0 +1,27 @@
+"""Check strings the resources share.
+
+The defaults are those of Glance's later releases (contract section 8): a
+reader sees what the project may see, a member changes what the project owns,
+an administrator does both everywhere.
+"""
+
+from oslo_policy import policy
+
+ADMIN = 'rule:context_is_admin'
+PROJECT_MEMBER = 'role:member and project_id:%(project_id)s'
+PROJECT_READER = 'role:reader and project_id:%(project_id)s'
+ADMIN_OR_PROJECT_MEMBER = f'{ADMIN} or ({PROJECT_MEMBER})'
+ADMIN_OR_PROJECT_READER = f'{ADMIN} or ({PROJECT_READER})'
+_SEEN = ("(project_id:%(project_id)s or project_id:%(member_id)s or "
+         "'community':%(visibility)s or 'public':%(visibility)s or "
+         "'shared':%(visibility)s)")
+ADMIN_OR_MAY_SEE = f'{ADMIN} or (role:reader and {_SEEN})'
+ADMIN_OR_MAY_READ_DATA = f'{ADMIN} or (role:member and {_SEEN})'
+
+RULES = (
+    policy.RuleDefault('context_is_admin', 'role:admin',
+                       'Who is an administrator.'),
+    policy.RuleDefault('default', '',
+                       'Used by a rule of a policy file that is not defined '
+                       'anywhere.'),
+)

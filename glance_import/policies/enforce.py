@@ -1,0 +1,56 @@
+"""Asking the rules: one function for a resource, with its answer's meaning.
+
+What one may not see is absent (NotFound); what one sees but may not change
+is Forbidden, naming the rule (contract section 8).
+"""
+
+from __future__ import annotations
+
+import typing
+
+from oslo_policy import policy
+
+from glance_import import context
+from glance_import.domain import errors
+
+
+class Policy:
+    """The enforcer with its rules, asked by name."""
+
+    def __init__(self, enforcer: policy.Enforcer) -> None:
+        self._enforcer = enforcer
+
+    def allows(self, ctx: context.RequestContext, rule: str,
+               target: dict[str, typing.Any]) -> bool:
+        """Whether ``rule`` lets the caller act on ``target``."""
+        return bool(self._enforcer.enforce(
+            rule, target, ctx.to_policy_values()))
+
+    def require(self, ctx: context.RequestContext, rule: str,
+                target: dict[str, typing.Any] | None = None) -> None:
+        """Refuse with the rule's name unless it allows.
+
+        :raises errors.Forbidden: the rule says no
+        """
+        if not self.allows(ctx, rule, target or {}):
+            raise errors.Forbidden(
+                f'You are not allowed to do this: the policy rule "{rule}" '
+                'does not permit it.')
+
+    def require_for_image(self, ctx: context.RequestContext, rule: str,
+                          image_id: str, target: dict[str, typing.Any]
+                          ) -> None:
+        """The same for an image: unseen means absent.
+
+        :raises errors.NotFound: the caller may not see the image either
+        :raises errors.Forbidden: the rule says no
+        """
+        if self.allows(ctx, rule, target):
+            return
+        if rule == 'get_image' or not self.allows(ctx, 'get_image', target):
+            raise errors.NotFound(f'No image found with ID {image_id}')
+        self.require(ctx, rule, target)
+
+    def reload(self) -> None:
+        """Read the operator's file again."""
+        self._enforcer.load_rules(force_reload=True)

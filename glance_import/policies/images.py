@@ -1,0 +1,37 @@
+"""Rules about images and their data."""
+
+from oslo_policy import policy
+
+from glance_import.policies import base
+
+
+def _rule(name, check, description, *operations):
+    return policy.DocumentedRuleDefault(
+        name, check, description,
+        [{'method': method, 'path': path} for method, path in operations])
+
+
+RULES = (
+    _rule('add_image',
+          f'{base.ADMIN} or ({base.PROJECT_MEMBER} and '
+          'project_id:%(owner)s)',
+          'Create an image.', ('POST', '/v2/images')),
+    _rule('get_image', base.ADMIN_OR_MAY_SEE, 'Show an image.',
+          ('GET', '/v2/images/{image_id}')),
+    _rule('get_images', base.ADMIN_OR_PROJECT_READER, 'List images.',
+          ('GET', '/v2/images')),
+    _rule('modify_image', base.ADMIN_OR_PROJECT_MEMBER,
+          'Change an image, stage data for it or import it.',
+          ('PATCH', '/v2/images/{image_id}'),
+          ('PUT', '/v2/images/{image_id}/stage'),
+          ('POST', '/v2/images/{image_id}/import')),
+    _rule('delete_image', base.ADMIN_OR_PROJECT_MEMBER, 'Delete an image.',
+          ('DELETE', '/v2/images/{image_id}')),
+    _rule('publicize_image', base.ADMIN, 'Make an image public.',
+          ('POST', '/v2/images')),
+    _rule('communitize_image', base.ADMIN_OR_PROJECT_MEMBER,
+          'Make an image a community image.', ('POST', '/v2/images')),
+    _rule('download_image', base.ADMIN_OR_MAY_READ_DATA,
+          'Read the data of an image.',
+          ('GET', '/v2/images/{image_id}/file')),
+)

@@ -1,0 +1,83 @@
+"""The box of handles that requests and import steps are given.
+
+Built once a process by ``build``; nothing keeps one in a global. It holds
+what the domain works on: options, database, staging area, store, policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+
+from oslo_config import cfg
+
+from glance_import import policies
+from glance_import.db import engine
+from glance_import.policies import enforce
+from glance_import.staging import area as staging_area
+from glance_import.stores import file as file_store
+
+WAKE_FIFO = 'conductor.wake'
+
+
+@dataclasses.dataclass(slots=True)
+class Services:
+    """Handles of one process; all of them are safe to share by threads."""
+
+    conf: cfg.ConfigOpts
+    db: engine.Database
+    area: staging_area.Area
+    store: file_store.FileStore
+    policy: enforce.Policy
+    plugins: tuple[str, ...]
+    methods: tuple[str, ...]
+    wake: typing.Callable[[], None]
+
+    def close(self) -> None:
+        """Let go of what is open; the object is not used afterwards."""
+        self.db.dispose()
+
+
+def waker(conf: cfg.ConfigOpts) -> typing.Callable[[], None]:
+    """A function that nudges this node's conductor, if one listens.
+
+    One byte into a FIFO: nobody there, or a full pipe, is fine, since a
+    conductor also looks for work by itself.
+    """
+    path = os.path.join(conf.state_path, WAKE_FIFO)
+
+    def wake() -> None:
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.write(fd, b'!')
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+
+    return wake
+
+
+def build(conf: cfg.ConfigOpts) -> Services:
+    """Open everything the configuration names.
+
+    The database is not asked yet: a database that is away must not keep a
+    process from starting to answer.
+
+    :raises glance_import.staging.StagingError: staging cannot be used
+    """
+    return Services(
+        conf=conf,
+        db=engine.Database(conf),
+        area=staging_area.Area.open(conf.node_staging_uri),
+        store=file_store.FileStore(
+            conf.glance_store.filesystem_store_datadir),
+        policy=enforce.Policy(policies.new_enforcer(conf)),
+        plugins=tuple(conf.image_import_opts.image_import_plugins),
+        methods=(tuple(conf.enabled_import_methods)
+                 if conf.enable_image_import else ()),
+        wake=waker(conf))
