@@ -45,8 +45,7 @@ class Unsigned64(sa.TypeDecorator[int]):
 
 
 def _bool(name: str, **options) -> sa.Column:
-    return sa.Column(name, sa.Boolean(create_constraint=True),
-                     nullable=False, **options)
+    return sa.Column(name, sa.Boolean, nullable=False, **options)
 
 
 def _common() -> list[sa.Column]:
@@ -78,15 +77,9 @@ images = sa.Table(
     sa.Column('min_disk', sa.Integer, nullable=False, default=0),
     sa.Column('min_ram', sa.Integer, nullable=False, default=0),
     sa.Column('owner', sa.String(255)),
-    # Without the CHECK of the others: so Glance's migrations leave it.
-    sa.Column('protected', sa.Boolean, nullable=False,
-              server_default=sa.false()),
-    sa.Column('os_hidden', sa.Boolean, nullable=False,
-              server_default=sa.false()),
-    sa.Column('created_at', sa.DateTime, nullable=False),
-    sa.Column('updated_at', sa.DateTime),
-    sa.Column('deleted_at', sa.DateTime),
-    sa.Column('deleted', sa.Boolean, nullable=False, default=False),
+    _bool('protected', server_default=sa.false()),
+    _bool('os_hidden', server_default=sa.false()),
+    *_common(),
     sa.Index('checksum_image_idx', 'checksum'),
     sa.Index('visibility_image_idx', 'visibility'),
     sa.Index('ix_images_deleted', 'deleted'),
@@ -239,8 +232,7 @@ import_jobs = sa.Table(
     sa.Column('conductor', sa.String(255)),
     sa.Column('claim_expires', sa.Double),
     sa.Column('not_before', sa.Double),
-    sa.Column('cancel', sa.Boolean, nullable=False, default=False,
-              server_default=sa.false()),
+    _bool('cancel', default=False, server_default=sa.false()),
     sa.Column('step', sa.String(255)),
     sa.Column('bytes_done', sa.BigInteger),
     sa.Column('bytes_total', sa.BigInteger),
