@@ -132,8 +132,11 @@ def environment_args(environ: collections.abc.Mapping[str, str]) -> list[str]:
 
 def load(argv: collections.abc.Sequence[str] = (), *,
          prog: str = 'glance-import-api',
-         usage: str | None = None) -> cfg.ConfigOpts:
+         usage: str | None = None,
+         cli_opts: collections.abc.Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
     """Read the configuration as the command line asks for it.
+
+    ``cli_opts`` are the command's own, such as its subcommands.
 
     Without ``--config-file`` or ``--config-dir`` the files are searched as
     oslo.config does for the project ``glance``: ``~/.glance``, ``~``,
@@ -142,6 +145,7 @@ def load(argv: collections.abc.Sequence[str] = (), *,
     :raises oslo_config.cfg.Error: a file is absent or cannot be parsed
     """
     conf = new()
+    conf.register_cli_opts(cli_opts)
     found: list[str] = []
     for name in (MAIN_FILE, IMPORT_FILE):
         stem = name.removesuffix('.conf')

@@ -1,0 +1,301 @@
+"""The tables: Glance's own as they are since 2024.1, and ours (import_*).
+
+Definitions only, nothing here talks to a database. What creates and changes
+the tables is ``migrations``; a test holds the two together. Deletion in
+Glance's tables is soft: ``deleted`` is true and ``deleted_at`` set. Times
+are UTC without zone.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext import compiler
+from sqlalchemy.sql import functions
+
+metadata = sa.MetaData()
+
+# Glance's migrations make its tables so on MySQL; a join between different
+# character sets could not use its index.
+MYSQL = {'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
+
+VISIBILITIES = ('private', 'public', 'shared', 'community')
+
+# Characters of a property's value that its index holds. PostgreSQL refuses
+# rows whose index entry is above 2.7 kB, MySQL indexes a TEXT by a prefix
+# only.
+VALUE_PREFIX = 255
+
+
+def _big() -> sa.types.TypeEngine:
+    # On SQLite Glance's big columns are INTEGER, which holds 64 bits there.
+    return sa.BigInteger().with_variant(sa.Integer, 'sqlite')
+
+
+class Unsigned64(sa.TypeDecorator[int]):
+    """An unsigned 64-bit number, such as an inode, in a signed column."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        return value - 2 ** 64 if value and value >= 2 ** 63 else value
+
+    def process_result_value(self, value, dialect):
+        return value + 2 ** 64 if value and value < 0 else value
+
+
+def _bool(name: str, **options) -> sa.Column:
+    return sa.Column(name, sa.Boolean, nullable=False, **options)
+
+
+def _common() -> list[sa.Column]:
+    return [sa.Column('created_at', sa.DateTime, nullable=False),
+            sa.Column('updated_at', sa.DateTime),
+            sa.Column('deleted_at', sa.DateTime),
+            _bool('deleted', default=False)]
+
+
+def _image_id() -> sa.Column:
+    return sa.Column('image_id', sa.String(36), sa.ForeignKey('images.id'),
+                     nullable=False)
+
+
+images = sa.Table(
+    'images', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('name', sa.String(255)),
+    sa.Column('disk_format', sa.String(20)),
+    sa.Column('container_format', sa.String(20)),
+    sa.Column('size', _big()),
+    sa.Column('virtual_size', _big()),
+    sa.Column('status', sa.String(30), nullable=False),
+    sa.Column('visibility', sa.Enum(*VISIBILITIES, name='image_visibility'),
+              nullable=False, server_default='shared'),
+    sa.Column('checksum', sa.String(32)),
+    sa.Column('os_hash_algo', sa.String(64)),
+    sa.Column('os_hash_value', sa.String(128)),
+    sa.Column('min_disk', sa.Integer, nullable=False, default=0),
+    sa.Column('min_ram', sa.Integer, nullable=False, default=0),
+    sa.Column('owner', sa.String(255)),
+    _bool('protected', server_default=sa.false()),
+    _bool('os_hidden', server_default=sa.false()),
+    *_common(),
+    sa.Index('checksum_image_idx', 'checksum'),
+    sa.Index('visibility_image_idx', 'visibility'),
+    sa.Index('ix_images_deleted', 'deleted'),
+    sa.Index('owner_image_idx', 'owner'),
+    sa.Index('created_at_image_idx', 'created_at'),
+    sa.Index('updated_at_image_idx', 'updated_at'),
+    sa.Index('os_hidden_image_idx', 'os_hidden'),
+    sa.Index('os_hash_value_image_idx', 'os_hash_value'),
+    # Ours: each set of images a list is merged from, in its order.
+    sa.Index('import_images_listed_idx',
+             'deleted', 'os_hidden', 'created_at', 'id'),
+    sa.Index('import_images_visibility_idx',
+             'deleted', 'os_hidden', 'visibility', 'created_at', 'id'),
+    sa.Index('import_images_owner_idx',
+             'owner', 'deleted', 'os_hidden', 'created_at', 'id'),
+    sa.Index('import_images_name_idx', 'name', 'deleted', 'created_at', 'id'),
+    **MYSQL)
+
+# A property that was removed is a soft-deleted row, which adding it again
+# must revive: the unique key does not know about deletion.
+image_properties = sa.Table(
+    'image_properties', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    _image_id(),
+    sa.Column('name', sa.String(255), nullable=False),
+    sa.Column('value', sa.Text),
+    *_common(),
+    sa.UniqueConstraint('image_id', 'name',
+                        name='ix_image_properties_image_id_name'),
+    sa.Index('ix_image_properties_image_id', 'image_id'),
+    sa.Index('ix_image_properties_deleted', 'deleted'),
+    **MYSQL)
+
+image_tags = sa.Table(
+    'image_tags', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    _image_id(),
+    sa.Column('value', sa.String(255), nullable=False),
+    *_common(),
+    sa.Index('ix_image_tags_image_id', 'image_id'),
+    sa.Index('ix_image_tags_image_id_tag_value', 'image_id', 'value'),
+    sa.Index('import_image_tags_idx', 'value', 'image_id'),
+    **MYSQL)
+
+# value is the location's URI, meta_data JSON such as {"store": "<id>"}.
+image_locations = sa.Table(
+    'image_locations', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    _image_id(),
+    sa.Column('value', sa.Text, nullable=False),
+    sa.Column('meta_data', sa.Text),
+    sa.Column('status', sa.String(30), nullable=False,
+              server_default='active'),
+    *_common(),
+    sa.Index('ix_image_locations_image_id', 'image_id'),
+    sa.Index('ix_image_locations_deleted', 'deleted'),
+    **MYSQL)
+
+image_members = sa.Table(
+    'image_members', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    _image_id(),
+    sa.Column('member', sa.String(255), nullable=False),
+    _bool('can_share', default=False),
+    sa.Column('status', sa.String(20), nullable=False,
+              server_default='pending'),
+    *_common(),
+    sa.UniqueConstraint(
+        'image_id', 'member', 'deleted_at',
+        name='image_members_image_id_member_deleted_at_key'),
+    sa.Index('ix_image_members_deleted', 'deleted'),
+    sa.Index('ix_image_members_image_id', 'image_id'),
+    sa.Index('ix_image_members_image_id_member', 'image_id', 'member'),
+    sa.Index('import_image_members_idx',
+             'member', 'status', 'deleted', 'image_id'),
+    **MYSQL)
+
+tasks = sa.Table(
+    'tasks', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('type', sa.String(30), nullable=False),
+    sa.Column('status', sa.String(30), nullable=False),
+    sa.Column('owner', sa.String(255), nullable=False),
+    sa.Column('expires_at', sa.DateTime),
+    sa.Column('image_id', sa.String(36)),
+    sa.Column('request_id', sa.String(64)),
+    sa.Column('user_id', sa.String(64)),
+    *_common(),
+    sa.Index('ix_tasks_type', 'type'),
+    sa.Index('ix_tasks_status', 'status'),
+    sa.Index('ix_tasks_owner', 'owner'),
+    sa.Index('ix_tasks_deleted', 'deleted'),
+    sa.Index('ix_tasks_image_id', 'image_id'),
+    sa.Index('ix_tasks_updated_at', 'updated_at'),
+    **MYSQL)
+
+# input and result are JSON.
+task_info = sa.Table(
+    'task_info', metadata,
+    sa.Column('task_id', sa.String(36), sa.ForeignKey('tasks.id'),
+              primary_key=True),
+    sa.Column('input', sa.Text),
+    sa.Column('result', sa.Text),
+    sa.Column('message', sa.Text),
+    **MYSQL)
+
+# What is staged for an image: open -> complete -> consumed | discarded.
+# device to ctime_ns tell whether the file is still the one that was hashed.
+import_staging = sa.Table(
+    'import_staging', metadata,
+    sa.Column('image_id', sa.String(36), primary_key=True),
+    sa.Column('upload_id', sa.String(36), nullable=False),
+    sa.Column('state', sa.String(16), nullable=False),
+    sa.Column('area', sa.String(36)),
+    sa.Column('size', sa.BigInteger),
+    sa.Column('checksum', sa.String(32)),
+    sa.Column('hash_algo', sa.String(64)),
+    sa.Column('hash_value', sa.String(128)),
+    sa.Column('device', Unsigned64),
+    sa.Column('inode', Unsigned64),
+    sa.Column('mtime_ns', sa.BigInteger),
+    sa.Column('ctime_ns', sa.BigInteger),
+    sa.Column('detected_format', sa.String(20)),
+    sa.Column('created_at', sa.DateTime, nullable=False),
+    sa.Column('updated_at', sa.DateTime),
+    sa.Index('import_staging_state_idx', 'state', 'updated_at'),
+    **MYSQL)
+
+# An import that was accepted; the id is its task's. request and plugins are
+# JSON. owner is a random token per claim, epoch grows by one with each claim
+# and fences off whoever held an earlier one. Times are seconds of the
+# database's clock, see db_now().
+import_jobs = sa.Table(
+    'import_jobs', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('image_id', sa.String(36), nullable=False),
+    sa.Column('project', sa.String(255)),
+    sa.Column('user_id', sa.String(255)),
+    sa.Column('area', sa.String(36)),
+    sa.Column('request', sa.Text),
+    sa.Column('plugins', sa.Text),
+    sa.Column('method', sa.String(32), nullable=False),
+    sa.Column('priority', sa.SmallInteger, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('epoch', sa.Integer, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('attempts', sa.Integer, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('owner', sa.String(255)),
+    sa.Column('conductor', sa.String(255)),
+    sa.Column('claim_expires', sa.Double),
+    sa.Column('not_before', sa.Double),
+    _bool('cancel', default=False, server_default=sa.false()),
+    sa.Column('step', sa.String(255)),
+    sa.Column('bytes_done', sa.BigInteger),
+    sa.Column('bytes_total', sa.BigInteger),
+    sa.Column('message', sa.Text),
+    sa.Column('created_at', sa.Double, nullable=False),
+    sa.Column('started_at', sa.Double),
+    sa.Index('import_jobs_image_idx', 'image_id'),
+    sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
+    sa.Index('import_jobs_project_idx', 'project', 'created_at'),
+    **MYSQL)
+
+
+def _value_prefix() -> sa.ColumnElement[str]:
+    return sa.func.substr(image_properties.c.value,
+                          sa.literal_column('1'),
+                          sa.literal_column(str(VALUE_PREFIX)))
+
+
+# PostgreSQL indexes an expression where MySQL indexes a prefix and SQLite
+# the whole value.
+sa.Index('import_image_properties_idx', image_properties.c.name,
+         image_properties.c.value, image_properties.c.image_id,
+         mysql_length={'value': VALUE_PREFIX},
+         ).ddl_if(callable_=lambda ddl, target, bind, dialect, **_kw:
+                  dialect.name != 'postgresql')
+sa.Index('import_image_properties_prefix_idx', image_properties.c.name,
+         _value_prefix(), image_properties.c.image_id,
+         ).ddl_if(dialect='postgresql')
+
+
+def property_is(name: str, value: str) -> sa.ColumnElement[bool]:
+    """Condition on image_properties that every server has an index for."""
+    return sa.and_(image_properties.c.name == name,
+                   image_properties.c.value == value,
+                   _value_prefix() == value[:VALUE_PREFIX])
+
+
+class db_now(functions.FunctionElement[float]):
+    """The database's clock: seconds since 1970 as a float.
+
+    All claims are made and judged by this clock, so those of the nodes may
+    differ. To the millisecond on SQLite, finer elsewhere.
+    """
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiler.compiles(db_now, 'sqlite')
+def _now_sqlite(_element, _compiler, **_kw) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiler.compiles(db_now, 'postgresql')
+def _now_postgresql(_element, _compiler, **_kw) -> str:
+    # Not now(), which stands still for a whole transaction.
+    return 'CAST(extract(epoch from clock_timestamp()) AS DOUBLE PRECISION)'
+
+
+@compiler.compiles(db_now, 'mysql')
+@compiler.compiles(db_now, 'mariadb')
+def _now_mysql(_element, _compiler, **_kw) -> str:
+    # Not unix_timestamp(), which goes through the session's time zone and
+    # repeats an hour each autumn.
+    return ("(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6))"
+            ' / 1e6)')

@@ -1,0 +1,314 @@
+"""The staging area: a directory where uploads grow and complete data waits.
+
+``<image id>`` is complete data, ``<image id>.part`` is an upload that is
+alive (its process holds the lock on it) or was cut. One more file, whose
+name begins with a dot, holds the area's id and serves as the lock under
+which names change hands. Touches this directory and nothing else.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import stat
+import time
+import uuid
+
+from glance_import.staging import errors
+from glance_import.staging import identity as identities
+from glance_import.staging import upload as uploads
+
+SCHEME = 'file://'
+OPTION = 'node_staging_uri'
+ID_FILE = '.staging_area_id'
+PART = '.part'
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Something that lies in the area; ``size`` in bytes, time in ns."""
+
+    image_id: str
+    complete: bool
+    live: bool
+    size: int
+    mtime_ns: int
+
+
+class Area:
+    """A staging directory; see ``open``. Safe to use from many threads."""
+
+    def __init__(self, directory: str, area_id: str) -> None:
+        self.directory = directory
+        self.id = area_id
+
+    @classmethod
+    def open(cls, uri: str) -> Area:
+        """The area at a ``file://`` URI, created when it is not there.
+
+        A host is refused, ``localhost`` too: Glance takes whatever follows
+        ``file://`` as the path, so the two would disagree about the place.
+        For the same reason percent escapes are refused.
+
+        :raises StagingError: one line that names the option and the reason
+        """
+        path = _path_of(uri)
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            _check_owner(uri, path)
+            with _locked_id(path, str(uuid.uuid4())) as area_id:
+                return cls(path, area_id)
+        except FileExistsError as failure:
+            raise _refused(uri, 'is not a directory') from failure
+        except OSError as failure:
+            raise _refused(uri, failure.strerror or str(failure)) from failure
+
+    def path(self, image_id: str) -> str:
+        """Where the complete data of an image is.
+
+        :raises StagingError: the id is not a UUID
+        """
+        return os.path.join(self.directory, _checked(image_id))
+
+    def uri(self, image_id: str) -> str:
+        return SCHEME + self.path(image_id)
+
+    def begin(self, image_id: str, hash_algo: str, *,
+              size_limit: int | None = None, legacy_checksum: bool = True,
+              also: collections.abc.Sequence[uploads.Digest] = (),
+              ) -> uploads.Upload:
+        """Start an upload; what was cut earlier is thrown away.
+
+        Complete data of the image stays until the new upload finishes.
+
+        :param size_limit: bytes, None for no limit
+        :param also: more objects with ``update(block)``, called in order in
+            a borrowed thread; what they raise comes out of the next
+            ``write`` or of ``finish``
+        :raises UploadInProgress: somebody alive is uploading this image
+        :raises StagingFull, StagingUnwritable: the part file cannot be made
+        """
+        try:
+            fd = self._lock_part(image_id)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        try:
+            return uploads.Upload(
+                fd, publish=lambda fd: self._publish(image_id, fd),
+                remove=lambda fd: self._remove(image_id, fd),
+                hash_algo=hash_algo, size_limit=size_limit,
+                legacy_checksum=legacy_checksum, also=also)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def is_live(self, image_id: str) -> bool:
+        """Whether a process is uploading this image now."""
+        try:
+            fd = os.open(self._part(image_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            # A shared lock, so that two who ask do not meet each other.
+            return not _try_lock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def identity(self, image_id: str) -> identities.Identity | None:
+        """What lies complete under this image's name, None when nothing."""
+        return identities.Identity.of_path(self.path(image_id))
+
+    def part_size(self, image_id: str) -> int | None:
+        """Bytes of an upload that is under way or was cut, None if none."""
+        found = identities.Identity.of_path(self._part(image_id))
+        return found.size if found else None
+
+    def discard(self, image_id: str) -> None:
+        """Remove the image's data, complete or not.
+
+        An upload that is alive goes on and learns of it when it finishes.
+
+        :raises StagingUnwritable: the directory refuses
+        """
+        try:
+            with self._names():
+                for path in (self.path(image_id), self._part(image_id)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+
+    def list(self) -> collections.abc.Iterator[Entry]:
+        """Everything of ours in the area, in no order."""
+        with os.scandir(self.directory) as found:
+            names = [entry.name for entry in found]
+        for name in names:
+            image_id = name.removesuffix(PART)
+            if not _is_uuid(image_id):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(os.path.join(self.directory, name))
+                complete = image_id == name
+                yield Entry(
+                    image_id, complete,
+                    live=not complete and self.is_live(image_id),
+                    size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+    def _part(self, image_id: str) -> str:
+        return self.path(image_id) + PART
+
+    def _names(self) -> contextlib.AbstractContextManager[str]:
+        """The lock under which names change hands; held for microseconds.
+
+        Without it a part file could be renamed that is no longer the one
+        that was checked.
+        """
+        return _locked_id(self.directory, self.id)
+
+    def _lock_part(self, image_id: str) -> int:
+        path = self._part(image_id)
+        for attempt in range(3):
+            with self._names():
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                             | os.O_NOFOLLOW, 0o600)
+                try:
+                    if _try_lock(fd, fcntl.LOCK_EX):
+                        os.ftruncate(fd, 0)
+                        return fd
+                except OSError:
+                    os.close(fd)
+                    raise
+                os.close(fd)
+            # is_live() of somebody else holds the lock for an instant too.
+            time.sleep(0.005)
+        raise errors.UploadInProgress(
+            'another upload of this image is under way')
+
+    def _publish(self, image_id: str, fd: int) -> None:
+        part = self._part(image_id)
+        with self._names():
+            if not _same(fd, part):
+                raise errors.UploadGone(
+                    'the upload was discarded before it was complete')
+            os.replace(part, self.path(image_id))
+        sync_directory(self.directory)
+
+    def _remove(self, image_id: str, fd: int) -> None:
+        part = self._part(image_id)
+        with self._names():
+            if _same(fd, part):
+                os.unlink(part)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable.
+
+    :raises OSError: the disk refuses
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as failure:
+        # Some file systems cannot sync a directory; they say so like this.
+        if failure.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
+
+
+def _refused(uri: str, reason: str) -> errors.StagingError:
+    shown = uri.encode('unicode_escape').decode('ascii')
+    return errors.StagingError(f'{OPTION} = {shown}: {reason}')
+
+
+def _path_of(uri: str) -> str:
+    if not uri.startswith(SCHEME):
+        raise _refused(uri, 'must be file:// and an absolute path')
+    path = uri[len(SCHEME):]
+    if not path.startswith('/'):
+        raise _refused(uri, 'must be file:// and an absolute path, '
+                            'without a host')
+    if '?' in path or '#' in path or '%' in path:
+        raise _refused(uri, 'the path may not have the characters ? # %')
+    if not path.isprintable():
+        raise _refused(uri, 'the path has characters that cannot be printed')
+    if '..' in path.split('/'):
+        raise _refused(uri, 'the path may not have .. in it')
+    path = os.path.normpath('/' + path.lstrip('/'))
+    if path == '/':
+        raise _refused(uri, 'the root directory is no staging area')
+    return path
+
+
+def _check_owner(uri: str, path: str) -> None:
+    us = os.geteuid()
+    link = os.lstat(path)
+    # In a directory like /tmp anybody can plant a link to where we can write.
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (us, 0):
+        raise _refused(uri, 'is a symbolic link of another user')
+    found = os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(uri, 'is not a directory')
+    if found.st_uid != us:
+        raise _refused(uri, f'belongs to user {found.st_uid}, not to the '
+                            f'user {us} that this service runs as')
+    if found.st_mode & stat.S_IWOTH:
+        raise _refused(uri, 'can be written by others; '
+                            f'try: chmod o-w {path}')
+
+
+@contextlib.contextmanager
+def _locked_id(directory: str, default: str
+               ) -> collections.abc.Iterator[str]:
+    """Hold the lock on the id file; its content, ``default`` if it had none.
+
+    A lock rather than a file moved into place: it also works where hard
+    links do not, and whoever died while writing is simply overwritten.
+    """
+    fd = os.open(os.path.join(directory, ID_FILE), os.O_RDWR | os.O_CREAT
+                 | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        found = os.pread(fd, 64, 0).decode('ascii', 'replace').strip()
+        if not _is_uuid(found):
+            found = default
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, default.encode('ascii') + b'\n', 0)
+            os.fsync(fd)
+            sync_directory(directory)
+        yield found
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _same(fd: int, path: str) -> bool:
+    """Whether ``path`` still names the file that ``fd`` is open on."""
+    found = identities.Identity.of_path(path)
+    ours = os.fstat(fd)
+    return found is not None and (
+        (found.device, found.inode) == (ours.st_dev, ours.st_ino))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _checked(image_id: str) -> str:
+    if not _is_uuid(image_id):
+        raise errors.StagingError('an image id is a UUID')
+    return image_id

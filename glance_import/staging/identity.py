@@ -1,0 +1,54 @@
+"""Which bytes a file held when it was looked at, as far as stat can tell.
+
+Equal identities and the absence of writers (see the stores) together mean
+that digests taken earlier still hold. Touches nothing but stat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Device, inode, size in bytes, and times in nanoseconds of a file."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of_stat(cls, found: os.stat_result) -> Identity:
+        return cls(found.st_dev, found.st_ino, found.st_size,
+                   found.st_mtime_ns, found.st_ctime_ns)
+
+    @classmethod
+    def of_fd(cls, fd: int) -> Identity:
+        """:raises OSError: the descriptor is not open"""
+        return cls.of_stat(os.fstat(fd))
+
+    @classmethod
+    def of_path(cls, path: str) -> Identity | None:
+        """None when nothing has that name; a symbolic link is not followed."""
+        try:
+            return cls.of_stat(os.lstat(path))
+        except FileNotFoundError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """What is known of bytes that are complete.
+
+    ``size`` is in bytes; ``checksum`` is md5 in hex, or None where the
+    operator wants none; ``hash_value`` is the ``hash_algo`` digest in hex.
+    """
+
+    size: int
+    checksum: str | None
+    hash_algo: str
+    hash_value: str
+    identity: Identity

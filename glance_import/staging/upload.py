@@ -1,0 +1,201 @@
+"""One upload into the staging area: open -> finished | cut | refused.
+
+An upload is alive exactly as long as its process holds the lock on the part
+file; nothing else says so. ``finish`` makes the bytes durable and complete,
+``cut`` keeps them as an unfinished part, ``refuse`` deletes them. Touches the
+part file, and the names in the area through the functions it is given.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import ctypes
+import hashlib
+import os
+import typing
+
+from glance_import.staging import errors
+from glance_import.staging import identity as identities
+from glance_import.staging import pipeline
+
+# Blocks below this are put together first; one is never handed over smaller
+# while the lanes are busy, so 1-byte blocks cost no more than they must.
+BLOCK = 1 << 20
+# What a stalled upload may keep in memory.
+SMALL = 64 << 10
+# Bytes written between two hints to start writing to the disk, so that the
+# sync at the end does not find everything still to do.
+WRITEBACK = 16 << 20
+_SYNC_FILE_RANGE_WRITE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the kernel to begin writing out a range; only ever a hint."""
+    call = getattr(_libc, 'sync_file_range', None)
+    if call is not None:
+        call(fd, ctypes.c_int64(offset), ctypes.c_int64(length),
+             _SYNC_FILE_RANGE_WRITE)
+
+
+class Digest(typing.Protocol):
+    """What can look at the bytes as they pass."""
+
+    def update(self, block: pipeline.Block, /) -> object: ...
+
+
+def new_md5() -> typing.Any:
+    # Not for security: also there on hosts in FIPS mode.
+    return hashlib.new('md5', usedforsecurity=False)
+
+
+class Upload:
+    """Made by ``Area.begin``; used by one thread at a time.
+
+    As a context manager an upload that is still open at the end is cut.
+    """
+
+    def __init__(self, fd: int, publish: collections.abc.Callable[[int], None],
+                 remove: collections.abc.Callable[[int], None],
+                 hash_algo: str, *, size_limit: int | None = None,
+                 legacy_checksum: bool = True,
+                 also: collections.abc.Sequence[Digest] = ()) -> None:
+        self.size = 0
+        self._fd = fd
+        self._publish = publish
+        self._remove = remove
+        self._hash_algo = hash_algo
+        self._size_limit = size_limit
+        self._pending = bytearray()
+        self._written = 0
+        self._hinted = 0
+        self._hash = hashlib.new(hash_algo)
+        self._md5 = new_md5() if legacy_checksum else None
+        self._pipeline = pipeline.Pipeline()
+        pools = pipeline.pools()
+        self._pipeline.add(pools.disk, self._write_out)
+        for digest in (self._hash, self._md5, *also):
+            if digest is not None:
+                self._pipeline.add(pools.digest, digest.update)
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def write(self, block: pipeline.Block) -> None:
+        """Hand a block over; waits while 8 MiB are on their way.
+
+        The caller must not change the block afterwards.
+
+        :raises TooLarge: with this block there are more bytes than allowed
+        :raises StagingFull: the disk is full
+        :raises StagingUnwritable: the disk does not take the bytes
+        """
+        self._check()
+        size = len(block)
+        if (self._size_limit is not None
+                and self.size + size > self._size_limit):
+            raise errors.TooLarge(
+                f'the data is larger than {self._size_limit} bytes')
+        self.size += size
+        if size >= BLOCK:
+            self._flush()
+            self._hand_over(block)
+            return
+        self._pending += block
+        if (len(self._pending) >= BLOCK or
+                len(self._pending) >= SMALL and self._pipeline.idle):
+            self._flush()
+
+    def finish(self) -> identities.Staged:
+        """Make the bytes durable and complete, under the image's name.
+
+        :raises UploadGone: the part file was removed meanwhile
+        :raises StagingFull, StagingUnwritable: as in ``write``; the upload
+            is still open then, to be refused or cut
+        """
+        self._check()
+        self._flush()
+        self._pipeline.drain()
+        self._check()
+        try:
+            os.fdatasync(self._fd)
+            self._publish(self._fd)
+            found = identities.Identity.of_fd(self._fd)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        self._close()
+        return identities.Staged(
+            size=self.size,
+            checksum=self._md5.hexdigest() if self._md5 else None,
+            hash_algo=self._hash_algo,
+            hash_value=self._hash.hexdigest(),
+            identity=found)
+
+    def cut(self) -> None:
+        """Keep what came as an unfinished part and let go of it."""
+        if not self.is_open:
+            return
+        self._flush()
+        self._pipeline.drain()
+        self._close()
+
+    def refuse(self) -> None:
+        """Delete what came and let go of it."""
+        if not self.is_open:
+            return
+        self._pending = bytearray()
+        self._pipeline.fail(errors.StagingError('the upload was refused'))
+        self._pipeline.drain()
+        try:
+            self._remove(self._fd)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        finally:
+            self._close()
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.cut()
+
+    def _check(self) -> None:
+        if not self.is_open:
+            raise errors.StagingError('the upload is over')
+        failure = self._pipeline.failure
+        if isinstance(failure, OSError):
+            raise errors.from_os(failure) from failure
+        if failure is not None:
+            raise failure
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, bytearray()
+            self._hand_over(pending)
+
+    def _hand_over(self, block: pipeline.Block) -> None:
+        if len(block) <= 2 * BLOCK:
+            self._pipeline.put(block)
+            return
+        # Slices, so that a huge block neither exceeds the window unseen nor
+        # leaves the lanes idle until all of it has come.
+        view = memoryview(block)
+        for start in range(0, len(view), BLOCK):
+            self._pipeline.put(view[start:start + BLOCK])
+
+    def _write_out(self, block: pipeline.Block) -> None:
+        view = memoryview(block)
+        while view:
+            done = os.write(self._fd, view)
+            view = view[done:]
+            self._written += done
+        if self._written - self._hinted >= WRITEBACK:
+            start_writeback(self._fd, self._hinted,
+                            self._written - self._hinted)
+            self._hinted = self._written
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
