@@ -1,7 +1,7 @@
 """Imports waiting for a conductor, or held by one.
 
-A claim is one conditional UPDATE: it writes a token of its own, raises the
-epoch and expires by the database's clock. Whatever an import writes later is
+A claim is one conditional UPDATE: it writes a token of its own, takes the
+image's next epoch and expires by the database's clock. Whatever an import writes later is
 written in a transaction that first asks ``hold`` whether the claim is still
 the one in force, so a conductor that slept too long can change nothing.
 Every function takes a connection whose transaction the caller owns.
@@ -41,6 +41,8 @@ class Job:
     user_id: str | None
     area: str | None
     method: str
+    roles: list[str]
+    request_id: str | None
     request: dict[str, typing.Any]
     plugins: list[str]
     epoch: int
@@ -54,18 +56,19 @@ _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job))
 
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
-    values['request'] = json.loads(values['request'])
-    values['plugins'] = json.loads(values['plugins'])
+    for name in ('request', 'plugins', 'roles'):
+        values[name] = json.loads(values[name])
     return Job(**values)
 
 
 def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
            plugins: collections.abc.Sequence[str],
+           roles: collections.abc.Sequence[str],
            **values: typing.Any) -> None:
     """Post an import."""
     conn.execute(sa.insert(_TABLE).values(
         request=json.dumps(request), plugins=json.dumps(list(plugins)),
-        created_at=tables.db_now(conn), **values))
+        roles=json.dumps(list(roles)), created_at=tables.db_now(), **values))
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
@@ -82,8 +85,8 @@ def of_image(conn: sa.Connection, image_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
-def _claimable(conn: sa.Connection) -> sa.ColumnElement[bool]:
-    now = tables.db_now(conn)
+def _claimable() -> sa.ColumnElement[bool]:
+    now = tables.db_now()
     return sa.and_(
         sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
         sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
@@ -94,7 +97,7 @@ def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
     """Ids of claimable jobs whose bytes are within reach, oldest first."""
     return list(conn.execute(
         sa.select(Columns.id)
-        .where(_claimable(conn),
+        .where(_claimable(),
                sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
         .order_by(Columns.priority, Columns.created_at, Columns.id)
         .limit(limit)).scalars())
@@ -105,11 +108,29 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     """Take the job for ``seconds``; None when somebody else was faster."""
     taken = conn.execute(
         sa.update(_TABLE)
-        .where(Columns.id == job_id, _claimable(conn))
-        .values(owner=token, conductor=conductor, epoch=Columns.epoch + 1,
+        .where(Columns.id == job_id, _claimable())
+        .values(owner=token, conductor=conductor,
                 attempts=Columns.attempts + 1,
-                claim_expires=tables.db_now(conn) + seconds))
-    return get(conn, job_id) if taken.rowcount == 1 else None
+                claim_expires=tables.db_now() + seconds))
+    if taken.rowcount != 1:
+        return None
+    job = get(conn, job_id)
+    assert job is not None
+    epoch = _next_epoch(conn, job.image_id)
+    conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
+                 .values(epoch=epoch))
+    return dataclasses.replace(job, epoch=epoch)
+
+
+def _next_epoch(conn: sa.Connection, image_id: str) -> int:
+    """Counted for the image, not the job: no two attempts ever share one."""
+    epochs = tables.import_epochs
+    if conn.execute(
+            sa.update(epochs).where(epochs.c.image_id == image_id)
+            .values(epoch=epochs.c.epoch + 1)).rowcount == 0:
+        conn.execute(sa.insert(epochs).values(image_id=image_id, epoch=1))
+    return conn.execute(sa.select(epochs.c.epoch).where(
+        epochs.c.image_id == image_id)).scalar_one()
 
 
 def hold(conn: sa.Connection, claim: Claim,
@@ -128,7 +149,7 @@ def hold(conn: sa.Connection, claim: Claim,
 def extend(conn: sa.Connection, claim: Claim, seconds: float) -> bool:
     """Renew the claim; False when it is lost."""
     return hold(conn, claim,
-                claim_expires=tables.db_now(conn) + seconds)
+                claim_expires=tables.db_now() + seconds)
 
 
 def release(conn: sa.Connection, claim: Claim, *,

@@ -16,6 +16,7 @@ staging = sa.Table(
     sa.Column('upload_id', sa.String(36), nullable=False),
     sa.Column('state', sa.String(16), nullable=False),
     sa.Column('area', sa.String(36)),
+    sa.Column('expected', sa.BigInteger),
     sa.Column('size', sa.BigInteger),
     sa.Column('checksum', sa.String(32)),
     sa.Column('hash_algo', sa.String(64)),
@@ -36,6 +37,8 @@ jobs = sa.Table(
     sa.Column('image_id', sa.String(36), nullable=False),
     sa.Column('project', sa.String(255)),
     sa.Column('user_id', sa.String(255)),
+    sa.Column('roles', sa.Text),
+    sa.Column('request_id', sa.String(64)),
     sa.Column('area', sa.String(36)),
     sa.Column('request', sa.Text),
     sa.Column('plugins', sa.Text),
@@ -59,6 +62,14 @@ jobs = sa.Table(
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),
+    **MYSQL)
+
+# The epoch of the latest claim on any import of an image. It only grows, so
+# a file name that holds it belongs to one attempt for ever.
+epochs = sa.Table(
+    'import_epochs', metadata,
+    sa.Column('image_id', sa.String(36), primary_key=True),
+    sa.Column('epoch', sa.Integer, nullable=False),
     **MYSQL)
 
 
