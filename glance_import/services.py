@@ -7,6 +7,7 @@ what the domain works on: options, database, staging area, store, policy.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import typing
 
@@ -39,27 +40,23 @@ class Services:
         self.db.dispose()
 
 
-def waker(conf: cfg.ConfigOpts) -> typing.Callable[[], None]:
-    """A function that nudges this node's conductor, if one listens.
+def poke(state_path: str) -> None:
+    """Nudge this node's conductor, if one listens.
 
     One byte into a FIFO: nobody there, or a full pipe, is fine, since a
     conductor also looks for work by itself.
     """
-    path = os.path.join(conf.state_path, WAKE_FIFO)
-
-    def wake() -> None:
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.write(fd, b'!')
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
-
-    return wake
+    path = os.path.join(state_path, WAKE_FIFO)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, b'!')
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def build(conf: cfg.ConfigOpts) -> Services:
@@ -80,4 +77,4 @@ def build(conf: cfg.ConfigOpts) -> Services:
         plugins=tuple(conf.image_import_opts.image_import_plugins),
         methods=(tuple(conf.enabled_import_methods)
                  if conf.enable_image_import else ()),
-        wake=waker(conf))
+        wake=functools.partial(poke, conf.state_path))

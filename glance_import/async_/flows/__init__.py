@@ -1,0 +1,1 @@
+"""Flows: the steps of each kind of task, as taskflow patterns."""

@@ -1,0 +1,1 @@
+"""Import methods: how the bytes come to the staging area."""

@@ -1,0 +1,246 @@
+"""Takes imports from the database and runs them, a bounded number at once.
+
+A claim has a token and an epoch and is renewed by a heartbeat; who loses it
+stops and writes nothing. One conductor a node holds the node's lock, and so
+knows at its start that whatever its predecessor had claimed is free again.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import fcntl
+import os
+import select
+import socket
+import threading
+import time
+import uuid
+
+from oslo_log import log
+
+from glance_import import services
+from glance_import.async_ import taskflow_executor
+from glance_import.db import engine as db_engine
+from glance_import.db import jobs as db_jobs
+from glance_import.domain import errors
+from glance_import.domain import housekeeping
+
+LOG = log.getLogger(__name__)
+LOCK_FILE = 'conductor.lock'
+HOUSEKEEPING_SECONDS = 600
+
+
+class Conductor:
+    """``run`` until ``stop``; safe to stop from a signal handler."""
+
+    def __init__(self, box: services.Services) -> None:
+        options = box.conf.taskflow_executor
+        self._services = box
+        self._expiry = float(options.claim_expiry)
+        self._poll = options.poll_interval
+        self._slots = options.max_workers
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[db_jobs.Claim, threading.Event]] = {}
+        self._executor = taskflow_executor.TaskFlowExecutor(box)
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            self._slots, thread_name_prefix='import')
+        self._wake_fd = _open_fifo(box.conf.state_path)
+        self._node_lock, self.node = take_node_lock(box.conf.state_path)
+        self.name = f'{self.node}:{os.getpid()}:{uuid.uuid4().hex[:8]}'
+
+    def run(self, *, patience: float = 60.0) -> None:
+        """Work until stopped, then give back what is not done.
+
+        :param patience: seconds running steps may still take at the end
+        """
+        LOG.info('conductor %s runs up to %d imports at once', self.name,
+                 self._slots)
+        beat = threading.Thread(target=self._heartbeat, daemon=True,
+                                name='heartbeat')
+        beat.start()
+        self._release_predecessor()
+        clean_at = 0.0
+        while not self._stop.is_set():
+            claimed = self._guarded(self._claim_some) or 0
+            if time.monotonic() >= clean_at and not claimed:
+                self._guarded(lambda: housekeeping.clean(self._services))
+                clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
+            if not claimed:
+                self._wait()
+        self._end(patience)
+
+    def stop(self) -> None:
+        """End soon; running imports are handed over."""
+        self._stop.set()
+        services.poke(self._services.conf.state_path)
+
+    # -- finding work
+
+    def _release_predecessor(self) -> None:
+        """Free the claims of this node's dead conductor.
+
+        Only with the node's lock, which proves that it is dead.
+        """
+        if self._node_lock is None:
+            return
+
+        def release() -> int:
+            with self._services.db.write() as conn:
+                return db_jobs.release_node(conn, self.node)
+
+        freed = self._guarded(release)
+        if freed:
+            LOG.info('took over %d imports of the conductor before this one',
+                     freed)
+
+    def _claim_some(self) -> int:
+        """Claim as many jobs as there are free slots; how many it got."""
+        with self._lock:
+            free = self._slots - len(self._running)
+            mine = set(self._running)
+        if free <= 0:
+            return 0
+        with self._services.db.read() as conn:
+            ids = db_jobs.waiting(conn, areas=[self._services.area.id],
+                                  limit=free + len(mine))
+        claimed = 0
+        # Never what still runs here, whatever became of its claim.
+        for job_id in [i for i in ids if i not in mine][:free]:
+            claimed += self._claim_one(job_id)
+        return claimed
+
+    def _claim_one(self, job_id: str) -> int:
+        token = uuid.uuid4().hex
+        with self._services.db.write() as conn:
+            job = db_jobs.claim(conn, job_id, token=token,
+                                conductor=self.name, seconds=self._expiry)
+        if job is None:
+            return 0
+        claim = db_jobs.Claim(job_id, token, job.epoch)
+        stopped = threading.Event()
+        with self._lock:
+            self._running[job_id] = (claim, stopped)
+        self._pool.submit(self._run_one, job, claim, stopped)
+        return 1
+
+    def _wait(self) -> None:
+        """Until somebody wakes us, or it is time to look again."""
+        ready, _, _ = select.select([self._wake_fd], [], [], self._poll)
+        if ready:
+            try:
+                os.read(self._wake_fd, 4096)
+            except BlockingIOError:
+                pass
+
+    def _guarded(self, action):
+        """Do something whose failure must not end the conductor."""
+        try:
+            return action()
+        except db_engine.ERRORS as failure:
+            LOG.warning('the database does not answer: %s',
+                        db_engine.one_line(failure))
+        except Exception:
+            LOG.exception('unexpected error in the conductor')
+        self._stop.wait(min(self._poll, 1.0))
+        return None
+
+    # -- running it
+
+    def _run_one(self, job: db_jobs.Job, claim: db_jobs.Claim,
+                 stopped: threading.Event) -> None:
+        try:
+            self._executor.run(job, claim, stopped)
+        except errors.ClaimLost as failure:
+            LOG.warning('%s', failure)
+        except taskflow_executor.Interrupted:
+            LOG.info('import %s is handed over', job.id)
+            self._guarded(lambda: self._give_back(claim))
+        except db_engine.ERRORS as failure:
+            LOG.error('import %s waits: the database does not answer: %s',
+                      job.id, db_engine.one_line(failure))
+        except BaseException:
+            # The claim runs out and the import is begun again, until
+            # max_attempts fails it with this in the log.
+            LOG.exception('import %s: unexpected error', job.id)
+        finally:
+            with self._lock:
+                del self._running[job.id]
+            services.poke(self._services.conf.state_path)
+
+    def _give_back(self, claim: db_jobs.Claim) -> None:
+        with self._services.db.write() as conn:
+            db_jobs.release(conn, claim, refund_attempt=True)
+
+    def _heartbeat(self) -> None:
+        """Renew every claim three times as often as it must be."""
+        while not self._stop.wait(self._expiry / 3):
+            with self._lock:
+                running = list(self._running.values())
+            for claim, stopped in running:
+                self._renew(claim, stopped)
+
+    def _renew(self, claim: db_jobs.Claim,
+               stopped: threading.Event) -> None:
+        try:
+            with self._services.db.write() as conn:
+                held = db_jobs.extend(conn, claim, self._expiry)
+        except Exception as failure:
+            # It runs out by itself; the fence protects what it guarded.
+            LOG.warning('cannot renew the claim on import %s: %s',
+                        claim.job_id, failure)
+            return
+        if not held:
+            LOG.warning('import %s is no longer ours', claim.job_id)
+            stopped.set()
+
+    def _end(self, patience: float) -> None:
+        with self._lock:
+            running = list(self._running.values())
+        for _claim, stopped in running:
+            stopped.set()
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            with self._lock:
+                if not self._running:
+                    break
+            time.sleep(0.02)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._executor.close()
+        LOG.info('conductor %s ends', self.name)
+
+
+def take_node_lock(state_path: str) -> tuple[int | None, str]:
+    """(descriptor or None, node id): the lock that one conductor holds.
+
+    Who holds it knows that no other conductor of this node is alive. The
+    node's id is kept in the locked file.
+    """
+    os.makedirs(state_path, mode=0o700, exist_ok=True)
+    path = os.path.join(state_path, LOCK_FILE)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        # Not the node's own name: nobody must free these claims but time.
+        return None, f'{socket.gethostname()}-{uuid.uuid4().hex[:8]}'
+    node = os.pread(fd, 64, 0).decode('ascii', 'replace').strip()
+    if not node:
+        node = str(uuid.uuid4())
+        os.pwrite(fd, node.encode('ascii'), 0)
+    return fd, node
+
+
+def _open_fifo(state_path: str) -> int:
+    """The FIFO by which posters wake this node's conductor."""
+    os.makedirs(state_path, mode=0o700, exist_ok=True)
+    path = os.path.join(state_path, services.WAKE_FIFO)
+    try:
+        os.mkfifo(path, 0o600)
+    except FileExistsError:
+        pass
+    # For reading and writing, so that it never reports an end of file.
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+

@@ -1,0 +1,250 @@
+"""The import flow: what happens to staged data until the image is active.
+
+``get_flow`` takes plain JSON, touches nothing, and gives the same steps each
+time; what a step works with it finds in glance_import.async_.runtime. Every
+step may be run twice: it looks at what is already true and does what is
+missing. Steps call the domain, never HTTP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import typing
+
+from oslo_log import log
+from taskflow import atom
+from taskflow import flow as flow_base
+from taskflow import retry
+from taskflow import task
+from taskflow.patterns import linear_flow
+from taskflow.types import failure as taskflow_failure
+
+from glance_import.async_ import extensions
+from glance_import.async_ import facades
+from glance_import.async_ import runtime
+from glance_import.domain import errors
+from glance_import.domain import imports
+from glance_import.stores import base as stores
+
+LOG = log.getLogger(__name__)
+SCHEME = 'file://'
+
+
+class PluginFailed(errors.ImportFailed):
+    """A plugin did not do what a plugin must; the text says what."""
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        super().__init__(reason)
+        self.plugin = plugin
+
+
+class _Step(task.Task):
+    """A step of ours, named as Glance names them."""
+
+    label = ''
+
+    def __init__(self, rt: runtime.Runtime, task_id: str, task_type: str,
+                 image_id: str, **kwargs: typing.Any) -> None:
+        self.rt = rt
+        self.image_id = image_id
+        super().__init__(name=f'{task_type}-{self.label}-{task_id}',
+                         **kwargs)
+
+
+class _Begin(_Step):
+    """Take up the task. What Glance does while it builds the flow."""
+
+    label = 'Begin'
+
+    def execute(self) -> None:
+        imports.begin(self.rt.services, self.rt.claim)
+
+
+class _VerifyStaging(_Step):
+    """The staged file is there. Its place follows from options and id."""
+
+    label = 'ConfigureStaging'
+    default_provides = 'file_path'
+
+    def execute(self) -> str:
+        imports.staged_data(self.rt.services, self.image_id)
+        return self.rt.services.area.uri(self.image_id)
+
+
+class _CheckPlugin(_Step):
+    """What a plugin left behind is a file that can be stored."""
+
+    def __init__(self, plugin: str, *args: typing.Any) -> None:
+        self.plugin = plugin
+        self.label = f'Check-{plugin}'
+        super().__init__(*args)
+
+    def execute(self, file_path: str) -> None:
+        try:
+            path = local_path(file_path)
+            mode = os.lstat(path).st_mode
+        except (ValueError, OSError) as failure:
+            raise PluginFailed(
+                self.plugin, 'it left no image data behind '
+                f'({file_path!r}: {failure})') from failure
+        if not stat.S_ISREG(mode):
+            raise PluginFailed(
+                self.plugin, f'it left {file_path!r}, which is not a '
+                'regular file, as the image data')
+
+
+class _ImportToStore(_Step):
+    """Bring the bytes into the backing store, under this attempt's name."""
+
+    label = 'ImportToStore'
+    default_provides = 'stored'
+
+    def execute(self, file_path: str) -> dict[str, typing.Any]:
+        box = self.rt.services
+        path = local_path(file_path)
+        expected = None
+        if path == box.area.path(self.image_id):
+            expected = imports.expected_of(
+                imports.staged_data(box, self.image_id))
+        stored = box.store.add_file(
+            self.image_id, path, expected, epoch=self.rt.claim.epoch,
+            hash_algo=box.conf.hashing_algorithm,
+            cancelled=self.rt.stopped.is_set)
+        return dataclasses.asdict(stored)
+
+    def revert(self, result: typing.Any, **kwargs: typing.Any) -> None:
+        if isinstance(result, dict):
+            imports.discard_object(self.rt.services, self.image_id,
+                                   result['uri'])
+
+
+class _CompleteTask(_Step):
+    """Active, task successful, lock dropped: one transaction."""
+
+    label = 'CompleteTask'
+
+    def execute(self, stored: dict[str, typing.Any]) -> None:
+        imports.succeed(self.rt.services, self.rt.claim, self.image_id,
+                        stores.Stored(**stored))
+
+
+class _DeleteFromFS(_Step):
+    """Remove the staged file; the image no longer needs it."""
+
+    label = 'DeleteFromFS'
+
+    def execute(self, file_path: str) -> None:
+        self.rt.services.area.discard(self.image_id)
+
+
+def local_path(uri: str) -> str:
+    """The absolute path of a ``file://`` URI.
+
+    :raises ValueError: it is no such URI
+    """
+    if not isinstance(uri, str) or not uri.startswith(SCHEME + '/'):
+        raise ValueError('not file:// and an absolute path')
+    return uri[len(SCHEME):]
+
+
+def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
+             import_req: dict[str, typing.Any], plugins: list[str],
+             backend: list[str | None],
+             **_later: typing.Any) -> flow_base.Flow:
+    """The steps of one import, in a line that any failure reverts.
+
+    :param plugins: names in force when the import was asked for, in order
+    :raises extensions.ExtensionError: a plugin or the method is gone
+    :raises PluginFailed: a plugin gives no usable flow
+    """
+    rt = runtime.current()
+    ids = (rt, task_id, task_type, image_id)
+    given = facades.plugin_arguments(
+        rt, task_id=task_id, task_type=task_type, image_id=image_id,
+        import_req=import_req, backend=backend)
+    flow = linear_flow.Flow(task_type, retry=retry.AlwaysRevert(
+        name=f'{task_type}-Retry-{task_id}'))
+    flow.add(_Begin(*ids))
+    flow.add(extensions.load_method(method)(
+        task_id=task_id, task_type=task_type, image_id=image_id,
+        import_req=import_req))
+    flow.add(_VerifyStaging(*ids))
+    seen: dict[str, str] = {}
+    for name, make in extensions.load_plugins(plugins).items():
+        flow.add(_plugin_flow(name, make, given(name), task_id, seen))
+        flow.add(_CheckPlugin(name, *ids))
+    flow.add(_ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
+    return flow
+
+
+def _plugin_flow(name: str, make: extensions.GetFlow,
+                 arguments: dict[str, typing.Any], task_id: str,
+                 seen: dict[str, str]) -> flow_base.Flow:
+    """What a plugin's get_flow returns, judged and wrapped.
+
+    :param seen: names of the atoms so far, and whose they are
+    """
+    try:
+        made = make(**arguments)
+    except Exception as failure:
+        LOG.exception('get_flow of the plugin %s failed', name)
+        raise PluginFailed(
+            name, f'get_flow failed: {describe(failure)}') from failure
+    if not isinstance(made, (flow_base.Flow, atom.Atom)):
+        raise PluginFailed(
+            name, 'get_flow returned '
+            f'{"None" if made is None else type(made).__name__}, not a '
+            'taskflow flow or task')
+    wrapped = linear_flow.Flow(f'plugin-{name}-{task_id}')
+    try:
+        wrapped.add(made)
+        for atom_name in atom_names(wrapped):
+            if atom_name in seen:
+                raise PluginFailed(
+                    name, f'its task name {atom_name!r} is already taken by '
+                    f'the plugin {seen[atom_name]}; task names must be '
+                    'unique in an import (put the task id into them)')
+            seen[atom_name] = name
+    except (TypeError, ValueError) as failure:
+        raise PluginFailed(
+            name, f'its flow cannot be used: {failure}') from failure
+    wrapped_names = {n for n, owner in seen.items() if owner == name}
+    LOG.debug('plugin %s: %s', name, ', '.join(sorted(wrapped_names)))
+    return wrapped
+
+
+def atom_names(flow: flow_base.Flow) -> typing.Iterator[str]:
+    """The name of every atom in a flow, with repetitions."""
+    if flow.retry is not None:
+        yield flow.retry.name
+    for node, _data in flow.iter_nodes():
+        if isinstance(node, flow_base.Flow):
+            yield from atom_names(node)
+        else:
+            yield node.name
+
+
+def plugin_of_atoms(flow: flow_base.Flow, plugins: list[str],
+                    task_id: str) -> dict[str, str]:
+    """Which plugin each atom belongs to; the service's own are absent."""
+    owners = {}
+    for node, _data in flow.iter_nodes():
+        for name in plugins:
+            if isinstance(node, flow_base.Flow) \
+                    and node.name == f'plugin-{name}-{task_id}':
+                owners.update(dict.fromkeys(atom_names(node), name))
+            elif node.name.endswith(f'-Check-{name}-{task_id}'):
+                owners[node.name] = name
+    return owners
+
+
+def describe(failure: BaseException) -> str:
+    """An exception as a phrase: its kind, and its first line, bounded."""
+    text = ' '.join(str(failure).split())[:300]
+    kind = type(failure).__name__
+    return f'{kind}: {text}' if text else kind
+
+
+Failure = taskflow_failure.Failure

@@ -1,0 +1,60 @@
+"""What a flow finds at hand while it is built and run.
+
+A flow's factory takes plain JSON, so that a flow can be made again in
+another process. What its steps work with is found here instead: the services
+of the process, the claim the import runs under, and who asked for it. It is
+a context variable, set around the making of a flow, so that several services
+can live in one process.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import contextvars
+import dataclasses
+import threading
+
+from glance_import import context
+from glance_import import services
+from glance_import.db import jobs as db_jobs
+
+
+@dataclasses.dataclass(slots=True)
+class Runtime:
+    """One attempt at one import."""
+
+    services: services.Services
+    job: db_jobs.Job
+    claim: db_jobs.Claim
+    context: context.RequestContext
+    # Set when the claim is lost or the import is to stop.
+    stopped: threading.Event
+
+    @contextlib.contextmanager
+    def as_context(self) -> collections.abc.Iterator[None]:
+        """Have oslo.log put the request id on what this thread logs."""
+        self.context.update_store()
+        yield
+
+
+_current: contextvars.ContextVar[Runtime] = contextvars.ContextVar(
+    'glance_import_runtime')
+
+
+def current() -> Runtime:
+    """The runtime of the flow that is being built.
+
+    :raises LookupError: none is
+    """
+    return _current.get()
+
+
+@contextlib.contextmanager
+def use(runtime: Runtime) -> collections.abc.Iterator[None]:
+    """Let the flows built inside find ``runtime``."""
+    token = _current.set(runtime)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -1,0 +1,228 @@
+"""Runs one claimed import with taskflow, from its first step to its end.
+
+However the flow ends, the image is left as the domain says, with the reason
+in words; what an attempt leaves on disk besides is removed here. Knows flows
+and the domain; the conductor above decides when and how many.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import concurrent.futures
+import contextlib
+import threading
+import typing
+
+from oslo_log import log
+from taskflow import engines
+from taskflow import exceptions as taskflow_exc
+from taskflow import flow as flow_base
+from taskflow import states as taskflow_states
+
+from glance_import import context
+from glance_import import services
+from glance_import.async_ import extensions
+from glance_import.async_ import facades
+from glance_import.async_ import runtime
+from glance_import.async_.flows import api_image_import
+from glance_import.db import jobs as db_jobs
+from glance_import.domain import errors
+from glance_import.domain import imports
+from glance_import.stores import base as stores
+
+LOG = log.getLogger(__name__)
+NAME = 'taskflow'
+
+
+class Interrupted(Exception):
+    """The attempt was stopped from outside; it neither failed nor ended."""
+
+
+class TaskFlowExecutor:
+    """One for a process; ``run`` is called in a thread for each import."""
+
+    def __init__(self, box: services.Services) -> None:
+        self._services = box
+        options = box.conf.taskflow_executor
+        self._mode = options.engine_mode
+        self._pool = None
+        if self._mode == 'parallel':
+            # One pool for all flows: a pool made for each costs a second
+            # when taskflow's own is shut down.
+            self._pool = concurrent.futures.ThreadPoolExecutor(
+                options.max_workers, thread_name_prefix='import-step')
+
+    def close(self) -> None:
+        """Let go of the threads; running steps are not waited for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, job: db_jobs.Job, claim: db_jobs.Claim,
+            stopped: threading.Event) -> None:
+        """Run or finish an import.
+
+        :raises errors.ClaimLost: somebody else has it; nothing was written
+        :raises Interrupted: ``stopped`` was set; the job can be given back
+        """
+        ctx = context.RequestContext(
+            user_id=job.user_id, project_id=job.project, roles=job.roles,
+            request_id=job.request_id, read_only=False)
+        rt = runtime.Runtime(self._services, job, claim, ctx, stopped)
+        if imports.is_over(self._services, job):
+            LOG.info('import %s had ended before its conductor died', job.id)
+        elif job.attempts > self._services.conf.taskflow_executor.max_attempts:
+            self._fail(rt, imports.Failure(
+                f'it was begun {job.attempts - 1} times, and each time the '
+                'process that ran it died'
+                + (f' in the step {job.step}' if job.step else '')
+                + f' (reference {job.request_id})'))
+        else:
+            self._attempt(rt)
+        imports.finish(self._services, claim)
+
+    def _attempt(self, rt: runtime.Runtime) -> None:
+        flow = self._build(rt)
+        if flow is None:
+            return
+        owners = api_image_import.plugin_of_atoms(
+            flow, rt.job.plugins, rt.job.id)
+        engine = engines.load(
+            flow, engine=self._mode,
+            **({'executor': self._pool} if self._pool is not None else {}))
+        engine.atom_notifier.register(
+            taskflow_states.RUNNING,
+            lambda _state, details: self._note_step(
+                rt, owners, details.get('task_name')))
+        try:
+            engine.run()
+        except errors.ClaimLost:
+            raise
+        except Exception as failure:
+            self._judge(rt, engine, owners, failure)
+        finally:
+            self._remove_products(rt, engine)
+
+    def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:
+        """The flow; None when it cannot be made, which fails the import."""
+        job = rt.job
+        try:
+            make = extensions.load(extensions.FLOWS, imports.TASK_TYPE)
+            with runtime.use(rt):
+                return typing.cast(flow_base.Flow, make(
+                    task_id=job.id, task_type=imports.TASK_TYPE,
+                    image_id=job.image_id, method=job.method,
+                    import_req=job.request, plugins=job.plugins,
+                    backend=[None]))
+        except api_image_import.PluginFailed as failure:
+            self._fail(rt, imports.Failure(
+                str(failure), f'plugin {failure.plugin}'))
+        except (extensions.ExtensionError, errors.ImportFailed) as failure:
+            self._fail(rt, imports.Failure(str(failure)))
+        except Exception as failure:
+            LOG.exception('the flow of import %s cannot be built', job.id)
+            self._fail(rt, self._internal(rt, failure))
+        return None
+
+    def _note_step(self, rt: runtime.Runtime,
+                   owners: dict[str, str], atom: str | None) -> None:
+        """Record which plugin is about to run, should it take us down."""
+        plugin = owners.get(atom or '')
+        if plugin is None:
+            return
+        with self._services.db.write() as conn:
+            db_jobs.hold(conn, rt.claim, step=f'plugin {plugin}')
+
+    def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
+               failure: Exception) -> None:
+        """Say why the flow failed, and leave the image accordingly."""
+        step, cause = _first_failure(engine, failure)
+        if isinstance(cause, errors.ClaimLost):
+            raise cause
+        if rt.stopped.is_set() and isinstance(
+                cause, (stores.Cancelled, Interrupted)):
+            raise Interrupted(rt.job.id)
+        plugin = owners.get(step or '')
+        if isinstance(cause, facades.PluginRefused):
+            reason = imports.Failure(str(cause))
+        elif plugin is not None:
+            LOG.error('plugin %s failed in import %s', plugin, rt.job.id,
+                      exc_info=cause)
+            text = (str(cause) if isinstance(cause, errors.DomainError)
+                    else api_image_import.describe(cause))
+            reason = imports.Failure(
+                f'{text} (reference {rt.job.request_id})',
+                f'plugin {plugin}')
+        elif isinstance(cause, (errors.DomainError, stores.StoreError)):
+            reason = imports.Failure(str(cause))
+        else:
+            LOG.error('import %s failed in %s', rt.job.id, step,
+                      exc_info=cause)
+            reason = self._internal(rt, cause, owners)
+        self._fail(rt, reason)
+
+    def _internal(self, rt: runtime.Runtime, failure: BaseException,
+                  owners: dict[str, str] | None = None) -> imports.Failure:
+        """A fault of ours: its kind, and where the operator finds it.
+
+        taskflow complains of a plugin's wiring (a value nobody provides) by
+        the name of its atom.
+        """
+        text = str(failure)
+        if isinstance(failure, (taskflow_exc.DependencyFailure,
+                                taskflow_exc.Duplicate)):
+            for atom, plugin in (owners or {}).items():
+                if atom in text:
+                    return imports.Failure(
+                        api_image_import.describe(failure)
+                        + f' (reference {rt.job.request_id})',
+                        f'plugin {plugin}')
+        return imports.Failure(
+            'an internal error of the service '
+            f'({type(failure).__name__}, reference {rt.job.request_id})')
+
+    def _fail(self, rt: runtime.Runtime, reason: imports.Failure) -> None:
+        imports.fail(self._services, rt.claim, rt.job.image_id, reason)
+
+    def _remove_products(self, rt: runtime.Runtime, engine) -> None:
+        """Delete the files that plugins put in place of the staged one.
+
+        The original itself stays until the image is active; a store deletes
+        nothing it has taken, since what it keeps is a file of its own.
+        """
+        keep = {self._services.area.path(rt.job.image_id)}
+        for uri in _provided_files(engine):
+            with contextlib.suppress(ValueError, OSError):
+                path = api_image_import.local_path(uri)
+                if path not in keep and not self._services.store.owns(path):
+                    imports.remove_file(path)
+
+
+def _first_failure(engine, failure: Exception
+                   ) -> tuple[str | None, BaseException]:
+    """(atom, exception) of what made the flow fail."""
+    try:
+        failures = dict(engine.storage.get_execute_failures())
+    except Exception:
+        failures = {}
+    for atom, found in failures.items():
+        if found.exception is not None:
+            return atom, found.exception
+    if isinstance(failure, taskflow_exc.WrappedFailure):
+        for found in failure:
+            if found.exception is not None:
+                return None, found.exception
+    return None, failure
+
+
+def _provided_files(engine) -> collections.abc.Iterator[str]:
+    """Each file_path that a step gave, the superseded ones too."""
+    for node in engine.compilation.execution_graph.nodes:
+        if 'file_path' not in getattr(node, 'save_as', {}):
+            continue
+        with contextlib.suppress(taskflow_exc.TaskFlowException):
+            result = engine.storage.get(node.name)
+            found = node.save_as['file_path']
+            if found is not None and not isinstance(result, str):
+                result = result[found]
+            if isinstance(result, str):
+                yield result

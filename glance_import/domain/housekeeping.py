@@ -1,0 +1,50 @@
+"""Removes what nobody needs any more, and says so in the log.
+
+It deletes only what it can name: expired tasks, and staged files of images
+whose record says that they are not staged. A file whose upload is alive, or
+whose image is not known here, is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+import typing
+
+from oslo_log import log
+
+from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
+from glance_import.db import staging as db_staging
+from glance_import.db import tasks as db_tasks
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+LOG = log.getLogger(__name__)
+
+# In these an image has no staged data unless a record says so.
+_NOT_STAGED = (states.QUEUED, states.ACTIVE, states.DEACTIVATED,
+               states.DELETED)
+# Younger files may belong to something that is just happening.
+MIN_AGE_SECONDS = 60
+
+
+def clean(services: services.Services) -> None:
+    """One round."""
+    with services.db.write() as conn:
+        expired = db_tasks.expire(conn)
+    if expired:
+        LOG.info('removed %d expired tasks', expired)
+    for entry in services.area.list():
+        age = time.time() - entry.mtime_ns / 1e9
+        if entry.live or age < MIN_AGE_SECONDS:
+            continue
+        with services.db.read() as conn:
+            status = db_images.status(conn, entry.image_id)
+            known = (db_staging.get(conn, entry.image_id) is not None
+                     or db_jobs.of_image(conn, entry.image_id) is not None)
+        if status in _NOT_STAGED and not known:
+            services.area.discard(entry.image_id)
+            LOG.info('removed %d staged bytes that image %s (%s) does not '
+                     'need', entry.size, entry.image_id, status)
