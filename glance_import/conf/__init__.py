@@ -57,7 +57,10 @@ def list_image_import_opts():
 
 def set_defaults(conf: cfg.ConfigOpts | None = None) -> None:
     """Our values where they differ from a library's own (also in samples)."""
-    policy_opts.set_defaults(conf or cfg.ConfigOpts(), 'policy.yaml')
+    target = conf or cfg.ConfigOpts()
+    policy_opts.set_defaults(target, 'policy.yaml')
+    db_options.set_defaults(
+        target, connection='sqlite:///$state_path/glance.sqlite')
     cors.set_defaults(
         allow_headers=['Content-MD5', 'Image-ID', 'X-Image-Meta-Store',
                        'X-Identity-Status', 'X-Roles', 'X-Service-Catalog',
@@ -76,8 +79,6 @@ def new() -> cfg.ConfigOpts:
         conf.register_opts(opts, group=group)
     log.register_options(conf)
     set_defaults(conf)
-    db_options.set_defaults(
-        conf, connection='sqlite:///$state_path/glance.sqlite')
     return conf
 
 
