@@ -1,6 +1,6 @@
 # What quickstart and run-tests share: a Python, a virtual environment, and
 # Debian packages that are installed (as root) or named. Sourced by bash from
-# the top of the clone; touches .venv/ or .tox/ there, and as root the machine.
+# the top of the clone; touches .quickstart/ or .tox/ there, and as root the machine.
 
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -52,6 +52,7 @@ make_venv() {
             || die "this python cannot make virtual environments without it"
     fi
     rm -rf "$dir"
+    mkdir -p "$(dirname "$dir")"
     "$python" -m venv "$dir" || die "python -m venv $dir failed"
     # Build tools are pinned too: pip hands PIP_CONSTRAINT to the build.
     PIP_CONSTRAINT="$PWD/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
