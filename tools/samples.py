@@ -1,4 +1,4 @@
-"""Write the sample files of etc/ from the code, or check that they are current.
+"""Write the sample files of etc/ from the code, or check them against it.
 
 ``config`` covers what is configured (both .conf files and a copy of the
 package's paste file), ``policy`` the policy file. ``--check`` writes into a
