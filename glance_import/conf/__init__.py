@@ -58,6 +58,9 @@ def list_image_import_opts():
 def set_defaults(conf: cfg.ConfigOpts | None = None) -> None:
     """Our values where they differ from a library's own (also in samples)."""
     policy_opts.set_defaults(conf or cfg.ConfigOpts(), 'policy.yaml')
+    # On the options themselves: the sample generator has no other conf.
+    cfg.set_defaults(db_options.database_opts,
+                     connection='sqlite:///$state_path/glance.sqlite')
     cors.set_defaults(
         allow_headers=['Content-MD5', 'Image-ID', 'X-Image-Meta-Store',
                        'X-Identity-Status', 'X-Roles', 'X-Service-Catalog',
@@ -75,9 +78,8 @@ def new() -> cfg.ConfigOpts:
     for group, opts in list_opts() + list_image_import_opts():
         conf.register_opts(opts, group=group)
     log.register_options(conf)
+    conf.register_opts(db_options.database_opts, group='database')
     set_defaults(conf)
-    db_options.set_defaults(
-        conf, connection='sqlite:///$state_path/glance.sqlite')
     return conf
 
 

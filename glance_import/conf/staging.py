@@ -1,4 +1,4 @@
-"""[DEFAULT]: where state and staged bytes live. Registered by glance_import.conf."""
+"""[DEFAULT]: where state and staged bytes live."""
 
 from oslo_config import cfg
 

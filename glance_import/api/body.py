@@ -1,0 +1,130 @@
+"""The body of a request, as blocks, complete or not at all.
+
+Reads ``wsgi.input`` itself: WebOb's ``body_file`` takes a chunked body for
+an empty one under several servers. What each server does when a client goes
+away in the middle:
+
+* ours raises one of the errors below;
+* gunicorn's input ends early when the length was announced (noticed here by
+  counting) and raises when the body is chunked;
+* uWSGI raises ``OSError`` in both cases; chunked bodies are read with its
+  own call;
+* any other server that does not promise ``wsgi.input_terminated`` may end a
+  cut chunked body in silence, so a chunked body is refused there.
+
+Touches only the WSGI environment.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import sys
+import typing
+
+BLOCK = 1 << 20
+
+
+class BodyError(Exception):
+    """The body cannot be read to its end; the text is one line."""
+
+
+class BodyTruncated(BodyError):
+    """The client closed the connection before the body was complete."""
+
+
+class BodyMalformed(BodyError):
+    """The body breaks the rules of its transfer coding."""
+
+
+class BodyTimeout(BodyError):
+    """Nothing came for longer than ``client_socket_timeout``."""
+
+
+class LengthRequired(BodyError):
+    """This server cannot tell a complete chunked body from a cut one."""
+
+
+Block = bytes | bytearray | memoryview
+Environ = dict[str, typing.Any]
+
+
+def is_chunked(environ: Environ) -> bool:
+    return 'chunked' in environ.get('HTTP_TRANSFER_ENCODING', '').lower()
+
+
+def length(environ: Environ) -> int | None:
+    """Announced length in bytes, None when the body is chunked.
+
+    :raises BodyMalformed: the header is not a number
+    """
+    if is_chunked(environ):
+        return None
+    text = environ.get('CONTENT_LENGTH') or '0'
+    if not (text.isascii() and text.isdigit()):
+        raise BodyMalformed('Content-Length is not a number')
+    return int(text)
+
+
+def blocks(environ: Environ, *, size_hint: int = BLOCK
+           ) -> collections.abc.Iterator[Block]:
+    """The body in blocks of at most about ``size_hint`` bytes.
+
+    Ends only when the body is complete. Each block belongs to the caller.
+
+    :raises BodyTruncated, BodyMalformed, BodyTimeout, LengthRequired: then
+        the blocks so far are not the whole body
+    """
+    expected = length(environ)
+    read = _reader(environ)
+    got = 0
+    while expected is None or got < expected:
+        wanted = size_hint if expected is None else min(
+            size_hint, expected - got)
+        block = _read(read, wanted)
+        if not block:
+            break
+        got += len(block)
+        yield block
+    if expected is not None and got != expected:
+        raise truncated(got, expected)
+
+
+def truncated(got: int, expected: int | None) -> BodyTruncated:
+    """``expected`` is None when the length was not announced."""
+    if expected is None:
+        return BodyTruncated(
+            f'the client closed the connection after {got} bytes, before '
+            'the end of the data')
+    return BodyTruncated(
+        f'the client closed the connection after {got} of {expected} bytes')
+
+
+def _reader(environ: Environ) -> collections.abc.Callable[[int], Block]:
+    source = environ['wsgi.input']
+    if hasattr(source, 'read_block'):
+        return source.read_block
+    if not is_chunked(environ):
+        return source.read
+    uwsgi: typing.Any = sys.modules.get('uwsgi')
+    if 'uwsgi.version' in environ and uwsgi is not None:
+        # One chunk at a time, however many bytes are asked for.
+        return lambda size: uwsgi.chunked_read()
+    if environ.get('wsgi.input_terminated'):
+        return source.read
+    raise LengthRequired('this server cannot receive chunked data; send '
+                         'Content-Length')
+
+
+def _read(read: collections.abc.Callable[[int], Block], size: int) -> Block:
+    try:
+        return read(size)
+    except BodyError:
+        raise
+    except TimeoutError as failure:
+        raise BodyTimeout('the client sent nothing for too long') from failure
+    except OSError as failure:
+        raise BodyTruncated('the client closed the connection before the '
+                            'end of the data') from failure
+    except Exception as failure:  # noqa: BLE001
+        # Servers have error classes of their own for broken chunks.
+        raise BodyMalformed('the chunked data is broken') from failure

@@ -1,0 +1,265 @@
+"""``wsgi.input`` of our own server: where a body begins and ends.
+
+Runs in the native thread of the request; the bytes come through a *source*,
+which asks the hub to receive. A body that stops before its end raises, so a
+cut one is never taken for complete, chunked or not. Touches nothing else.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import re
+import typing
+
+from glance_import.api import body
+
+# Largest buffer a flowing body is received into, and what it starts with.
+BLOCK = 1 << 20
+SMALL = 64 << 10
+# Longest chunk-size line with its extensions, and most bytes of trailers.
+LINE_LIMIT = 4096
+TRAILER_LIMIT = 16384
+_CHUNK = re.compile(rb'([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\Z')
+
+
+class Source(typing.Protocol):
+    """The receiving side of a connection, called from a native thread."""
+
+    def receive(self, view: memoryview) -> int | None:
+        """Bytes received: 0 at the end, None when nothing came for a while.
+        """
+
+    def wait(self) -> None:
+        """Until something can be received. :raises body.BodyTimeout:"""
+
+    def proceed(self) -> None:
+        """Send ``100 Continue`` if the client waits for it."""
+
+
+class Input:
+    """What every kind of body shares; ``read_block`` is the real thing."""
+
+    #: The whole body has been read.
+    complete = False
+
+    def __init__(self, source: Source, ahead: bytearray) -> None:
+        """``ahead`` holds what was received with the headers; what belongs
+        to the next request is left there."""
+        self._source = source
+        self._ahead = ahead
+        self._size = SMALL
+        self._begun = False
+        self._left_over: memoryview = memoryview(b'')
+
+    def read_block(self, limit: int = BLOCK) -> body.Block:
+        """Some bytes, at most ``limit``; empty at the end of the body.
+
+        The block belongs to the caller.
+
+        :raises body.BodyError: the body ended before its end
+        """
+        if self._left_over:
+            block = self._left_over[:limit]
+            self._left_over = self._left_over[limit:]
+            return block
+        if not self._begun and not self.complete:
+            self._begun = True
+            if not self._ahead:
+                self._source.proceed()
+        block = memoryview(self._next_block(limit))
+        if len(block) > limit:
+            self._left_over = block[limit:]
+            block = block[:limit]
+        return block
+
+    def _next_block(self, limit: int) -> body.Block:
+        raise NotImplementedError
+
+    def _receive(self, limit: int) -> memoryview:
+        """At most ``limit`` bytes off the wire, empty at the end of it.
+
+        While nothing comes no buffer is held.
+        """
+        if self._ahead:
+            block = bytes(self._ahead[:limit])
+            del self._ahead[:limit]
+            return memoryview(block)
+        while True:
+            buffer = bytearray(min(self._size, limit))
+            got = self._source.receive(memoryview(buffer))
+            if got is not None:
+                break
+            del buffer
+            self._size = SMALL
+            self._source.wait()
+        if got == len(buffer):
+            self._size = min(4 * self._size, BLOCK)
+        elif 4 * got < len(buffer):
+            self._size = max(self._size // 4, SMALL)
+        return memoryview(buffer)[:got]
+
+    # The rest is the file interface that PEP 3333 asks for.
+
+    def _pieces(self, size: int) -> collections.abc.Iterator[body.Block]:
+        while size:
+            block = self.read_block(min(size, BLOCK) if size > 0 else BLOCK)
+            if not block:
+                return
+            size -= len(block) if size > 0 else 0
+            yield block
+
+    def read(self, size: int | None = -1) -> bytes:
+        return b''.join(self._pieces(-1 if size is None else size))
+
+    def readinto(self, buffer: typing.Any) -> int:
+        view = memoryview(buffer).cast('B')
+        block = self.read_block(len(view)) if view else b''
+        view[:len(block)] = block
+        return len(block)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = bytearray()
+        limit = -1 if size is None else size
+        while limit < 0 or len(line) < limit:
+            block = memoryview(self.read_block(
+                BLOCK if limit < 0 else limit - len(line)))
+            if not block:
+                break
+            end = bytes(block).find(b'\n') + 1
+            if end:
+                rest = bytes(block[end:]) + bytes(self._left_over)
+                self._left_over = memoryview(rest)
+                line += block[:end]
+                break
+            line += block
+        return bytes(line)
+
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        lines = []
+        total = 0
+        while line := self.readline():
+            lines.append(line)
+            total += len(line)
+            if hint and 0 < hint <= total:
+                break
+        return lines
+
+    def __iter__(self) -> collections.abc.Iterator[bytes]:
+        return iter(self.readline, b'')
+
+
+class LengthInput(Input):
+    """A body whose length was announced."""
+
+    def __init__(self, source: Source, ahead: bytearray, length: int) -> None:
+        super().__init__(source, ahead)
+        self.length = length
+        self.left = length
+        self.complete = not length
+
+    def _next_block(self, limit: int) -> body.Block:
+        if self.complete:
+            return b''
+        block = self._receive(min(limit, self.left))
+        if not block:
+            raise body.truncated(self.length - self.left, self.length)
+        self.left -= len(block)
+        self.complete = not self.left
+        return block
+
+
+class ChunkedInput(Input):
+    """A chunked body.
+
+    Received in large pieces and taken apart here, so that the hub does not
+    wake up for each chunk; what follows the body is handed back.
+    """
+
+    def __init__(self, source: Source, ahead: bytearray) -> None:
+        super().__init__(source, ahead)
+        self.length = None
+        self._got = 0
+        self._raw: memoryview = memoryview(b'')
+        self._chunk = 0
+        self._failure: body.BodyError | None = None
+
+    def _next_block(self, limit: int) -> body.Block:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._take(limit)
+        except body.BodyError as failure:
+            # To be met again by whoever reads on after the first error.
+            self._failure = failure
+            raise
+
+    def _take(self, limit: int) -> body.Block:
+        joined = bytearray()
+        while not self.complete:
+            if not self._raw and joined:
+                break
+            if not self._chunk:
+                self._begin_chunk()
+                continue
+            if not self._raw:
+                self._fill()
+            piece = self._raw[:min(self._chunk, limit - len(joined))]
+            self._raw = self._raw[len(piece):]
+            self._chunk -= len(piece)
+            self._got += len(piece)
+            if not self._chunk:
+                self._end_chunk()
+            if not joined and len(piece) >= limit // 2:
+                return piece
+            joined += piece
+            if len(joined) >= limit:
+                break
+        return joined
+
+    def _fill(self) -> None:
+        self._raw = self._receive(BLOCK)
+        if not self._raw:
+            raise body.truncated(self._got, None)
+
+    def _begin_chunk(self) -> None:
+        found = _CHUNK.match(self._line(LINE_LIMIT))
+        if not found:
+            raise body.BodyMalformed('a chunk does not begin with its size')
+        self._chunk = int(found[1], 16)
+        if not self._chunk:
+            self._skip_trailers()
+            self.complete = True
+            # Pipelined: the next request came in the same piece.
+            self._ahead[:0] = self._raw
+            self._raw = memoryview(b'')
+
+    def _end_chunk(self) -> None:
+        if self._line(2):
+            raise body.BodyMalformed('a chunk is longer than its size')
+
+    def _skip_trailers(self) -> None:
+        left = TRAILER_LIMIT
+        while line := self._line(left):
+            left -= len(line)
+
+    def _line(self, limit: int) -> bytes:
+        """A line without its end, of at most ``limit`` bytes."""
+        line = bytearray()
+        while True:
+            if not self._raw:
+                self._fill()
+            head = bytes(self._raw[:limit + 2 - len(line)])
+            end = head.find(b'\n')
+            if end >= 0:
+                line += head[:end + 1]
+                self._raw = self._raw[end + 1:]
+                break
+            line += head
+            self._raw = self._raw[len(head):]
+            if len(line) >= limit + 2:
+                raise body.BodyMalformed('a line of the chunked data is '
+                                         'too long')
+        if line[-2:-1] != b'\r':
+            raise body.BodyMalformed('a line of the chunked data does not '
+                                     'end with CR LF')
+        return bytes(line[:-2])

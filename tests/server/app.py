@@ -1,0 +1,119 @@
+"""A small WSGI application that the server tests are run against.
+
+It is served by our own server, gunicorn and uWSGI alike.
+"""
+
+import hashlib
+import json
+import os
+import threading
+import time
+
+import webob
+
+from glance_import.api import body
+
+SIZE = 1 << 20
+STATE = {'uploads': 0}
+_lock = threading.Lock()
+
+
+def upload(request, start_response):
+    digest, size, counts = hashlib.sha256(), 0, 0
+    with _lock:
+        STATE['uploads'] += 1
+    try:
+        for block in body.blocks(request.environ):
+            digest.update(block)
+            size += len(block)
+            counts += 1
+    except body.BodyError as failure:
+        note(f'{type(failure).__name__}: {failure}')
+        return webob.Response(
+            status=408 if isinstance(failure, body.BodyTimeout) else 400,
+            json={'error': type(failure).__name__, 'text': str(failure),
+                  'size': size})
+    finally:
+        with _lock:
+            STATE['uploads'] -= 1
+    return webob.Response(json={
+        'size': size, 'sha256': digest.hexdigest(),
+        'thread': threading.current_thread().name})
+
+
+def note(line):
+    """Tell the test what the application saw after the client had gone."""
+    path = os.environ.get('TEST_APP_NOTES')
+    if path:
+        with open(path, 'a') as notes:
+            notes.write(line + '\n')
+
+
+def refuse(request, start_response):
+    return webob.Response(status=409, text='no')
+
+
+def file(request, start_response):
+    wrapper = request.environ.get('wsgi.file_wrapper')
+    source = open(os.environ['TEST_APP_FILE'], 'rb')
+    size = os.fstat(source.fileno()).st_size
+    response = webob.Response(content_type='application/octet-stream',
+                              conditional_response=True)
+    response.app_iter = wrapper(source, SIZE)
+    response.content_length = size
+    return response
+
+
+def pieces(request, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return (b'x' * 100_000 for _ in range(100))
+
+
+def broken(request, start_response):
+    raise RuntimeError('a secret')
+
+
+def breaks_off(request, start_response):
+    def generate():
+        yield b'x' * 1000
+        raise RuntimeError('a secret')
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return generate()
+
+
+def sleep(request, start_response):
+    time.sleep(float(request.GET.get('seconds', 1)))
+    return webob.Response(text='slept')
+
+
+def environ(request, start_response):
+    return webob.Response(json={
+        name: value for name, value in request.environ.items()
+        if isinstance(value, (str, bool, int))} | {'pid': os.getpid()})
+
+
+def state(request, start_response):
+    return webob.Response(json=STATE | {'pid': os.getpid()})
+
+
+def echo_json(request, start_response):
+    return webob.Response(json=json.loads(request.body))
+
+
+ROUTES = {
+    '/upload': upload, '/refuse': refuse, '/file': file, '/pieces': pieces,
+    '/broken': broken, '/breaks-off': breaks_off, '/sleep': sleep,
+    '/environ': environ, '/state': state, '/json': echo_json,
+}
+
+
+def application(environ, start_response):
+    request = webob.Request(environ)
+    handler = ROUTES.get(request.path_info)
+    if handler is None:
+        answer = webob.Response(status=404, text='nothing here')
+    else:
+        answer = handler(request, start_response)
+    if isinstance(answer, webob.Response):
+        return answer(environ, start_response)
+    return answer
