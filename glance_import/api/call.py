@@ -43,6 +43,8 @@ class Call:
         """
         try:
             yield from body.blocks(self.req.environ)
+        except body.LengthRequired as failure:
+            raise exc.HTTPLengthRequired(str(failure)) from failure
         except body.BodyMalformed as failure:
             raise uploads.BadBody(str(failure)) from failure
         except body.BodyTimeout as failure:

@@ -17,12 +17,14 @@ from webob import dec
 from webob import exc
 
 from glance_import.api import call
+from glance_import.api import faults
 from glance_import.api.handlers import image_data
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import info
 from glance_import.api.handlers import stage
 from glance_import.api.handlers import tasks
+from glance_import.domain import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -100,7 +102,13 @@ class Router:
         if not endpoint.takes_body and asked.has_body():
             raise exc.HTTPBadRequest(
                 'This request does not take a body.')
-        return endpoint.handler(asked)
+        try:
+            return endpoint.handler(asked)
+        except errors.DomainError as failure:
+            answer = faults.answer(failure)
+            if answer is None:
+                raise
+            raise answer from failure
 
     def _match(self, req: webob.Request) -> tuple[Route, dict[str, str]]:
         try:

@@ -1,0 +1,1 @@
+"""Console commands, one module each: arguments in, exit status out."""

@@ -148,14 +148,20 @@ def load(argv: collections.abc.Sequence[str] = (), *,
     """
     conf = new()
     conf.register_cli_opts(cli_opts)
+    conf(args=expand_args(list(argv)), project='glance', prog=prog,
+         usage=usage, default_config_files=default_files(),
+         default_config_dirs=[])
+    return conf
+
+
+def default_files() -> list[str]:
+    """The files that are read when the command line names none."""
     found: list[str] = []
     for name in (MAIN_FILE, IMPORT_FILE):
         stem = name.removesuffix('.conf')
-        found += cfg.find_config_files(project='glance', prog=stem)[-1:] \
-            if _named(stem) else []
-    conf(args=expand_args(list(argv)), project='glance', prog=prog,
-         usage=usage, default_config_files=found, default_config_dirs=[])
-    return conf
+        if _named(stem):
+            found += cfg.find_config_files(project='glance', prog=stem)[-1:]
+    return found
 
 
 def _named(stem: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from urllib import parse
 
 import webob
 
@@ -64,8 +63,8 @@ def create(asked: call.Call) -> webob.Response:
             services.policy.require(ctx, rule, target)
     made = images.create(services, ctx, wanted)
     response = call.json_response(
-        views.image(made), 201, Location=parse.urljoin(
-            asked.req.application_url + '/', f'/v2/images/{made.id}'))
+        views.image(made), 201,
+        Location=f'{asked.req.application_url}/v2/images/{made.id}')
     if services.methods:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(

@@ -1,0 +1,108 @@
+"""One conductor beside the API, as a process of its own.
+
+Every server process calls ``start``; the first to take a lock on this node
+keeps a conductor alive: started at once, started again when it dies, ended
+with its parent. It is a process of its own so that an import never costs a
+request its turn, and works the same under any WSGI server.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from oslo_config import cfg
+from oslo_log import log
+
+LOG = log.getLogger(__name__)
+LOCK_FILE = 'embedded.lock'
+RETRY_SECONDS = 1.0
+# A conductor that dies at once is not started again without end of hurry.
+MAX_RETRY_SECONDS = 30.0
+STOP_SECONDS = 65.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+class Supervisor:
+    """Keeps this node's conductor alive while this process lives."""
+
+    def __init__(self, conf: cfg.ConfigOpts, arguments: list[str]) -> None:
+        self._state_path = conf.state_path
+        self._arguments = arguments
+        self._stop = threading.Event()
+        self._child: subprocess.Popen | None = None
+        self._lock_fd: int | None = None
+        self._pid = os.getpid()
+        # The conductor follows the death of the thread that started it, so
+        # this one must live as long as the process.
+        self._thread = threading.Thread(target=self._run, daemon=True,
+                                        name='embedded-conductor')
+
+    def start(self) -> None:
+        """Return at once; the rest happens in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the conductor and wait for it."""
+        self._stop.set()
+        child = self._child
+        if child is not None and os.getpid() == self._pid:
+            child.terminate()
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def forget(self) -> None:
+        """In a forked child: the lock and the conductor are the parent's."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and not self._take_lock():
+            self._stop.wait(RETRY_SECONDS)
+        pause = RETRY_SECONDS
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            self._child = subprocess.Popen(
+                [sys.executable, '-m', 'glance_import.cmd.conductor',
+                 '--embedded', *self._arguments],
+                preexec_fn=_die_with_parent, close_fds=True)
+            status = self._child.wait()
+            if self._stop.is_set():
+                return
+            if time.monotonic() - begun > MAX_RETRY_SECONDS:
+                pause = RETRY_SECONDS
+            LOG.error('the conductor ended with status %d; starting it '
+                      'again in %.0f s', status, pause)
+            self._stop.wait(pause)
+            pause = min(pause * 2, MAX_RETRY_SECONDS)
+
+    def _take_lock(self) -> bool:
+        path = os.path.join(self._state_path, LOCK_FILE)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as failure:
+            LOG.error('cannot start a conductor: %s', failure)
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._lock_fd = fd
+        return True
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: no conductor outlives its parent."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

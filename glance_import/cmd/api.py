@@ -1,0 +1,53 @@
+"""glance-import-api: serve the Image API, with a conductor beside it."""
+
+from __future__ import annotations
+
+import collections.abc
+import sys
+
+from glance_import import services
+from glance_import import startup
+from glance_import.api import deploy
+from glance_import.api import server
+from glance_import.async_ import embedded
+
+PROG = 'glance-import-api'
+
+
+def main(argv: collections.abc.Sequence[str] | None = None) -> int:
+    """Serve until told to stop; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        conf = startup.read(arguments, PROG)
+        startup.check_options(conf)
+        deploy.check_exposure(conf)
+        box = startup.check(conf)
+        deploy.load(box)
+        startup.warn_unknown(conf)
+        box.close()
+    except (startup.StartupError, deploy.DeployError) as failure:
+        return startup.fail(PROG, failure)
+
+    def load_app():
+        return deploy.load(services.build(conf))
+
+    def reload() -> None:
+        """Judge the files before a running service takes them over."""
+        fresh = startup.read(arguments, PROG)
+        startup.check_options(fresh)
+        deploy.check_exposure(fresh)
+        startup.check_extensions(fresh)
+        conf.reload_config_files()
+        startup.set_up_logging(conf)
+
+    supervisor = embedded.Supervisor(conf, arguments)
+    if conf.taskflow_executor.embedded_conductor:
+        supervisor.start()
+    try:
+        return server.serve(conf, load_app, reload=reload)
+    finally:
+        supervisor.stop()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

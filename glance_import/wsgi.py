@@ -1,0 +1,67 @@
+"""The WSGI application, for any WSGI server: ``glance_import.wsgi:application``.
+
+Configuration is found as the commands find it, or named by
+``OS_GLANCE_CONFIG_DIR`` and ``OS_GLANCE_CONFIG_FILES``. A configuration that
+cannot be used stops the server while it loads this module. Works with
+servers that fork before or after loading.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from glance_import import conf as configuration
+from glance_import import startup
+from glance_import.api import deploy
+from glance_import.async_ import embedded
+
+PROG = 'glance-import-api'
+
+
+class _Application:
+    """The pipeline, and the node's conductor from the first chance on."""
+
+    def __init__(self) -> None:
+        arguments = configuration.environment_args(os.environ)
+        try:
+            conf = startup.read(arguments, PROG)
+            box = startup.check(conf)
+            self._app = deploy.load(box)
+            startup.warn_unknown(conf)
+        except (startup.StartupError, deploy.DeployError) as failure:
+            startup.fail(PROG, failure)
+            raise SystemExit(1) from failure
+        self._conf = conf
+        self._arguments = arguments
+        self._lock = threading.Lock()
+        self._supervisor: embedded.Supervisor | None = None
+        os.register_at_fork(after_in_child=self._forked)
+        # Threads of a uWSGI master do not run: there the first request of a
+        # worker has to do.
+        if 'uwsgi' not in sys.modules:
+            self._supervise()
+
+    def __call__(self, environ, start_response):
+        if self._supervisor is None:
+            self._supervise()
+        return self._app(environ, start_response)
+
+    def _supervise(self) -> None:
+        with self._lock:
+            if self._supervisor is not None:
+                return
+            self._supervisor = embedded.Supervisor(
+                self._conf, self._arguments)
+            if self._conf.taskflow_executor.embedded_conductor:
+                self._supervisor.start()
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        if self._supervisor is not None:
+            self._supervisor.forget()
+            self._supervisor = None
+
+
+application = _Application()
