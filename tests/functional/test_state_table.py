@@ -1,0 +1,266 @@
+"""Every (state, request) pair has one expected answer: a table, walked.
+
+A conductor runs only where a state needs one, so ``importing`` stays.
+"""
+
+import contextlib
+import subprocess
+import uuid
+
+import pytest
+
+from tests import service as services
+
+DATA = b'some image data' * 1000
+FAILING = '''
+from taskflow import task
+from taskflow.patterns import linear_flow
+
+
+class _Fail(task.Task):
+    def execute(self):
+        raise RuntimeError('not this one')
+
+
+def get_flow(task_id, **kwargs):
+    return linear_flow.Flow('failing').add(_Fail(f'failing-{task_id}'))
+'''
+
+
+@pytest.fixture(scope='module')
+def service(tmp_path_factory):
+    top = tmp_path_factory.mktemp('states')
+    plugins = services.write_distribution(
+        top / 'plugins', 'failing', {'failing': FAILING},
+        {'glance.image_import.plugins': {'failing': 'failing:get_flow'}})
+    running = services.Service(
+        top, path=[plugins],
+        options={'taskflow_executor': {'embedded_conductor': False}})
+    running.start()
+    yield running
+    running.kill()
+
+
+@contextlib.contextmanager
+def conductor(service):
+    """A conductor on its own, beside the API, for a while."""
+    with open(service.log, 'ab') as log:
+        process = subprocess.Popen(
+            service.command('conductor'), env=service.environment,
+            stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def absent(service):
+    return str(uuid.uuid4())
+
+
+def queued(service):
+    return service.create()
+
+
+def cut(service):
+    """Uploading, but the client went away in the middle."""
+    image_id = service.create()
+    with service.raw() as sock:
+        sock.sendall(_stage_head(image_id, len(DATA)) + DATA[:100])
+        services.wait_for(lambda: service.staged().count(f'{image_id}.part'))
+    services.wait_for(lambda: f'cut {image_id}' in service.text()
+                      or not _live(service, image_id))
+    return image_id
+
+
+def _live(service, image_id):
+    """Whether the part file is locked by somebody."""
+    import fcntl
+    with open(service.staging / f'{image_id}.part') as part:
+        try:
+            fcntl.flock(part, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _stage_head(image_id, length):
+    return (f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
+            'Accept: application/json\r\n'
+            'Content-Type: application/octet-stream\r\n'
+            f'Content-Length: {length}\r\n\r\n').encode()
+
+
+_held = []
+
+
+def live(service):
+    """Uploading at this moment: the connection stays open."""
+    image_id = service.create()
+    sock = service.raw()
+    sock.sendall(_stage_head(image_id, len(DATA)) + DATA[:100])
+    services.wait_for(
+        lambda: service.show(image_id)['status'] == 'uploading')
+    _held.append(sock)
+    return image_id
+
+
+def staged(service):
+    image_id = service.create()
+    assert service.stage(image_id, DATA).status == 204
+    return image_id
+
+
+def staged_without_formats(service):
+    image_id = service.create(disk_format=None, container_format=None)
+    assert service.stage(image_id, DATA).status == 204
+    return image_id
+
+
+def importing(service):
+    image_id = staged(service)
+    assert service.start_import(image_id).status == 202
+    return image_id
+
+
+def returned(service):
+    """An import failed; the bytes are intact."""
+    image_id = importing(service)
+    service.execute(
+        "UPDATE import_jobs SET plugins = '[\"failing\"]' "
+        'WHERE image_id = ?', image_id)
+    with conductor(service):
+        image = service.wait_status(image_id, 'uploading', 'active')
+    assert image['status'] == 'uploading'
+    return image_id
+
+
+def active(service):
+    image_id = importing(service)
+    with conductor(service):
+        service.wait_status(image_id, 'active')
+    return image_id
+
+
+def protected(service):
+    return service.create(protected=True)
+
+
+def _forced(status):
+    def make(service):
+        image_id = service.create()
+        service.execute('UPDATE images SET status = ? WHERE id = ?',
+                        status, image_id)
+        return image_id
+    return make
+
+
+def deleted(service):
+    image_id = service.create()
+    service.request('DELETE', f'/v2/images/{image_id}')
+    return image_id
+
+
+def deactivated(service):
+    image_id = active(service)
+    service.execute("UPDATE images SET status = 'deactivated' WHERE id = ?",
+                    image_id)
+    return image_id
+
+
+REQUESTS = {
+    'stage': lambda s, i: s.stage(i, DATA),
+    'import': lambda s, i: s.start_import(i),
+    'show': lambda s, i: s.request('GET', f'/v2/images/{i}'),
+    'file': lambda s, i: s.request('GET', f'/v2/images/{i}/file'),
+    'tasks': lambda s, i: s.request('GET', f'/v2/images/{i}/tasks'),
+    'delete': lambda s, i: s.request('DELETE', f'/v2/images/{i}'),
+}
+
+# For each request the status and, behind it, the image's state afterwards
+# (None: no record can be read).
+TABLE = {
+    #                   stage               import              file  delete
+    absent:            ((404, None),        (404, None),        404, 404),
+    deleted:           ((404, None),        (404, None),        404, 404),
+    queued:            ((204, 'uploading'), (409, 'queued'),    204, 204),
+    cut:               ((204, 'uploading'), (409, 'uploading'), 204, 204),
+    live:              ((409, 'uploading'), (409, 'uploading'), 204, 204),
+    staged:            ((409, 'uploading'), (202, 'importing'), 204, 204),
+    staged_without_formats:
+                       ((409, 'uploading'), (409, 'uploading'), 204, 204),
+    returned:          ((204, 'uploading'), (202, 'importing'), 204, 204),
+    importing:         ((409, 'importing'), (409, 'importing'), 204, 204),
+    active:            ((409, 'active'),    (409, 'active'),    200, 204),
+    deactivated:       ((409, 'deactivated'), (409, 'deactivated'),
+                        200, 204),
+    protected:         ((204, 'uploading'), (409, 'queued'),    204, 403),
+    _forced('saving'): ((409, 'saving'),    (409, 'saving'),    204, 204),
+    _forced('killed'): ((409, 'killed'),    (409, 'killed'),    204, 204),
+    _forced('pending_delete'):
+                       ((409, 'pending_delete'), (409, 'pending_delete'),
+                        204, 204),
+}
+FORCED = ['saving', 'killed', 'pending_delete']
+
+
+def _names():
+    forced = iter(FORCED)
+    return [make.__name__ if make.__name__ != 'make' else next(forced)
+            for make in TABLE]
+
+
+def _cases():
+    for name, (make, (stage, start, data, delete)) in zip(
+            _names(), TABLE.items()):
+        rest = None if make in (absent, deleted) else 'same'
+        read = 404 if rest is None else 200
+        for request, wanted in (
+                ('stage', stage), ('import', start), ('show', (read, rest)),
+                ('file', (data, rest)), ('tasks', (read, rest)),
+                ('delete', (delete,
+                            None if delete in (204, 404) else rest))):
+            yield pytest.param(make, request, *wanted,
+                               id=f'{name}-{request}')
+
+
+@pytest.mark.parametrize('make, request_name, status, after',
+                         list(_cases()))
+def test_table(service, make, request_name, status, after):
+    image_id = make(service)
+    before = service.request('GET', f'/v2/images/{image_id}')
+    answer = REQUESTS[request_name](service, image_id)
+    assert answer.status == status, answer
+    found = service.request('GET', f'/v2/images/{image_id}')
+    if after is None:
+        assert found.status == 404
+        assert not [name for name in service.staged()
+                    if name.startswith(image_id)]
+    elif after == 'same':
+        assert found.json['status'] == before.json['status']
+    else:
+        assert found.json['status'] == after
+    if status >= 400:
+        # An answer a user can act on: it names the image or what is wrong.
+        assert len(answer.json['message']) > 40, answer
+        assert answer.json['code'].startswith(str(status))
+    while _held:
+        _held.pop().close()
+
+
+def test_incomplete_upload_tells_both_numbers(service):
+    image_id = cut(service)
+    answer = service.start_import(image_id)
+    assert answer.status == 409
+    assert '100 of 15000 bytes' in answer.message
+
+
+def test_every_move_of_the_table_is_one_glance_knows():
+    from glance_import.domain import states
+    # importing -> uploading is ours; all else is contract 2.4.
+    assert 'uploading' in states.MOVES['importing']
+    for found, moves in states.MOVES.items():
+        for wanted in moves:
+            assert wanted in states.MOVES, (found, wanted)
+            assert found in states.sources(wanted)
