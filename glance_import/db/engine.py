@@ -94,7 +94,9 @@ class Database:
     """Connections to the database that ``[database]`` names.
 
     Safe to share between threads, and after a fork: the child opens
-    connections of its own. Making one opens no connection and no file.
+    connections of its own. (An SQLite file that some thread was using at the
+    moment of the fork is closed to the child, see ``_SqliteForks``.) Making
+    one opens no connection and no file.
 
     :raises DatabaseProblem: the connection URL cannot be used
     """
@@ -113,9 +115,10 @@ class Database:
         self._options = options
         self._writer = self.engine.execution_options(
             **{_BEGIN: 'BEGIN IMMEDIATE'})
-        self._turn = _Turn() if self.is_sqlite else contextlib.nullcontext()
-        # What a forked child must never close: it is the parent's.
-        self._inherited: list[pool.Pool] = []
+        self._turn: contextlib.AbstractContextManager[None] = (
+            _Turn() if self.is_sqlite else contextlib.nullcontext())
+        self._forks = (_SqliteForks(self.engine) if self.is_sqlite
+                       else _ServerForks(self.engine))
         _ALL.add(self)
 
     @property
@@ -177,9 +180,14 @@ class Database:
         """Close the connections that are not in use; later ones are new."""
         self.engine.dispose()
 
-    def _after_fork(self) -> None:
-        self._inherited.append(self.engine.pool)
-        self.engine.dispose(close=False)
+    def _before_fork(self) -> None:
+        self._forks.before()
+
+    def _after_fork_in_parent(self) -> None:
+        self._forks.parent()
+
+    def _after_fork_in_child(self) -> None:
+        self._forks.child()
         # The thread that held it, if any, is in the parent.
         if self.is_sqlite:
             self._turn = _Turn()
@@ -225,15 +233,101 @@ class _Turn:
         self._lock.release()
 
 
+class _ServerForks:
+    """A child leaves its parent's connections to a server alone.
+
+    Closing one would say good-bye on the parent's socket, so they are kept.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._inherited: list[pool.Pool] = []
+
+    def before(self) -> None:
+        pass
+
+    def parent(self) -> None:
+        pass
+
+    def child(self) -> None:
+        self._inherited.append(self._engine.pool)
+        self._engine.dispose(close=False)
+
+
+class _SqliteForks:
+    """No open SQLite file is carried over a fork.
+
+    SQLite keeps a table of the locks that its process holds on each open
+    file. A child inherits the table but not the locks: it would wait for
+    ever for some and believe that it holds others. So the parent closes what
+    is idle before it forks; when a connection is in use even then, the child
+    refuses to open any.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._gate = threading.Lock()
+        self._old: list[pool.Pool] = []
+        self._used_at_fork = False
+        event.listen(engine, 'do_connect', self._connect)
+
+    def _connect(self, dialect, _record, args, parameters):
+        with self._gate:
+            if self._used_at_fork:
+                raise DatabaseProblem(
+                    'this process was forked while the SQLite database was '
+                    'in use and cannot open it')
+            _create_private(self._engine.url.database)
+            return dialect.connect(*args, **parameters)
+
+    def before(self) -> None:
+        # From here to the fork nobody opens another.
+        self._gate.acquire()
+        self._old.append(self._engine.pool)
+        self._engine.dispose()
+        for old in self._old:
+            # Also what came back to an older pool since.
+            old.dispose()
+        self._old = [old for old in self._old if _in_use(old)]
+
+    def parent(self) -> None:
+        self._gate.release()
+
+    def child(self) -> None:
+        self._used_at_fork = self._used_at_fork or bool(self._old)
+        self._gate = threading.Lock()
+
+
+def _in_use(old: pool.Pool) -> int:
+    # Of QueuePool, which is what we make.
+    return typing.cast(pool.QueuePool, old).checkedout()
+
+
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking: list[Database] = []
 
 
-def _forget_parents_connections() -> None:
-    for database in list(_ALL):
-        database._after_fork()
+def _before_fork() -> None:
+    _forking[:] = _ALL
+    for database in _forking:
+        database._before_fork()
 
 
-os.register_at_fork(after_in_child=_forget_parents_connections)
+def _after_fork_in_parent() -> None:
+    for database in _forking:
+        database._after_fork_in_parent()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for database in _forking:
+        database._after_fork_in_child()
+    _forking.clear()
+
+
+os.register_at_fork(before=_before_fork,
+                    after_in_parent=_after_fork_in_parent,
+                    after_in_child=_after_fork_in_child)
 
 
 def _server_engine(url: sa.URL, options) -> sa.Engine:
@@ -289,10 +383,6 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
         connect_args={'timeout': SQLITE_BUSY_SECONDS})
     exc_filters.register_engine(engine)
     synchronous = 'FULL' if options.sqlite_synchronous else 'OFF'
-
-    @event.listens_for(engine, 'do_connect')
-    def create_private(_dialect, _record, _args, _parameters):
-        _create_private(path)
 
     @event.listens_for(engine, 'connect')
     def settle(dbapi_connection, _record):
