@@ -268,39 +268,52 @@ class _SqliteForks:
         self._engine = engine
         self._gate = threading.Lock()
         self._old: list[pool.Pool] = []
+        # Records of connections that are in use. Weak: one whose opening
+        # failed is never given back.
+        self._used: weakref.WeakSet = weakref.WeakSet()
+        self._busy = False
         self._used_at_fork = False
         event.listen(engine, 'do_connect', self._connect)
+        event.listen(engine, 'checkout', self._take)
+        event.listen(engine, 'checkin', self._give_back)
 
-    def _connect(self, dialect, _record, args, parameters):
+    def _connect(self, dialect, record, args, parameters):
         with self._gate:
             if self._used_at_fork:
                 raise DatabaseProblem(
                     'this process was forked while the SQLite database was '
                     'in use and cannot open it')
+            self._used.add(record)
             _create_private(self._engine.url.database)
             return dialect.connect(*args, **parameters)
+
+    def _take(self, _dbapi_connection, record, _proxy) -> None:
+        self._used.add(record)
+
+    def _give_back(self, _dbapi_connection, record) -> None:
+        self._used.discard(record)
 
     def before(self) -> None:
         # From here to the fork nobody opens another.
         self._gate.acquire()
-        self._old.append(self._engine.pool)
+        current = typing.cast(pool.QueuePool, self._engine.pool)
+        # Asked too: a connection on its way out of the pool is not noted yet.
+        leaving = current.checkedout() > 0
+        self._old.append(current)
         self._engine.dispose()
+        # Also closes what came back to an older pool since.
         for old in self._old:
-            # Also what came back to an older pool since.
             old.dispose()
-        self._old = [old for old in self._old if _in_use(old)]
+        self._busy = leaving or bool(self._used)
+        if not self._busy:
+            self._old.clear()
 
     def parent(self) -> None:
         self._gate.release()
 
     def child(self) -> None:
-        self._used_at_fork = self._used_at_fork or bool(self._old)
+        self._used_at_fork = self._used_at_fork or self._busy
         self._gate = threading.Lock()
-
-
-def _in_use(old: pool.Pool) -> int:
-    # Of QueuePool, which is what we make.
-    return typing.cast(pool.QueuePool, old).checkedout()
 
 
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()
