@@ -408,7 +408,13 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
     @event.listens_for(engine, 'begin')
     def begin(connection):
         options = connection.get_execution_options()
-        connection.exec_driver_sql(options.get(_BEGIN, 'BEGIN'))
+        immediate = options.get(_BEGIN)
+        if immediate:
+            connection.exec_driver_sql(immediate)
+        else:
+            # Takes no lock and cannot fail, so it need not go through
+            # SQLAlchemy, which would cost as much as a query.
+            connection.connection.driver_connection.execute('BEGIN')
 
     return engine
 

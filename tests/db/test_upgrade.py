@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 
-from alembic import config as alembic_config
 from alembic import script
 import pytest
 import sqlalchemy as sa
