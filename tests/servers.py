@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import importlib.util
 import itertools
 import os
 import pwd
@@ -46,6 +47,12 @@ def missing(reason: str) -> None:
     if os.environ.get('CI') == 'true':
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def need_module(name: str) -> None:
+    """Skip (under CI: fail) the test without the driver ``name``."""
+    if importlib.util.find_spec(name) is None:
+        missing(f'the Python module {name} is not installed')
 
 
 def free_port() -> int:
@@ -160,7 +167,7 @@ class PostgreSQL(Server):
     BIN = '/usr/lib/postgresql/*/bin'
 
     def __init__(self) -> None:
-        pytest.importorskip('psycopg2')
+        need_module('psycopg2')
         initdb = program('initdb', self.BIN)
         self.server = program('postgres', self.BIN,
                               os.path.dirname(os.path.realpath(initdb)))
@@ -187,7 +194,7 @@ class MariaDB(Server):
     unprivileged = 'nobody'
 
     def __init__(self) -> None:
-        pytest.importorskip('pymysql')
+        need_module('pymysql')
         install = program('mariadb-install-db')
         self.server = program('mariadbd', '/usr/sbin')
         super().__init__()

@@ -48,7 +48,8 @@ make_venv() {
     python=$(find_python) || exit 1
     say "making $dir with $("$python" --version) (a minute or two)"
     if ! "$python" -c 'import ensurepip' 2> /dev/null; then
-        install_debian "python3-venv" \
+        install_debian "$("$python" -c 'import sys
+print("python%d.%d-venv" % sys.version_info[:2])')" \
             || die "this python cannot make virtual environments without it"
     fi
     rm -rf "$dir"

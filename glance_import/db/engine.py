@@ -94,7 +94,9 @@ class Database:
     """Connections to the database that ``[database]`` names.
 
     Safe to share between threads, and after a fork: the child opens
-    connections of its own. Making one opens no connection and no file.
+    connections of its own. (An SQLite file that some thread was using at the
+    moment of the fork is closed to the child, see ``_SqliteForks``.) Making
+    one opens no connection and no file.
 
     :raises DatabaseProblem: the connection URL cannot be used
     """
@@ -113,9 +115,10 @@ class Database:
         self._options = options
         self._writer = self.engine.execution_options(
             **{_BEGIN: 'BEGIN IMMEDIATE'})
-        self._turn = _Turn() if self.is_sqlite else contextlib.nullcontext()
-        # What a forked child must never close: it is the parent's.
-        self._inherited: list[pool.Pool] = []
+        self._turn: contextlib.AbstractContextManager[None] = (
+            _Turn() if self.is_sqlite else contextlib.nullcontext())
+        self._forks = (_SqliteForks(self.engine) if self.is_sqlite
+                       else _ServerForks(self.engine))
         _ALL.add(self)
 
     @property
@@ -177,9 +180,14 @@ class Database:
         """Close the connections that are not in use; later ones are new."""
         self.engine.dispose()
 
-    def _after_fork(self) -> None:
-        self._inherited.append(self.engine.pool)
-        self.engine.dispose(close=False)
+    def _before_fork(self) -> None:
+        self._forks.before()
+
+    def _after_fork_in_parent(self) -> None:
+        self._forks.parent()
+
+    def _after_fork_in_child(self) -> None:
+        self._forks.child()
         # The thread that held it, if any, is in the parent.
         if self.is_sqlite:
             self._turn = _Turn()
@@ -225,15 +233,114 @@ class _Turn:
         self._lock.release()
 
 
+class _ServerForks:
+    """A child leaves its parent's connections to a server alone.
+
+    Closing one would say good-bye on the parent's socket, so they are kept.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._inherited: list[pool.Pool] = []
+
+    def before(self) -> None:
+        pass
+
+    def parent(self) -> None:
+        pass
+
+    def child(self) -> None:
+        self._inherited.append(self._engine.pool)
+        self._engine.dispose(close=False)
+
+
+class _SqliteForks:
+    """No open SQLite file is carried over a fork.
+
+    SQLite keeps a table of the locks that its process holds on each open
+    file. A child inherits the table but not the locks: it would wait for
+    ever for some and believe that it holds others. So the parent closes what
+    is idle before it forks; when a connection is in use even then, the child
+    refuses to open any.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._gate = threading.Lock()
+        self._old: list[pool.Pool] = []
+        # Records of connections that are in use. Weak: one whose opening
+        # failed is never given back.
+        self._used: weakref.WeakSet = weakref.WeakSet()
+        self._busy = False
+        self._used_at_fork = False
+        event.listen(engine, 'do_connect', self._connect)
+        event.listen(engine, 'checkout', self._take)
+        event.listen(engine, 'checkin', self._give_back)
+
+    def _connect(self, dialect, record, args, parameters):
+        with self._gate:
+            if self._used_at_fork:
+                raise DatabaseProblem(
+                    'this process was forked while the SQLite database was '
+                    'in use and cannot open it')
+            self._used.add(record)
+            _create_private(self._engine.url.database)
+            return dialect.connect(*args, **parameters)
+
+    def _take(self, _dbapi_connection, record, _proxy) -> None:
+        self._used.add(record)
+
+    def _give_back(self, _dbapi_connection, record) -> None:
+        self._used.discard(record)
+
+    def before(self) -> None:
+        # From here to the fork nobody opens another.
+        self._gate.acquire()
+        current = typing.cast(pool.QueuePool, self._engine.pool)
+        # Asked too: a connection on its way out of the pool is not noted yet.
+        leaving = current.checkedout() > 0
+        self._old.append(current)
+        self._engine.dispose()
+        # Also closes what came back to an older pool since.
+        for old in self._old:
+            old.dispose()
+        self._busy = leaving or bool(self._used)
+        if not self._busy:
+            self._old.clear()
+
+    def parent(self) -> None:
+        self._gate.release()
+
+    def child(self) -> None:
+        self._used_at_fork = self._used_at_fork or self._busy
+        self._gate = threading.Lock()
+
+
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking: list[Database] = []
 
 
-def _forget_parents_connections() -> None:
-    for database in list(_ALL):
-        database._after_fork()
+def _before_fork() -> None:
+    _forking[:] = _ALL
+    for database in _forking:
+        database._before_fork()
 
 
-os.register_at_fork(after_in_child=_forget_parents_connections)
+def _after_fork_in_parent() -> None:
+    for database in _forking:
+        database._after_fork_in_parent()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for database in _forking:
+        database._after_fork_in_child()
+    _forking.clear()
+
+
+os.register_at_fork(before=_before_fork,
+                    after_in_parent=_after_fork_in_parent,
+                    after_in_child=_after_fork_in_child)
 
 
 def _server_engine(url: sa.URL, options) -> sa.Engine:
@@ -290,10 +397,6 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
     exc_filters.register_engine(engine)
     synchronous = 'FULL' if options.sqlite_synchronous else 'OFF'
 
-    @event.listens_for(engine, 'do_connect')
-    def create_private(_dialect, _record, _args, _parameters):
-        _create_private(path)
-
     @event.listens_for(engine, 'connect')
     def settle(dbapi_connection, _record):
         # None: the driver begins nothing by itself, the listener below does.
@@ -305,7 +408,13 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
     @event.listens_for(engine, 'begin')
     def begin(connection):
         options = connection.get_execution_options()
-        connection.exec_driver_sql(options.get(_BEGIN, 'BEGIN'))
+        immediate = options.get(_BEGIN)
+        if immediate:
+            connection.exec_driver_sql(immediate)
+        else:
+            # Takes no lock and cannot fail, so it need not go through
+            # SQLAlchemy, which would cost as much as a query.
+            connection.connection.driver_connection.execute('BEGIN')
 
     return engine
 

@@ -65,5 +65,5 @@ def test_the_example_plugin_runs(tmp_path):
                            action_wrapper=contextlib.nullcontext(action),
                            backend=[None])
     assert isinstance(flow, linear_flow.Flow)
-    engines.run(flow, store={'file_path': staged.as_uri()})
+    engines.run(flow, store={'file_path': f'file://{staged}'})
     assert action.properties == {'fred_mertz_size': '1234'}

@@ -1,7 +1,6 @@
 """Notes the size of the staged data as a property of the image."""
 
 import os
-from urllib import parse
 
 from taskflow.patterns import linear_flow
 from taskflow import task
@@ -15,7 +14,7 @@ class NoteSize(task.Task):
         self.action_wrapper = action_wrapper
 
     def execute(self, file_path):
-        path = parse.unquote(parse.urlsplit(file_path).path)
+        path = file_path.removeprefix('file://')
         with self.action_wrapper as action:
             action.set_image_extra_properties(
                 {'fred_mertz_size': str(os.path.getsize(path))})

@@ -5,6 +5,8 @@ All of them, also those nobody here reads, and the note in
 database of its own.
 """
 
+import typing
+
 from alembic import op
 import sqlalchemy as sa
 
@@ -14,7 +16,8 @@ down_revision = None
 # What Glance's own migrations leave in alembic_version.
 GLANCE_HEAD = '2024_1_contract01'
 
-MYSQL = {'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
+MYSQL: dict[str, typing.Any] = {
+    'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
 
 metadata = sa.MetaData()
 

@@ -1,12 +1,15 @@
 """Our own tables: what is staged, and the imports that were accepted."""
 
+import typing
+
 from alembic import op
 import sqlalchemy as sa
 
 revision = 'import_0002'
 down_revision = 'import_0001'
 
-MYSQL = {'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
+MYSQL: dict[str, typing.Any] = {
+    'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
 
 metadata = sa.MetaData()
 

@@ -33,14 +33,9 @@ INDEXES = (
 def upgrade() -> None:
     for name, table, columns in INDEXES:
         op.create_index(name, table, columns, if_not_exists=True)
-    if op.get_bind().dialect.name == 'postgresql':
-        op.create_index(
-            'import_image_properties_prefix_idx', 'image_properties',
-            ['name', sa.text(f'substr(value, 1, {VALUE_PREFIX})'),
-             'image_id'],
-            if_not_exists=True)
-    else:
-        op.create_index(
-            'import_image_properties_idx', 'image_properties',
-            ['name', 'value', 'image_id'],
-            mysql_length={'value': VALUE_PREFIX}, if_not_exists=True)
+    value = (sa.text(f'substr(value, 1, {VALUE_PREFIX})')
+             if op.get_bind().dialect.name == 'postgresql' else 'value')
+    op.create_index(
+        'import_image_properties_idx', 'image_properties',
+        ['name', value, 'image_id'],
+        mysql_length={'value': VALUE_PREFIX}, if_not_exists=True)
