@@ -232,7 +232,7 @@ def insert(conn: sa.Connection, values: dict[str, typing.Any],
            tags: collections.abc.Iterable[str]) -> None:
     """A new image row with its properties and tags.
 
-    :raises sqlalchemy.exc.IntegrityError: the id was used before
+    :raises oslo_db.exception.DBDuplicateEntry: the id was used before
     """
     now = engine.utcnow()
     common = {'created_at': now, 'updated_at': now, 'deleted': False}

@@ -7,7 +7,7 @@ import typing
 import uuid
 
 import sqlalchemy as sa
-from sqlalchemy import exc as sa_exc
+from oslo_db import exception as db_exc
 
 from glance_import import context
 from glance_import.db import images as db_images
@@ -121,7 +121,7 @@ def create(services: services.Services, ctx: context.RequestContext,
             db_images.insert(conn, values, properties, tags)
             made = db_images.get(conn, values['id'],
                                  db_images.Scope(None, True))
-    except sa_exc.IntegrityError as e:
+    except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
     assert made is not None
