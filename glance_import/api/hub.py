@@ -18,6 +18,7 @@ import collections.abc
 import contextlib
 import email.utils
 import errno
+import functools
 import http.client
 import io
 import logging
@@ -654,7 +655,8 @@ class Exchange:
         while left:
             count = self.errand.run(
                 self.server.disk.start,
-                lambda: send_some(sock.fileno(), fd, offset, left))
+                functools.partial(
+                    send_some, sock.fileno(), fd, offset, left))
             if count is None:
                 hubs.trampoline(sock, write=True,
                                 timeout=self.server.socket_timeout,

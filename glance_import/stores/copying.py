@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import signal
@@ -132,7 +133,8 @@ class Copy:
         self._pipeline = pipeline.Pipeline()
         pools = pipeline.pools()
         if target is not None:
-            self._pipeline.add(pools.disk, self._write)
+            self._pipeline.add(pools.disk, functools.partial(
+                self._write, target))
         for digest in (self._hash, self._md5):
             if digest is not None:
                 self._pipeline.add(pools.digest, digest.update)
@@ -183,18 +185,17 @@ class Copy:
                 at += got
                 yield memoryview(buffer)[:got]
 
-    def _write(self, block: pipeline.Block) -> None:
+    def _write(self, target: int, block: pipeline.Block) -> None:
         view = memoryview(block)
-        assert self._target is not None
         if view.obj is _ZEROS:
             self._position += len(view)
             return
         while view:
-            done = os.pwrite(self._target, view, self._position)
+            done = os.pwrite(target, view, self._position)
             view = view[done:]
             self._position += done
         if self._position - self._hinted >= upload.WRITEBACK:
-            upload.start_writeback(self._target, self._hinted,
+            upload.start_writeback(target, self._hinted,
                                    self._position - self._hinted)
             self._hinted = self._position
 

@@ -54,6 +54,11 @@ def ask_json(server, path):
         return json.loads(response(sock).content)
 
 
+def wait_for_upload(server):
+    server_harness.wait_for(
+        lambda: ask_json(server, '/state')['uploads'] == 1)
+
+
 def status(answer):
     return int(answer.split(b' ', 2)[1])
 
@@ -153,7 +158,7 @@ def test_client_gone_is_told_to_the_application(start, tmp_path, reset):
     notes = tmp_path / 'notes'
     server = start(env={'TEST_APP_NOTES': str(notes)})
     sock = server.send(head(1000) + b'x' * 10)
-    server_harness.wait_for(lambda: ask_json(server, '/state')['uploads'] == 1)
+    wait_for_upload(server)
     if reset:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                         b'\1\0\0\0\0\0\0\0')
@@ -409,7 +414,7 @@ def test_sigterm_lets_requests_finish(server):
     upload = server.send(head(4) + b'ab')
     idle = server.send(get('/state'))
     response(idle)
-    server_harness.wait_for(lambda: ask_json(server, '/state')['uploads'] == 1)
+    wait_for_upload(server)
     server.process.send_signal(signal.SIGTERM)
     # Idle connections are closed, new ones refused.
     assert idle.recv(1) == b''
@@ -429,7 +434,7 @@ def test_sigterm_cuts_what_takes_too_long(start, tmp_path):
     server = start(env={'TEST_APP_NOTES': str(notes)},
                    graceful_shutdown_timeout=1)
     with server.send(head(4) + b'ab'):
-        server_harness.wait_for(lambda: ask_json(server, '/state')['uploads'] == 1)
+        wait_for_upload(server)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
     assert 'BodyTruncated' in notes.read_text()
@@ -437,7 +442,7 @@ def test_sigterm_cuts_what_takes_too_long(start, tmp_path):
 
 def test_second_sigterm_ends_at_once(server):
     with server.send(head(4) + b'ab'):
-        server_harness.wait_for(lambda: ask_json(server, '/state')['uploads'] == 1)
+        wait_for_upload(server)
         server.process.send_signal(signal.SIGTERM)
         server_harness.wait_for(lambda: 'stopping' in server.output())
         server.process.send_signal(signal.SIGTERM)
@@ -447,7 +452,7 @@ def test_second_sigterm_ends_at_once(server):
 def test_sighup_replaces_workers_and_drops_nothing(server):
     old = server.children()
     upload = server.send(head(4) + b'ab')
-    server_harness.wait_for(lambda: ask_json(server, '/state')['uploads'] == 1)
+    wait_for_upload(server)
     failures, done = [], threading.Event()
     answered = []
 
@@ -465,8 +470,7 @@ def test_sighup_replaces_workers_and_drops_nothing(server):
             server.config.read_text() + 'workers = 2\n')
         server.process.send_signal(signal.SIGHUP)
         server_harness.wait_for(lambda: set(answered) - set(old))
-        server_harness.wait_for(lambda: 'INFO:glance_import.api.server:reloaded'
-                          in server.output())
+        server_harness.wait_for(lambda: 'server:reloaded' in server.output())
         seen = len(answered)
         server_harness.wait_for(lambda: len(answered) > seen + 20)
     finally:

@@ -167,6 +167,16 @@ def cheat_second_name(source):
     yield
 
 
+def test_a_second_name_from_before(here, image_id, source):
+    other = source.with_name('other')
+    os.link(source, other)
+    stored = here.add_file(image_id, str(source), describe(source), epoch=1)
+    os.chmod(other, 0o600)
+    with open(other, 'r+b') as writer:
+        writer.write(b'!')
+    assert conformance.content(here, stored.uri) == DATA
+
+
 def cheat_rename_over(source):
     other = source.with_name('other')
     other.write_bytes(DATA[:-1] + b'!')
