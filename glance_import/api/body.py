@@ -8,7 +8,10 @@ away in the middle:
 * gunicorn's input ends early when the length was announced (noticed here by
   counting) and raises when the body is chunked;
 * uWSGI raises ``OSError`` in both cases; chunked bodies are read with its
-  own call;
+  own call. It takes a chunk whose size is no number for the last one, and
+  nothing here can tell: a client or proxy that garbles chunks is noticed by
+  the other servers only. Chunks above ``--chunked-input-limit`` (1 MiB) are
+  an error;
 * any other server that does not promise ``wsgi.input_terminated`` may end a
   cut chunked body in silence, so a chunked body is refused there.
 

@@ -18,6 +18,7 @@ import collections.abc
 import contextlib
 import email.utils
 import errno
+import functools
 import http.client
 import io
 import logging
@@ -34,7 +35,7 @@ import warnings
 with warnings.catch_warnings():
     # It says that eventlet is only maintained, not developed. Known.
     warnings.filterwarnings('ignore', message=r'\s*Eventlet is deprecated')
-    import eventlet
+    import eventlet  # type: ignore[import-untyped]
     from eventlet import event
     from eventlet import greenio
     from eventlet import hubs
@@ -305,7 +306,8 @@ class Connection(wsgi.HttpProtocol):
 
     def setup(self) -> None:
         super().setup()
-        self.rfile = self.reader = Reader(self.connection)
+        self.reader = Reader(self.connection)
+        self.rfile: Reader | HeaderReader = self.reader
         self._low_water = 1
         # Answers are sent whole; waiting to fill packets only delays them.
         with contextlib.suppress(OSError):
@@ -653,7 +655,8 @@ class Exchange:
         while left:
             count = self.errand.run(
                 self.server.disk.start,
-                lambda: send_some(sock.fileno(), fd, offset, left))
+                functools.partial(
+                    send_some, sock.fileno(), fd, offset, left))
             if count is None:
                 hubs.trampoline(sock, write=True,
                                 timeout=self.server.socket_timeout,

@@ -92,8 +92,7 @@ def serve(conf: typing.Any, load_app: collections.abc.Callable[[], WSGIApp],
     try:
         listener = listen(conf.bind_host, conf.bind_port, conf.backlog)
     except CannotListen as failure:
-        LOG.critical('%s', failure)
-        print(failure, file=sys.stderr)
+        _tell(str(failure))
         return 1
     LOG.info('listening on %s port %d', *listener.getsockname()[:2])
     parent = Parent(conf, listener, load_app, reload, on_worker_start)
@@ -337,5 +336,13 @@ def _report(failure: BaseException) -> None:
         text = _one_line(failure)
     LOG.debug('worker failed', exc_info=failure)
     if text:
-        LOG.critical('cannot serve: %s', text)
-        print(f'cannot serve: {text}', file=sys.stderr, flush=True)
+        _tell(f'cannot serve: {text}')
+
+
+def _tell(text: str) -> None:
+    """One line on the terminal, and in the log where that is elsewhere."""
+    print(text, file=sys.stderr, flush=True)
+    streams = [getattr(handler, 'stream', None)
+               for handler in logging.getLogger().handlers]
+    if sys.stderr not in streams:
+        LOG.critical('%s', text)

@@ -171,7 +171,7 @@ class Area:
 
     def _lock_part(self, image_id: str) -> int:
         path = self._part(image_id)
-        for attempt in range(3):
+        for _ in range(3):
             with self._names():
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                              | os.O_NOFOLLOW, 0o600)

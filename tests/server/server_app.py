@@ -11,6 +11,7 @@ import time
 
 import webob
 
+from glance_import import staging
 from glance_import.api import body
 
 SIZE = 1 << 20
@@ -47,6 +48,16 @@ def note(line):
     if path:
         with open(path, 'a') as notes:
             notes.write(line + '\n')
+
+
+def stage(request, start_response):
+    area = staging.Area.open(os.environ['TEST_APP_STAGING'])
+    with area.begin(request.path_info.rpartition('/')[2], 'sha512') as begun:
+        for block in body.blocks(request.environ):
+            begun.write(block)
+        staged = begun.finish()
+    return webob.Response(json={'size': staged.size,
+                                'hash_value': staged.hash_value})
 
 
 def refuse(request, start_response):
@@ -110,6 +121,8 @@ ROUTES = {
 def application(environ, start_response):
     request = webob.Request(environ)
     handler = ROUTES.get(request.path_info)
+    if request.path_info.startswith('/stage/'):
+        handler = stage
     if handler is None:
         answer = webob.Response(status=404, text='nothing here')
     else:

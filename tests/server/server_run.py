@@ -13,8 +13,8 @@ from glance_import.api import server  # noqa: E402
 def load_app():
     if os.path.exists(os.environ.get('TEST_APP_BROKEN', '/nonexistent')):
         raise ValueError('the configuration is\nwrong')
-    import app
-    return app.application
+    import server_app
+    return server_app.application
 
 
 def main():

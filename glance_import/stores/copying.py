@@ -1,0 +1,216 @@
+"""Ways to get a file's bytes into another one, and proof that they hold.
+
+The cheap ways (a reflink, a hard link) are right only when the bytes are
+still the ones whose digests are known; ``unchanged`` is the proof. The way
+that is always right reads once and hashes the very bytes it writes. Touches
+the descriptors it is given.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import ctypes
+import errno
+import fcntl
+import functools
+import hashlib
+import os
+import signal
+
+from glance_import import staging
+from glance_import.staging import pipeline
+from glance_import.staging import upload
+
+BLOCK = 1 << 20
+_ZEROS = bytes(BLOCK)
+_FICLONE = 0x40049409
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def unchanged(fd: int, expected: staging.Identity
+              ) -> collections.abc.Iterator[bool]:
+    """Whether the bytes of ``fd`` are those that ``expected`` was taken of.
+
+    While the body runs nobody can begin to write to the file either. Equal
+    times and size alone prove nothing while somebody has the file mapped
+    for writing; a read lease cannot be had then. Where there are no leases
+    (NFS, files of other users) the answer is no.
+    """
+    leased = _lease(fd)
+    try:
+        yield leased and staging.Identity.of_fd(fd) == expected
+    finally:
+        if leased:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _lease(fd: int) -> bool:
+    try:
+        # Who opens the file for writing now makes the kernel send a signal
+        # here; the default one ends the process, this one does nothing.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        return True
+    except OSError:
+        return False
+
+
+def reflink(source: int, target: int) -> bool:
+    """Share the blocks of ``source``; False where that cannot be done."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return True
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
+
+
+def link_open_file(source: int, target: str) -> bool:
+    """Give the open file one more name; False where that cannot be done.
+
+    By descriptor, since the file's old name may mean another file by now.
+
+    :raises FileExistsError: the name is taken
+    """
+    directory = os.open(os.path.dirname(target),
+                        os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Only with a directory descriptor does Python follow the link.
+        os.link(f'/proc/self/fd/{source}', os.path.basename(target),
+                src_dir_fd=directory, dst_dir_fd=directory,
+                follow_symlinks=True)
+        return True
+    except FileExistsError:
+        raise
+    except OSError as failure:
+        if failure.errno in (errno.EROFS, errno.EACCES, errno.ENOSPC,
+                             errno.EDQUOT, errno.EIO):
+            raise
+        return False
+    finally:
+        os.close(directory)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename without ever replacing.
+
+    :raises FileExistsError: the target is there
+    """
+    call = getattr(_libc, 'renameat2', None)
+    if call is not None:
+        if not call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD,
+                    os.fsencode(target), _RENAME_NOREPLACE):
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number), target)
+    os.link(source, target)
+    os.unlink(source)
+
+
+class Copy:
+    """One pass over a file: written and hashed at the same time.
+
+    ``size`` in bytes and the digests in hex are of what was written.
+    """
+
+    def __init__(self, source: int, target: int | None, hash_algo: str,
+                 legacy_checksum: bool) -> None:
+        """``target`` None only hashes."""
+        self.size = 0
+        self._source = source
+        self._target = target
+        self._position = 0
+        self._hinted = 0
+        self._hash = hashlib.new(hash_algo)
+        self._md5 = upload.new_md5() if legacy_checksum else None
+        self._pipeline = pipeline.Pipeline()
+        pools = pipeline.pools()
+        if target is not None:
+            self._pipeline.add(pools.disk, functools.partial(
+                self._write, target))
+        for digest in (self._hash, self._md5):
+            if digest is not None:
+                self._pipeline.add(pools.digest, digest.update)
+
+    @property
+    def hash_value(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def checksum(self) -> str | None:
+        return self._md5.hexdigest() if self._md5 else None
+
+    def run(self, report: collections.abc.Callable[[int], None]) -> None:
+        """``report(bytes so far)`` is called after each block; it may raise.
+
+        :raises OSError: reading or writing failed
+        """
+        try:
+            for block in self._blocks():
+                self._pipeline.put(block)
+                self.size += len(block)
+                self._check()
+                report(self.size)
+        finally:
+            self._pipeline.drain()
+        self._check()
+        if self._target is not None:
+            # A hole at the end has not been written.
+            os.ftruncate(self._target, self.size)
+
+    def _check(self) -> None:
+        if self._pipeline.failure is not None:
+            raise self._pipeline.failure
+
+    def _blocks(self) -> collections.abc.Iterator[memoryview]:
+        """The file's bytes; holes as views of ``_ZEROS``."""
+        at = 0
+        for data, end in _extents(self._source):
+            while at < data:
+                block = memoryview(_ZEROS)[:data - at]
+                at += len(block)
+                yield block
+            while at < end:
+                buffer = bytearray(min(BLOCK, end - at))
+                got = os.preadv(self._source, [buffer], at)
+                if not got:
+                    return
+                at += got
+                yield memoryview(buffer)[:got]
+
+    def _write(self, target: int, block: pipeline.Block) -> None:
+        view = memoryview(block)
+        if view.obj is _ZEROS:
+            self._position += len(view)
+            return
+        while view:
+            done = os.pwrite(target, view, self._position)
+            view = view[done:]
+            self._position += done
+        if self._position - self._hinted >= upload.WRITEBACK:
+            upload.start_writeback(target, self._hinted,
+                                   self._position - self._hinted)
+            self._hinted = self._position
+
+
+def _extents(fd: int) -> collections.abc.Iterator[tuple[int, int]]:
+    """Where data begins and ends, in order; the last ends with the file."""
+    size = os.fstat(fd).st_size
+    at = 0
+    while at < size:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as failure:
+            if failure.errno != errno.ENXIO:
+                raise
+            data = size
+        end = os.lseek(fd, data, os.SEEK_HOLE) if data < size else size
+        yield data, end
+        at = end

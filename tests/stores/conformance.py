@@ -1,0 +1,155 @@
+"""What every store promises, as tests.
+
+A store's test module inherits ``Conformance`` and gives it a fixture
+``store``; nothing here knows how the store keeps its objects.
+"""
+
+import hashlib
+import os
+import uuid
+
+import pytest
+
+from glance_import import staging
+from glance_import.stores import base
+
+DATA = os.urandom(3_300_000)
+ALGO = 'sha512'
+
+
+def describe(path, checksum=True):
+    """What staging would know of the file."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    return staging.Staged(
+        size=len(data),
+        checksum=hashlib.md5(data).hexdigest() if checksum else None,
+        hash_algo=ALGO, hash_value=hashlib.new(ALGO, data).hexdigest(),
+        identity=staging.Identity.of_path(str(path)))
+
+
+def content(store, uri, **kwargs):
+    with store.open(uri, **kwargs) as file:
+        return file.read()
+
+
+class Conformance:
+
+    @pytest.fixture
+    def image_id(self):
+        return str(uuid.uuid4())
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        path = tmp_path / 'source'
+        path.write_bytes(DATA)
+        return path
+
+    def test_round_trip(self, store, image_id, source):
+        expected = describe(source)
+        stored = store.add_file(image_id, str(source), expected, epoch=1)
+        assert (stored.size, stored.checksum, stored.hash_algo,
+                stored.hash_value) == (
+            expected.size, expected.checksum, ALGO, expected.hash_value)
+        assert content(store, stored.uri) == DATA
+        assert content(store, stored.uri, offset=1000) == DATA[1000:]
+        assert store.size(stored.uri) == len(DATA)
+        assert store.exists(stored.uri)
+        assert source.read_bytes() == DATA
+
+    def test_empty_object(self, store, image_id, source):
+        source.write_bytes(b'')
+        stored = store.add_file(image_id, str(source), describe(source),
+                                epoch=1)
+        assert stored.size == 0
+        assert content(store, stored.uri) == b''
+
+    def test_without_legacy_checksum(self, store, image_id, source):
+        stored = store.add_file(image_id, str(source),
+                                describe(source, checksum=False), epoch=1)
+        assert stored.checksum is None
+
+    def test_delete(self, store, image_id, source):
+        stored = store.add_file(image_id, str(source), describe(source),
+                                epoch=1)
+        store.delete(stored.uri)
+        assert not store.exists(stored.uri)
+        for call in (store.delete, store.size, store.open):
+            with pytest.raises(base.ObjectGone):
+                call(stored.uri)
+        assert source.read_bytes() == DATA
+
+    def test_same_attempt_again_is_the_same_object(
+            self, store, image_id, source):
+        expected = describe(source)
+        first = store.add_file(image_id, str(source), expected, epoch=1)
+        assert store.add_file(image_id, str(source), expected,
+                              epoch=1) == first
+        assert content(store, first.uri) == DATA
+
+    def test_next_attempt_adopts_what_is_right(self, store, image_id, source):
+        expected = describe(source)
+        first = store.add_file(image_id, str(source), expected, epoch=1)
+        assert store.add_file(image_id, str(source), expected,
+                              epoch=2) == first
+
+    def test_next_attempt_leaves_what_is_different(
+            self, store, image_id, source):
+        first = store.add_file(image_id, str(source), describe(source),
+                               epoch=1)
+        source.unlink()
+        source.write_bytes(DATA[::-1])
+        second = store.add_file(image_id, str(source), describe(source),
+                                epoch=2)
+        assert second.uri != first.uri
+        assert content(store, first.uri) == DATA
+        assert content(store, second.uri) == DATA[::-1]
+        store.forget(image_id, 2)
+        assert content(store, first.uri) == DATA
+
+    def test_changed_source_gives_its_own_digests(
+            self, store, image_id, source):
+        expected = describe(source)
+        source.write_bytes(DATA[:-1] + b'!')
+        now = describe(source)
+        stored = store.add_file(image_id, str(source), expected, epoch=1)
+        assert stored.hash_value == now.hash_value
+        assert stored.checksum == now.checksum
+        assert content(store, stored.uri) == DATA[:-1] + b'!'
+
+    def test_source_gone(self, store, image_id, source):
+        expected = describe(source)
+        source.unlink()
+        with pytest.raises(base.SourceGone):
+            store.add_file(image_id, str(source), expected, epoch=1)
+
+    def test_cancelled_leaves_nothing(self, store, image_id, source):
+        expected = describe(source)
+        with pytest.raises(base.Cancelled):
+            store.add_file(image_id, str(source), expected, epoch=1,
+                           cancelled=lambda: True)
+        stored = store.add_file(image_id, str(source), expected, epoch=1,
+                                cancelled=lambda: False)
+        assert content(store, stored.uri) == DATA
+
+    def test_progress_ends_complete(self, store, image_id, source):
+        seen = []
+        store.add_file(image_id, str(source), describe(source), epoch=1,
+                       progress=lambda *done: seen.append(done))
+        assert seen == sorted(seen)
+        assert seen[-1] == (len(DATA), len(DATA))
+
+    def test_forget_what_never_was(self, store, image_id):
+        store.forget(image_id, 7)
+
+    @pytest.mark.parametrize('uri', ['', 'x', 'http://host/x', 'file://',
+                                     'file:///etc/passwd'])
+    def test_foreign_locations(self, store, uri):
+        for call in (store.open, store.size, store.exists, store.delete):
+            with pytest.raises(base.BadLocation):
+                call(uri)
+
+    @pytest.mark.parametrize('image_id', ['', '../x', 'a/b', '.'])
+    def test_names_that_are_no_image_ids(self, store, image_id, source):
+        with pytest.raises(base.BadLocation):
+            store.add_file(image_id, str(source), describe(source), epoch=1)
