@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc
 import logging
 import os
+import re
 import sys
 import typing
 import warnings
@@ -24,6 +25,7 @@ from glance_import import staging
 from glance_import.async_ import extensions
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 
@@ -118,7 +120,11 @@ def open_services(conf: cfg.ConfigOpts) -> services.Services:
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except Exception as failure:
+    except stores.StoreError as failure:
+        raise StartupError(_where(
+            conf, 'filesystem_store_datadir', 'glance_store')
+            + str(failure)) from failure
+    except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
 
 
@@ -156,12 +162,19 @@ def _readable(conf: cfg.ConfigOpts) -> None:
                 getattr(section, option.dest)
             except cfg.Error as failure:
                 raise _refused(conf, option.name, group,
-                               _reason(failure)) from failure
+                               _reason(failure),
+                               _file_in(failure)) from failure
 
 
 def _reason(failure: cfg.Error) -> str:
     text = _one_line(failure)
     return text.rpartition('is not valid: ')[2] or text
+
+
+def _file_in(failure: cfg.Error) -> str:
+    """The file that oslo.config names, in its own way, in its errors."""
+    found = re.search(r"detail='([^']+)'", str(failure))
+    return f'{found.group(1)}: ' if found else ''
 
 
 def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
@@ -183,10 +196,11 @@ def _where(conf: cfg.ConfigOpts, option: str, group: str | None) -> str:
 
 
 def _refused(conf: cfg.ConfigOpts, option: str, group: str | None,
-             reason: str) -> StartupError:
+             reason: str, where: str | None = None) -> StartupError:
+    if where is None:
+        where = _where(conf, option, group)
     return StartupError(
-        f'{_where(conf, option, group)}[{group or "DEFAULT"}] {option}: '
-        f'{reason}')
+        f'{where}[{group or "DEFAULT"}] {option}: {reason}')
 
 
 def _one_line(failure: BaseException) -> str:

@@ -49,6 +49,7 @@ class Job:
     attempts: int
     owner: str | None
     cancel: bool
+    step: str | None
 
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job))

@@ -8,6 +8,7 @@ import uuid
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exc
+from oslo_log import log
 
 from glance_import import context
 from glance_import.db import images as db_images
@@ -17,9 +18,12 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import states
 from glance_import.domain import tasks
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
     from glance_import import services
+
+LOG = log.getLogger(__name__)
 
 RESERVED_PREFIX = 'os_glance'
 LOCK = 'os_glance_import_task'
@@ -160,7 +164,13 @@ def delete(services: services.Services, image: db_images.Image) -> None:
         db_images.delete_parts(conn, image.id)
     services.area.discard(image.id)
     for location in image.locations:
-        services.store.delete(location.url)
+        try:
+            services.store.delete(location.url)
+        except stores.ObjectGone:
+            continue
+        except stores.StoreError as failure:
+            LOG.error('image %s is deleted, but not its data at %s: %s',
+                      image.id, location.url, failure)
 
 
 def page(services: services.Services, ctx: context.RequestContext, *,

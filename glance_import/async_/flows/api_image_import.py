@@ -19,8 +19,8 @@ from taskflow import flow as flow_base
 from taskflow import retry
 from taskflow import task
 from taskflow.patterns import linear_flow
-from taskflow.types import failure as taskflow_failure
 
+from glance_import import staging
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
 from glance_import.async_ import runtime
@@ -136,7 +136,12 @@ class _DeleteFromFS(_Step):
     label = 'DeleteFromFS'
 
     def execute(self, file_path: str) -> None:
-        self.rt.services.area.discard(self.image_id)
+        try:
+            imports.clean_up(self.rt.services, self.rt.claim, self.image_id)
+        except (staging.StagingError, stores.StoreError) as failure:
+            # The image is active; housekeeping tries again.
+            LOG.warning('import %s: cannot remove what is left over: %s',
+                        self.rt.job.id, failure)
 
 
 def local_path(uri: str) -> str:
@@ -246,5 +251,3 @@ def describe(failure: BaseException) -> str:
     kind = type(failure).__name__
     return f'{kind}: {text}' if text else kind
 
-
-Failure = taskflow_failure.Failure
