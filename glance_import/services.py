@@ -13,8 +13,8 @@ import typing
 
 from oslo_config import cfg
 
-from glance_import import policies
 from glance_import.db import engine
+from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
 from glance_import.stores import file as file_store

@@ -9,6 +9,7 @@ the conductor, another WSGI server, ``glance-import-status``.
 from __future__ import annotations
 
 import collections.abc
+import functools
 import logging
 import os
 import re
@@ -19,12 +20,12 @@ import warnings
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import import conf as configuration
-from glance_import import services
-from glance_import import staging
 from glance_import.async_ import extensions
+from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import import services
+from glance_import import staging
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -83,7 +84,7 @@ def check_extensions(conf: cfg.ConfigOpts) -> None:
     """
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
-                   lambda method=method: extensions.load_method(method))
+                   functools.partial(extensions.load_method, method))
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
         lambda: extensions.load_plugins(
@@ -168,7 +169,10 @@ def _readable(conf: cfg.ConfigOpts) -> None:
 
 def _reason(failure: cfg.Error) -> str:
     text = _one_line(failure)
-    return text.rpartition('is not valid: ')[2] or text
+    text = text.rpartition('is not valid: ')[2] or text
+    if '"["' in text or '"]"' in text:
+        text += '; it must be a list in square brackets, such as [no_op]'
+    return text
 
 
 def _file_in(failure: cfg.Error) -> str:

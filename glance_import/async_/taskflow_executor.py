@@ -7,7 +7,6 @@ and the domain; the conductor above decides when and how many.
 
 from __future__ import annotations
 
-import collections.abc
 import concurrent.futures
 import contextlib
 import threading
@@ -19,16 +18,16 @@ from taskflow import exceptions as taskflow_exc
 from taskflow import flow as flow_base
 from taskflow import states as taskflow_states
 
-from glance_import import context
-from glance_import import services
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
-from glance_import.async_ import runtime
 from glance_import.async_.flows import api_image_import
+from glance_import.async_ import runtime
+from glance_import import context
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import import services
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -248,7 +247,8 @@ def _provided_file(engine, details: dict[str, typing.Any]) -> list[str]:
             continue
         if 'file_path' not in getattr(node, 'save_as', {}):
             return []
-        result, index = details.get('result'), node.save_as['file_path']
+        result: typing.Any = details.get('result')
+        index = node.save_as['file_path']
         if index is not None and not isinstance(result, str):
             with contextlib.suppress(LookupError, TypeError):
                 result = result[index]

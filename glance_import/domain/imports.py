@@ -17,7 +17,6 @@ import uuid
 from oslo_log import log
 
 from glance_import import context
-from glance_import import staging
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -27,6 +26,7 @@ from glance_import.domain import images
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
+from glance_import import staging
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

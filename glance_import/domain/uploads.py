@@ -17,12 +17,12 @@ import uuid
 
 from oslo_log import log
 
-from glance_import import staging
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import states
+from glance_import import staging
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -43,7 +43,7 @@ class BadBody(errors.Invalid):
 
 
 def stage(services: services.Services, image_id: str,
-          blocks: collections.abc.Iterable[bytes | memoryview], *,
+          blocks: collections.abc.Iterable[staging.Block], *,
           expected: int | None, announced: int | None = None) -> None:
     """Receive the data of an image into the staging area.
 

@@ -13,8 +13,8 @@ DATA = os.urandom(300_000)
 
 HEAD = '''
 import os
-from taskflow import task
 from taskflow.patterns import linear_flow
+from taskflow import task
 
 
 def flow_of(name, task_id, execute, **kwargs):

@@ -16,16 +16,16 @@ import typing
 from oslo_log import log
 from taskflow import atom
 from taskflow import flow as flow_base
+from taskflow.patterns import linear_flow
 from taskflow import retry
 from taskflow import task
-from taskflow.patterns import linear_flow
 
-from glance_import import staging
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import import staging
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -250,4 +250,3 @@ def describe(failure: BaseException) -> str:
     text = ' '.join(str(failure).split())[:300]
     kind = type(failure).__name__
     return f'{kind}: {text}' if text else kind
-
