@@ -1,4 +1,4 @@
-"""The declarative tests in gabbits/, each file against a service of its own."""
+"""The declarative tests in gabbits/, each against a service of its own."""
 
 import os
 import pathlib

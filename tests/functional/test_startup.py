@@ -363,6 +363,44 @@ def test_under_other_servers(make_service, kind):
     assert service.stop() in (0, -15, 30)
 
 
+def test_keystone_pipeline_asks_for_a_token(make_service):
+    """Without a Keystone to ask, as far as it goes: nobody gets in."""
+    service = make_service(options={
+        'paste_deploy': {'flavor': 'keystone'},
+        'keystone_authtoken': {
+            'www_authenticate_uri': 'http://127.0.0.1:9/v3',
+            'auth_url': 'http://127.0.0.1:9/v3', 'auth_type': 'password',
+            'username': 'glance', 'password': 'x', 'project_name': 'service',
+            'user_domain_id': 'default', 'project_domain_id': 'default'}})
+    service.start()
+    for headers in ({}, {'X-Identity-Status': 'Confirmed', 'X-Roles': 'admin',
+                         'X-User-Id': 'root', 'X-Project-Id': 'x'}):
+        answer = service.request('GET', '/v2/images', headers=headers)
+        assert answer.status == 401, answer
+        assert 'x-openstack-request-id' in answer.headers
+        assert 'www-authenticate' in answer.headers
+    assert service.request('GET', '/versions').status == 200
+
+
+def test_standard_filters_read_our_files(make_service):
+    service = make_service(options={
+        'cors': {'allowed_origin': 'https://horizon.example'},
+        'oslo_middleware': {'enable_proxy_headers_parsing': 'True'}}).start()
+    answer = service.request('OPTIONS', '/v2/images', headers={
+        'Origin': 'https://horizon.example',
+        'Access-Control-Request-Method': 'GET'})
+    assert answer.headers['access-control-allow-origin'] == (
+        'https://horizon.example')
+    answer = service.request('GET', '/v2/images/nothing', headers={
+        'Origin': 'https://horizon.example'})
+    assert answer.status == 404
+    assert 'access-control-allow-origin' in answer.headers
+    answer = service.request('GET', '/versions', headers={
+        'X-Forwarded-Proto': 'https', 'X-Forwarded-Host': 'image.example'})
+    link, = answer.json['versions'][0]['links']
+    assert link['href'] == 'https://image.example/v2/'
+
+
 def test_upgrade_check(make_service):
     service = make_service()
     done = service.run('status', 'upgrade', 'check')
