@@ -82,12 +82,13 @@ class Supervisor:
             status = self._child.wait()
             if self._stop.is_set():
                 return
-            if time.monotonic() - begun > MAX_RETRY_SECONDS:
-                pause = RETRY_SECONDS
+            if status < 0 or time.monotonic() - begun > MAX_RETRY_SECONDS:
+                # Killed, or it had worked: what it left shall not wait.
+                pause = 0.0
             LOG.error('the conductor ended with status %d; starting it '
                       'again in %.0f s', status, pause)
             self._stop.wait(pause)
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
+            pause = min(max(pause * 2, RETRY_SECONDS), MAX_RETRY_SECONDS)
 
     def _take_lock(self) -> bool:
         path = os.path.join(self._state_path, LOCK_FILE)
