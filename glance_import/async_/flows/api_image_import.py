@@ -22,6 +22,7 @@ from taskflow import task
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
+from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
@@ -111,6 +112,7 @@ class _ImportToStore(_Step):
         stored = box.store.add_file(
             self.image_id, path, expected, epoch=self.rt.claim.epoch,
             hash_algo=box.conf.hashing_algorithm,
+            progress=progress.Reporter(self.rt, self.label).report,
             cancelled=self.rt.stopped.is_set)
         return dataclasses.asdict(stored)
 
