@@ -13,8 +13,9 @@ import typing
 
 from oslo_config import cfg
 
-from glance_import import policies
+from glance_import.async_ import registry
 from glance_import.db import engine
+from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
 from glance_import.stores import file as file_store
@@ -34,6 +35,7 @@ class Services:
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
+    registry: registry.Registry
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -59,12 +61,14 @@ def poke(state_path: str) -> None:
         os.close(fd)
 
 
-def build(conf: cfg.ConfigOpts) -> Services:
+def build(conf: cfg.ConfigOpts,
+          plugins: registry.Registry | None = None) -> Services:
     """Open everything the configuration names.
 
     The database is not asked yet: a database that is away must not keep a
     process from starting to answer.
 
+    :param plugins: those that start-up has looked at already
     :raises glance_import.staging.StagingError: staging cannot be used
     """
     return Services(
@@ -77,4 +81,5 @@ def build(conf: cfg.ConfigOpts) -> Services:
         plugins=tuple(conf.image_import_opts.image_import_plugins),
         methods=(tuple(conf.enabled_import_methods)
                  if conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path))
+        wake=functools.partial(poke, conf.state_path),
+        registry=plugins or registry.Registry(conf))

@@ -22,6 +22,7 @@ from glance_import import conf as configuration
 from glance_import import services
 from glance_import import staging
 from glance_import.async_ import extensions
+from glance_import.async_ import registry
 from glance_import.db import engine
 from glance_import.db import upgrade
 
@@ -74,18 +75,19 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
 
-def check_extensions(conf: cfg.ConfigOpts) -> None:
-    """Every plugin and method that is named can be used.
+def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
+    """Every plugin and method that is named can be used; the plugins.
 
     :raises StartupError: naming the culprit and the file it was read from
     """
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
                    lambda method=method: extensions.load_method(method))
+    found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
-        lambda: extensions.load_plugins(
-            conf.image_import_opts.image_import_plugins))
+        lambda: found.load(conf.image_import_opts.image_import_plugins))
+    return found
 
 
 def check(conf: cfg.ConfigOpts) -> services.Services:
@@ -94,8 +96,10 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     :raises StartupError: naming what is wrong, in one line
     """
     check_options(conf)
-    check_extensions(conf)
-    box = open_services(conf)
+    plugins = check_extensions(conf)
+    if plugins.in_force():
+        LOG.info('isolation of plugins: %s', plugins.in_force())
+    box = open_services(conf, plugins)
     try:
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
@@ -103,7 +107,9 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     return box
 
 
-def open_services(conf: cfg.ConfigOpts) -> services.Services:
+def open_services(conf: cfg.ConfigOpts,
+                  plugins: registry.Registry | None = None
+                  ) -> services.Services:
     """The services, on an area and a store that can be written.
 
     :raises StartupError: one of them cannot
@@ -114,7 +120,7 @@ def open_services(conf: cfg.ConfigOpts) -> services.Services:
         raise _refused(conf, 'state_path', None,
                        failure.strerror or str(failure)) from failure
     try:
-        return services.build(conf)
+        return services.build(conf, plugins)
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
@@ -168,6 +174,9 @@ def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
                load: typing.Callable[[], object]) -> None:
     try:
         load()
+    except registry.SectionError as failure:
+        raise _refused(conf, failure.option or '', failure.section,
+                       str(failure)) from failure
     except extensions.ExtensionError as failure:
         raise _refused(conf, option, group, str(failure)) from failure
 

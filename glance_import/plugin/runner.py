@@ -216,10 +216,9 @@ def _cancelled():
 def _report(answers, failure):
     import traceback
 
-    text = ' '.join(str(failure).split())[:REASON_CHARACTERS]
-    kind = type(failure).__name__
+    # What it says may hold what no user should read: that is for the log.
     trace = ''.join(traceback.format_exception(failure))
-    answers.send('error', text=f'{kind}: {text}' if text else kind,
+    answers.send('error', text=f'it failed ({type(failure).__name__})',
                  trace=trace[-6000:])
 
 
