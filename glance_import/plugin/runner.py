@@ -53,6 +53,9 @@ def main():
     order = _read_order()
     opened = _open_all(order)
     _give_up_user(order.get('uid'))
+    if order.get('sink'):
+        # This file is the plugin's own.
+        opened['sink'] = os.open(order['sink'], os.O_WRONLY | os.O_CLOEXEC)
     _limit(order['limits'])
     os.chdir(order['tmp'])
     answers.send('hello', uid=os.getuid())
@@ -92,8 +95,6 @@ def _open_all(order):
     opened = {}
     if order.get('data'):
         opened['data'] = os.open(order['data'], os.O_RDONLY | os.O_CLOEXEC)
-    if order.get('sink'):
-        opened['sink'] = os.open(order['sink'], os.O_WRONLY | os.O_CLOEXEC)
     if order['kind'] == 'file':
         with open(order['source'], 'rb') as source:
             opened['source'] = source.read()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 
-import pytest
 
 DATA = b'begin' + os.urandom(300_000) + b'end'
 

@@ -19,6 +19,7 @@ from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import uploads
 from glance_import.plugin import chain
 from glance_import.plugin import host
 from glance_import.stores import base as stores
@@ -123,10 +124,16 @@ class Step(task.Task):
             view['size'] = os.stat(path).st_size
         if path in (None, box.area.path(self.image_id)) \
                 and record is not None:
-            view.update(checksum=record.checksum,
-                        os_hash_algo=record.hash_algo,
-                        os_hash_value=record.hash_value)
+            view.update(self._digests(record))
         return view
+
+    def _digests(self, record: db_staging.Record) -> dict[str, typing.Any]:
+        """What is known of the staged data, if it still is that data."""
+        if not uploads.look(self.rt.services, record).intact:
+            return {}
+        return {'size': record.size, 'checksum': record.checksum,
+                'os_hash_algo': record.hash_algo,
+                'os_hash_value': record.hash_value}
 
 
 class Precheck(Step):
