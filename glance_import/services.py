@@ -70,13 +70,15 @@ def build(conf: cfg.ConfigOpts,
 
     :param plugins: those that start-up has looked at already
     :raises glance_import.staging.StagingError: staging cannot be used
+    :raises glance_import.stores.base.StoreError: nor can the store
     """
+    store = file_store.FileStore(conf.glance_store.filesystem_store_datadir)
+    store.prepare()
     return Services(
         conf=conf,
         db=engine.Database(conf),
         area=staging_area.Area.open(conf.node_staging_uri),
-        store=file_store.FileStore(
-            conf.glance_store.filesystem_store_datadir),
+        store=store,
         policy=enforce.Policy(policies.new_enforcer(conf)),
         plugins=tuple(conf.image_import_opts.image_import_plugins),
         methods=(tuple(conf.enabled_import_methods)

@@ -9,8 +9,10 @@ the conductor, another WSGI server, ``glance-import-status``.
 from __future__ import annotations
 
 import collections.abc
+import functools
 import logging
 import os
+import re
 import sys
 import typing
 import warnings
@@ -18,13 +20,14 @@ import warnings
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import import conf as configuration
-from glance_import import services
-from glance_import import staging
 from glance_import.async_ import extensions
 from glance_import.async_ import registry
+from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import import services
+from glance_import import staging
+from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 
@@ -82,7 +85,7 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     """
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
-                   lambda method=method: extensions.load_method(method))
+                   functools.partial(extensions.load_method, method))
     found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
@@ -124,7 +127,11 @@ def open_services(conf: cfg.ConfigOpts,
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except Exception as failure:
+    except stores.StoreError as failure:
+        raise StartupError(_where(
+            conf, 'filesystem_store_datadir', 'glance_store')
+            + str(failure)) from failure
+    except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
 
 
@@ -162,12 +169,22 @@ def _readable(conf: cfg.ConfigOpts) -> None:
                 getattr(section, option.dest)
             except cfg.Error as failure:
                 raise _refused(conf, option.name, group,
-                               _reason(failure)) from failure
+                               _reason(failure),
+                               _file_in(failure)) from failure
 
 
 def _reason(failure: cfg.Error) -> str:
     text = _one_line(failure)
-    return text.rpartition('is not valid: ')[2] or text
+    text = text.rpartition('is not valid: ')[2] or text
+    if '"["' in text or '"]"' in text:
+        text += '; it must be a list in square brackets, such as [no_op]'
+    return text
+
+
+def _file_in(failure: cfg.Error) -> str:
+    """The file that oslo.config names, in its own way, in its errors."""
+    found = re.search(r"detail='([^']+)'", str(failure))
+    return f'{found.group(1)}: ' if found else ''
 
 
 def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
@@ -192,10 +209,11 @@ def _where(conf: cfg.ConfigOpts, option: str, group: str | None) -> str:
 
 
 def _refused(conf: cfg.ConfigOpts, option: str, group: str | None,
-             reason: str) -> StartupError:
+             reason: str, where: str | None = None) -> StartupError:
+    if where is None:
+        where = _where(conf, option, group)
     return StartupError(
-        f'{_where(conf, option, group)}[{group or "DEFAULT"}] {option}: '
-        f'{reason}')
+        f'{where}[{group or "DEFAULT"}] {option}: {reason}')
 
 
 def _one_line(failure: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""The WSGI application, for any WSGI server: ``glance_import.wsgi:application``.
+"""The WSGI application: ``glance_import.wsgi:application``.
 
-Configuration is found as the commands find it, or named by
-``OS_GLANCE_CONFIG_DIR`` and ``OS_GLANCE_CONFIG_FILES``. A configuration that
-cannot be used stops the server while it loads this module. Works with
-servers that fork before or after loading.
+For any WSGI server, forking before or after loading. Configuration is found
+as the commands find it, or named by ``OS_GLANCE_CONFIG_DIR`` and
+``OS_GLANCE_CONFIG_FILES``. A configuration that cannot be used stops the
+server while it loads this module.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 import sys
 import threading
 
-from glance_import import conf as configuration
-from glance_import import startup
 from glance_import.api import deploy
 from glance_import.async_ import embedded
+from glance_import import conf as configuration
+from glance_import import startup
 
 PROG = 'glance-import-api'
 

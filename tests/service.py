@@ -1,4 +1,4 @@
-"""A real service for tests: its commands, real sockets, a directory of its own.
+"""A real service for tests: its commands, and real sockets.
 
 Everything it keeps is below one temporary directory; it listens on a free
 port of 127.0.0.1 and is ended by its pid.

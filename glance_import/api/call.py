@@ -14,13 +14,13 @@ import typing
 import webob
 from webob import exc
 
-from glance_import import context
 from glance_import.api import body
+from glance_import import context
 from glance_import.domain import errors
 from glance_import.domain import uploads
 
 if typing.TYPE_CHECKING:
-    from glance_import import services
+    from glance_import import services as boxes
 
 # Far above any image record; a bound on what one request may make us keep.
 MAX_JSON = 1 << 20
@@ -30,12 +30,12 @@ MAX_JSON = 1 << 20
 class Call:
     """One request: who asks, with what, of which service."""
 
-    services: services.Services
+    services: boxes.Services
     ctx: context.RequestContext
     req: webob.Request
     args: dict[str, str]
 
-    def blocks(self) -> collections.abc.Iterator[bytes | memoryview]:
+    def blocks(self) -> collections.abc.Iterator[body.Block]:
         """The body as it comes, in blocks.
 
         :raises uploads.UploadCut: it ended before its announced end

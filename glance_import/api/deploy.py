@@ -18,11 +18,11 @@ import uuid
 from oslo_config import cfg
 from paste import deploy
 
-from glance_import.api import router
 from glance_import.api.middleware import identity
 from glance_import.api.middleware import request
 from glance_import.api.middleware import standard
 from glance_import.api.middleware import versions
+from glance_import.api import router
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -110,7 +110,6 @@ def check_exposure(conf: cfg.ConfigOpts) -> None:
         f"{conf.paste_deploy.flavor or 'noauth'} makes whoever connects an "
         'administrator, so it listens on loopback only; set [paste_deploy] '
         'flavor = keystone (or allow_remote_noauth = True)')
-
 
 
 def _filter(make):

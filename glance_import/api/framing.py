@@ -43,8 +43,8 @@ class Input:
     complete = False
 
     def __init__(self, source: Source, ahead: bytearray) -> None:
-        """``ahead`` holds what was received with the headers; what belongs
-        to the next request is left there."""
+        # ``ahead`` holds what was received with the headers; what belongs
+        # to the next request is left there.
         self._source = source
         self._ahead = ahead
         self._size = SMALL

@@ -6,8 +6,8 @@ import re
 import typing
 from urllib import parse
 
-import webob
 from oslo_config import cfg
+import webob
 
 from glance_import.domain import errors
 

@@ -18,12 +18,12 @@ import uuid
 
 from oslo_log import log
 
-from glance_import import services
 from glance_import.async_ import taskflow_executor
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import housekeeping
+from glance_import import services
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'conductor.lock'
@@ -242,5 +242,3 @@ def _open_fifo(state_path: str) -> int:
         pass
     # For reading and writing, so that it never reports an end of file.
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-

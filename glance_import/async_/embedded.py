@@ -12,7 +12,7 @@ import ctypes
 import fcntl
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404
 import sys
 import threading
 import time
@@ -73,7 +73,9 @@ class Supervisor:
         pause = RETRY_SECONDS
         while not self._stop.is_set():
             begun = time.monotonic()
-            self._child = subprocess.Popen(
+            # Our own interpreter on our own module, with the words that this
+            # process was started with.
+            self._child = subprocess.Popen(  # nosec B603
                 [sys.executable, '-m', 'glance_import.cmd.conductor',
                  '--embedded', *self._arguments],
                 preexec_fn=_die_with_parent, close_fds=True)

@@ -88,8 +88,8 @@ def load(namespace: str, name: str) -> GetFlow:
     """
     point = _one(namespace, name)
     if point is None:
-        raise ExtensionError(
-            f"'{name}' is not registered in {namespace}{_advice(namespace, name)}")
+        raise ExtensionError(f"'{name}' is not registered in {namespace}"
+                             f'{_advice(namespace, name)}')
 
     def chosen(manager, entry_point, failure) -> None:
         if entry_point.value == point.value:
@@ -101,7 +101,7 @@ def load(namespace: str, name: str) -> GetFlow:
         manager = stevedore.NamedExtensionManager(
             namespace, [name], invoke_on_load=False,
             on_load_failure_callback=chosen, warn_on_missing_entrypoint=False)
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         reason = ' '.join(f'{type(failure).__name__}: {failure}'.split())
         raise ExtensionError(
             f"'{name}' ({point.value}, from {_owner(point)}) cannot be "

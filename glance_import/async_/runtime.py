@@ -15,27 +15,21 @@ import contextvars
 import dataclasses
 import threading
 
-from glance_import import context
-from glance_import import services
+from glance_import import context as contexts
 from glance_import.db import jobs as db_jobs
+from glance_import import services as boxes
 
 
 @dataclasses.dataclass(slots=True)
 class Runtime:
     """One attempt at one import."""
 
-    services: services.Services
+    services: boxes.Services
     job: db_jobs.Job
     claim: db_jobs.Claim
-    context: context.RequestContext
+    context: contexts.RequestContext
     # Set when the claim is lost or the import is to stop.
     stopped: threading.Event
-
-    @contextlib.contextmanager
-    def as_context(self) -> collections.abc.Iterator[None]:
-        """Have oslo.log put the request id on what this thread logs."""
-        self.context.update_store()
-        yield
 
 
 _current: contextvars.ContextVar[Runtime] = contextvars.ContextVar(

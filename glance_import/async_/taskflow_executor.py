@@ -7,7 +7,6 @@ and the domain; the conductor above decides when and how many.
 
 from __future__ import annotations
 
-import collections.abc
 import concurrent.futures
 import contextlib
 import threading
@@ -19,16 +18,17 @@ from taskflow import exceptions as taskflow_exc
 from taskflow import flow as flow_base
 from taskflow import states as taskflow_states
 
-from glance_import import context
-from glance_import import services
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
-from glance_import.async_ import runtime
 from glance_import.async_.flows import api_image_import
 from glance_import.async_.flows import contract_plugins
+from glance_import.async_ import runtime
+from glance_import import context
+from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import import services
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -69,8 +69,20 @@ class TaskFlowExecutor:
             user_id=job.user_id, project_id=job.project, roles=job.roles,
             request_id=job.request_id, read_only=False)
         rt = runtime.Runtime(self._services, job, claim, ctx, stopped)
+        try:
+            self._bring_to_an_end(rt)
+        except (errors.ClaimLost, Interrupted, *db_engine.ERRORS):
+            raise
+        except Exception as failure:
+            LOG.exception('import %s: unexpected error', job.id)
+            self._fail(rt, self._internal(rt, failure))
+        imports.finish(self._services, claim)
+
+    def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
+        job = rt.job
         if imports.is_over(self._services, job):
             LOG.info('import %s had ended before its conductor died', job.id)
+            imports.clean_up_after(self._services, job.image_id, rt.claim)
         elif job.attempts > self._services.conf.taskflow_executor.max_attempts:
             self._fail(rt, imports.Failure(
                 f'it was begun {job.attempts - 1} times, and each time the '
@@ -79,7 +91,6 @@ class TaskFlowExecutor:
                 + f' (reference {job.request_id})'))
         else:
             self._attempt(rt)
-        imports.finish(self._services, claim)
 
     def _attempt(self, rt: runtime.Runtime) -> None:
         flow = self._build(rt)
@@ -90,18 +101,25 @@ class TaskFlowExecutor:
         engine = engines.load(
             flow, engine=self._mode,
             **({'executor': self._pool} if self._pool is not None else {}))
+        products: list[str] = []
+        begun: list[str] = []
         engine.atom_notifier.register(
             taskflow_states.RUNNING,
             lambda _state, details: self._note_step(
-                rt, owners, details.get('task_name')))
+                rt, owners, details.get('task_name'), begun))
+        engine.atom_notifier.register(
+            taskflow_states.SUCCESS,
+            lambda _state, details: products.extend(
+                _provided_file(engine, details)))
         try:
             engine.run()
         except errors.ClaimLost:
             raise
-        except Exception as failure:
-            self._judge(rt, engine, owners, failure)
+        except BaseException as failure:
+            # Also a step that wants to end the process (SystemExit).
+            self._judge(rt, engine, owners, failure, begun)
         finally:
-            self._remove_products(rt, engine)
+            self._remove_products(rt, products)
 
     def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:
         """The flow; None when it cannot be made, which fails the import."""
@@ -124,9 +142,10 @@ class TaskFlowExecutor:
             self._fail(rt, self._internal(rt, failure))
         return None
 
-    def _note_step(self, rt: runtime.Runtime,
-                   owners: dict[str, str], atom: str | None) -> None:
+    def _note_step(self, rt: runtime.Runtime, owners: dict[str, str],
+                   atom: str | None, begun: list[str]) -> None:
         """Record which plugin is about to run, should it take us down."""
+        begun.append(atom or '')
         plugin = owners.get(atom or '')
         if plugin is None:
             return
@@ -134,9 +153,12 @@ class TaskFlowExecutor:
             db_jobs.hold(conn, rt.claim, step=f'plugin {plugin}')
 
     def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
-               failure: Exception) -> None:
+               failure: BaseException, begun: list[str]) -> None:
         """Say why the flow failed, and leave the image accordingly."""
         step, cause = _first_failure(engine, failure)
+        if step is None and begun and not isinstance(
+                cause, taskflow_exc.TaskFlowException):
+            step = begun[-1]
         if isinstance(cause, errors.ClaimLost):
             raise cause
         if rt.stopped.is_set() and isinstance(
@@ -188,21 +210,22 @@ class TaskFlowExecutor:
     def _fail(self, rt: runtime.Runtime, reason: imports.Failure) -> None:
         imports.fail(self._services, rt.claim, rt.job.image_id, reason)
 
-    def _remove_products(self, rt: runtime.Runtime, engine) -> None:
+    def _remove_products(self, rt: runtime.Runtime,
+                         products: list[str]) -> None:
         """Delete the files that plugins put in place of the staged one.
 
         The original itself stays until the image is active; a store deletes
         nothing it has taken, since what it keeps is a file of its own.
         """
         keep = {self._services.area.path(rt.job.image_id)}
-        for uri in _provided_files(engine):
+        for uri in products:
             with contextlib.suppress(ValueError, OSError):
                 path = api_image_import.local_path(uri)
                 if path not in keep and not self._services.store.owns(path):
                     imports.remove_file(path)
 
 
-def _first_failure(engine, failure: Exception
+def _first_failure(engine, failure: BaseException
                    ) -> tuple[str | None, BaseException]:
     """(atom, exception) of what made the flow fail."""
     try:
@@ -219,15 +242,20 @@ def _first_failure(engine, failure: Exception
     return None, failure
 
 
-def _provided_files(engine) -> collections.abc.Iterator[str]:
-    """Each file_path that a step gave, the superseded ones too."""
+def _provided_file(engine, details: dict[str, typing.Any]) -> list[str]:
+    """The file_path that a step gave when it succeeded, if it gave one.
+
+    Asked at once, since a step that is reverted loses its result.
+    """
     for node in engine.compilation.execution_graph.nodes:
-        if 'file_path' not in getattr(node, 'save_as', {}):
+        if node.name != details.get('task_name'):
             continue
-        with contextlib.suppress(taskflow_exc.TaskFlowException):
-            result = engine.storage.get(node.name)
-            found = node.save_as['file_path']
-            if found is not None and not isinstance(result, str):
-                result = result[found]
-            if isinstance(result, str):
-                yield result
+        if 'file_path' not in getattr(node, 'save_as', {}):
+            return []
+        result: typing.Any = details.get('result')
+        index = node.save_as['file_path']
+        if index is not None and not isinstance(result, str):
+            with contextlib.suppress(LookupError, TypeError):
+                result = result[index]
+        return [result] if isinstance(result, str) else []
+    return []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import collections.abc
 import sys
 
-from glance_import import services
-from glance_import import startup
 from glance_import.api import deploy
 from glance_import.api import server
 from glance_import.async_ import embedded
+from glance_import import services
+from glance_import import startup
 
 PROG = 'glance-import-api'
 

@@ -6,8 +6,8 @@ import collections.abc
 import signal
 import sys
 
-from glance_import import startup
 from glance_import.async_ import conductor
+from glance_import import startup
 
 PROG = 'glance-import-conductor'
 # Given by the API to the conductor it starts: the files were judged already,

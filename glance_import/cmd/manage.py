@@ -17,8 +17,8 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import import conf as configuration
 from glance_import.cmd import manage_db
+from glance_import import conf as configuration
 from glance_import.db import engine
 
 PROG = 'glance-import-manage'

@@ -7,11 +7,11 @@ import sys
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
-from glance_import import conf as configuration
-from glance_import import startup
 from glance_import.api import deploy
+from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import import startup
 
 PROG = 'glance-import-status'
 

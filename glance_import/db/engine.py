@@ -284,7 +284,7 @@ class _SqliteForks:
                     'this process was forked while the SQLite database was '
                     'in use and cannot open it')
             self._used.add(record)
-            _create_private(self._engine.url.database)
+            _create_private(self._engine.url.database or '')
             return dialect.connect(*args, **parameters)
 
     def _take(self, _dbapi_connection, record, _proxy) -> None:

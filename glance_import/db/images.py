@@ -109,6 +109,7 @@ def _assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
     tags: dict[str, list[str]] = {i: [] for i in ids}
     locations: dict[str, list[Location]] = {i: [] for i in ids}
     table = tables.image_properties
+    row: typing.Any
     for row in conn.execute(
             sa.select(table.c.image_id, table.c.name, table.c.value)
             .where(table.c.image_id.in_(ids),

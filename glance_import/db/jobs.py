@@ -1,10 +1,10 @@
 """Imports waiting for a conductor, or held by one.
 
 A claim is one conditional UPDATE: it writes a token of its own, takes the
-image's next epoch and expires by the database's clock. Whatever an import writes later is
-written in a transaction that first asks ``hold`` whether the claim is still
-the one in force, so a conductor that slept too long can change nothing.
-Every function takes a connection whose transaction the caller owns.
+image's next epoch and expires by the database's clock. Whatever an import
+writes later is written in a transaction that first asks ``hold`` whether the
+claim is still the one in force, so a conductor that slept too long can change
+nothing. Every function takes a connection whose transaction the caller owns.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Job:
     attempts: int
     owner: str | None
     cancel: bool
+    step: str | None
 
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job))

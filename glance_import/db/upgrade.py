@@ -101,8 +101,8 @@ def _status(connection: sa.Connection) -> Status:
     if migrations.VERSION_TABLE not in names:
         return Status(_state_without_us(connection, names), None,
                       migrations.HEAD)
-    current = connection.scalar(sa.text(
-        f'SELECT version_num FROM {migrations.VERSION_TABLE}'))
+    versions = sa.table(migrations.VERSION_TABLE, sa.column('version_num'))
+    current = connection.scalar(sa.select(versions.c.version_num))
     return Status(_state_at(current), current, migrations.HEAD)
 
 

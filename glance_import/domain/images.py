@@ -6,8 +6,9 @@ import re
 import typing
 import uuid
 
-import sqlalchemy as sa
 from oslo_db import exception as db_exc
+from oslo_log import log
+import sqlalchemy as sa
 
 from glance_import import context
 from glance_import.db import images as db_images
@@ -17,9 +18,12 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import states
 from glance_import.domain import tasks
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
     from glance_import import services
+
+LOG = log.getLogger(__name__)
 
 RESERVED_PREFIX = 'os_glance'
 LOCK = 'os_glance_import_task'
@@ -46,7 +50,7 @@ _EXACT = frozenset({'name', 'status', 'container_format', 'disk_format',
 
 def scope(ctx: context.RequestContext) -> db_images.Scope:
     """What the caller may see at all."""
-    return db_images.Scope(ctx.project_id, ctx.is_admin)
+    return db_images.Scope(ctx.project_id, bool(ctx.is_admin))
 
 
 def find(services: services.Services, ctx: context.RequestContext,
@@ -94,7 +98,7 @@ def create(services: services.Services, ctx: context.RequestContext,
             raise errors.Forbidden(f"Attribute '{name}' is read-only.")
         if name in RESERVED or name.startswith(RESERVED_PREFIX):
             raise errors.Forbidden(f"Attribute '{name}' is reserved.")
-    base = {name: wanted[name] for name in (
+    base: dict[str, typing.Any] = {name: wanted[name] for name in (
         'name', 'disk_format', 'container_format', 'visibility', 'min_disk',
         'min_ram', 'protected', 'os_hidden', 'owner') if name in wanted}
     if base.setdefault('owner', ctx.project_id) != ctx.project_id \
@@ -111,11 +115,12 @@ def create(services: services.Services, ctx: context.RequestContext,
             raise errors.TooLarge(
                 f'The limit has been exceeded on the number of allowed image '
                 f'{kind}. Attempted: {number}, Maximum: {quota}')
-    values = {'visibility': 'shared', 'min_disk': 0, 'min_ram': 0,
-              'protected': False, 'os_hidden': False, 'name': None,
-              'disk_format': None, 'container_format': None, **base,
-              'id': str(wanted.get('id') or uuid.uuid4()).lower(),
-              'status': states.QUEUED}
+    values: dict[str, typing.Any] = {
+        'visibility': 'shared', 'min_disk': 0, 'min_ram': 0,
+        'protected': False, 'os_hidden': False, 'name': None,
+        'disk_format': None, 'container_format': None, **base,
+        'id': str(wanted.get('id') or uuid.uuid4()).lower(),
+        'status': states.QUEUED}
     try:
         with services.db.write() as conn:
             db_images.insert(conn, values, properties, tags)
@@ -160,7 +165,13 @@ def delete(services: services.Services, image: db_images.Image) -> None:
         db_images.delete_parts(conn, image.id)
     services.area.discard(image.id)
     for location in image.locations:
-        services.store.delete(location.url)
+        try:
+            services.store.delete(location.url)
+        except stores.ObjectGone:
+            continue
+        except stores.StoreError as failure:
+            LOG.error('image %s is deleted, but not its data at %s: %s',
+                      image.id, location.url, failure)
 
 
 def page(services: services.Services, ctx: context.RequestContext, *,

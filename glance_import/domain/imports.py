@@ -17,7 +17,6 @@ import uuid
 from oslo_log import log
 
 from glance_import import context
-from glance_import import staging
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -27,6 +26,8 @@ from glance_import.domain import images
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
+from glance_import import staging
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
     import collections.abc
@@ -34,7 +35,6 @@ if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from glance_import import services
-    from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 
@@ -273,6 +273,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
     """
     text = str(failure)
     discard = False
+    uploads.recognise(services, image_id)
     with claimed(services, claim) as conn:
         task = db_tasks.get(conn, claim.job_id)
         if task is not None and task.status in (states.SUCCESS,
@@ -313,12 +314,40 @@ def discard_object(services: services.Services, image_id: str,
     An attempt's object has a name of its own, which only that attempt can
     record, so nobody can begin to name it after this has looked.
     """
+    if uri not in _locations(services, image_id):
+        with contextlib.suppress(stores.ObjectGone):
+            services.store.delete(uri)
+
+
+def clean_up(services: services.Services, claim: db_jobs.Claim,
+             image_id: str) -> None:
+    """Remove what an active image no longer needs, or never did.
+
+    The staged bytes, and what earlier attempts had stored when they were
+    killed: they can never be recorded any more.
+    """
+    services.area.discard(image_id)
+    recorded = _locations(services, image_id)
+    for uri in services.store.leftovers(image_id, below=claim.epoch):
+        if uri not in recorded:
+            LOG.info('removing what an interrupted attempt stored: %s', uri)
+            with contextlib.suppress(stores.ObjectGone):
+                services.store.delete(uri)
+
+
+def clean_up_after(services: services.Services, image_id: str,
+                   claim: db_jobs.Claim) -> None:
+    """The same for an import that ended before its conductor could clean."""
+    with services.db.read() as conn:
+        status = db_images.status(conn, image_id)
+    if status == states.ACTIVE:
+        clean_up(services, claim, image_id)
+
+
+def _locations(services: services.Services, image_id: str) -> set[str]:
     with services.db.read() as conn:
         image = db_images.get(conn, image_id, db_images.Scope(None, True))
-    if image is not None and any(
-            location.url == uri for location in image.locations):
-        return
-    services.store.delete(uri)
+    return {location.url for location in image.locations} if image else set()
 
 
 # -- what a plugin may change ---------------------------------------------

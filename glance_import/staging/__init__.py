@@ -9,11 +9,13 @@ from glance_import.staging.errors import TooLarge
 from glance_import.staging.errors import UploadGone
 from glance_import.staging.errors import UploadInProgress
 from glance_import.staging.identity import Identity
+from glance_import.staging.identity import same_bytes
 from glance_import.staging.identity import Staged
+from glance_import.staging.pipeline import Block
 from glance_import.staging.upload import Upload
 
 __all__ = (
-    'Area', 'Entry', 'Identity', 'Staged', 'StagingError', 'StagingFull',
-    'StagingUnwritable', 'TooLarge', 'Upload', 'UploadGone',
-    'UploadInProgress',
+    'Area', 'Block', 'Entry', 'Identity', 'Staged', 'StagingError',
+    'StagingFull', 'StagingUnwritable', 'TooLarge', 'Upload', 'UploadGone',
+    'UploadInProgress', 'same_bytes',
 )

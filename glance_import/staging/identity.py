@@ -7,6 +7,7 @@ that digests taken earlier still hold. Touches nothing but stat.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 
 
@@ -52,3 +53,23 @@ class Staged:
     hash_algo: str
     hash_value: str
     identity: Identity
+
+
+def same_bytes(path: str, known: Staged) -> Identity | None:
+    """The identity of the file now, if its bytes are those of ``known``.
+
+    Reads the whole file. None when it is gone, differs, or changes
+    meanwhile.
+    """
+    before = Identity.of_path(path)
+    if before is None or before.size != known.size:
+        return None
+    try:
+        with open(path, 'rb') as file:
+            digest = hashlib.file_digest(file, known.hash_algo)
+    except OSError:
+        return None
+    if digest.hexdigest() != known.hash_value \
+            or Identity.of_path(path) != before:
+        return None
+    return before

@@ -75,15 +75,19 @@ class Store(typing.Protocol):
     id: str
 
     def add_file(self, image_id: str, source_path: str,
-                 expected: staging.Staged, *, epoch: int,
+                 expected: staging.Staged | None, *, epoch: int,
+                 hash_algo: str = 'sha512',
                  progress: Progress | None = None,
                  cancelled: Asked | None = None) -> Stored:
         """Store the file at ``source_path``, which stays where it is.
 
-        :param expected: what is known of its bytes; digests are taken over
-            only when nothing can have changed them since
-        :param epoch: number of this attempt; names of other attempts are
-            not touched. The same call again gives the same object
+        :param expected: what is known of its bytes, None if nothing is;
+            digests are taken over only when nothing can have changed them
+            since
+        :param epoch: number of this attempt; what other attempts made is
+            not touched, at most given a second name. The same call again
+            gives the same object
+        :param hash_algo: for the digest, where ``expected`` names none
         :param progress: called now and then, in this thread
         :param cancelled: asked between blocks
         :raises StoreFull, StoreUnwritable, SourceGone, Cancelled: nothing

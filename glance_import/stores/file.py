@@ -1,8 +1,9 @@
 """The file store: an object is a file in one directory.
 
 Object names and URIs are what Glance's own file store writes, so either can
-serve what the other has stored: ``<image id>``, or ``<image id>.<epoch>``
-when that name holds something else. An attempt works under
+serve what the other has stored: ``<image id>`` for the first attempt at an
+image, ``<image id>.<epoch>`` for a later one. No two attempts share a name,
+so whoever deletes its own can never hit another's. An attempt works under
 ``.<image id>.<epoch>.part`` and publishes by a rename that never replaces.
 Touches its directory, and the file to be stored for reading.
 """
@@ -28,7 +29,10 @@ MODE = 0o440
 
 
 class FileStore:
-    """See ``base.Store``; call ``prepare`` before anything else."""
+    """See ``base.Store``; call ``prepare`` before anything else.
+
+    Safe to use from many threads and processes at once.
+    """
 
     def __init__(self, datadir: str, store_id: str = 'file') -> None:
         self.id = store_id
@@ -56,12 +60,13 @@ class FileStore:
             raise base.StoreError(f'{OPTION} = {self.datadir}: {reason}')
 
     def add_file(self, image_id: str, source_path: str,
-                 expected: staging.Staged, *, epoch: int,
+                 expected: staging.Staged | None, *, epoch: int,
+                 hash_algo: str = 'sha512',
                  progress: base.Progress | None = None,
                  cancelled: base.Asked | None = None) -> base.Stored:
         """See ``base.Store.add_file``."""
-        attempt = Attempt(self, image_id, expected, epoch, progress,
-                          cancelled)
+        attempt = Attempt(self, image_id, expected, epoch, hash_algo,
+                          progress, cancelled)
         source = _open_source(source_path)
         try:
             return attempt.run(source)
@@ -78,24 +83,31 @@ class FileStore:
         """
         try:
             for name in (part_name(image_id, epoch),
-                         object_names(image_id, epoch)[1]):
+                         object_names(image_id, epoch)[-1]):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path(name))
             area.sync_directory(self.datadir)
         except OSError as failure:
             raise base.from_os(self.id, failure) from failure
 
-    def leftovers(self, image_id: str) -> list[str]:
-        """URIs of every object stored under this image's names.
+    def leftovers(self, image_id: str, below: int) -> list[str]:
+        """URIs of objects that attempts before epoch ``below`` stored.
 
-        For an image that shall have none any more: ``delete`` each that is
-        not a location of the image.
+        Once an attempt is recorded none of these can be any more; and what
+        is no location of the image is nobody's.
         """
-        checked = _checked(image_id)
-        return sorted(
-            self.uri(name) for name in os.listdir(self.datadir)
-            if name == checked or (name.startswith(checked + '.')
-                                   and name[len(checked) + 1:].isdigit()))
+        return [self.uri(name) for name in self.earlier(image_id, below)]
+
+    def earlier(self, image_id: str, below: int) -> list[str]:
+        """Names of objects that attempts before epoch ``below`` stored."""
+        candidates = (name for epoch in range(1, below)
+                      for name in object_names(image_id, epoch))
+        return [name for name in candidates
+                if os.path.lexists(self.path(name))]
+
+    def owns(self, path: str) -> bool:
+        """Whether a file is in this store's directory."""
+        return os.path.dirname(os.path.normpath(path)) == self.datadir
 
     def open(self, uri: str, *, offset: int = 0) -> typing.BinaryIO:
         """See ``base.Store.open``; a real file, fit for sendfile."""
@@ -159,16 +171,20 @@ class Attempt:
     """One call of ``add_file``."""
 
     def __init__(self, store: FileStore, image_id: str,
-                 expected: staging.Staged, epoch: int,
-                 progress: base.Progress | None,
+                 expected: staging.Staged | None, epoch: int,
+                 hash_algo: str, progress: base.Progress | None,
                  cancelled: base.Asked | None) -> None:
         self._store = store
         self._expected = expected
+        self._hash_algo = expected.hash_algo if expected else hash_algo
+        self._with_checksum = (expected is None
+                               or expected.checksum is not None)
         self._progress = progress
         self._cancelled = cancelled
         self._names = object_names(image_id, epoch)
+        self._earlier = store.earlier(image_id, epoch)
         self._part = store.path(part_name(image_id, epoch))
-        self._total = expected.size
+        self._total = 0
 
     def run(self, source: int) -> base.Stored:
         """:raises OSError, base.StoreError: nothing of ours is left then"""
@@ -177,14 +193,22 @@ class Attempt:
         # Ours alone, so left by an earlier life of this very attempt.
         self._unlink_part()
         try:
-            found = self._find(source) or self._by_reference(source)
+            if self._expected is None:
+                return self._by_copy(source)
+            found = (self._adopted(source, self._expected)
+                     or self._by_reference(source, self._expected))
             return found or self._by_copy(source)
         finally:
             self._unlink_part()
 
-    def _find(self, source: int) -> base.Stored | None:
-        """What an attempt stored that was killed before it could say so."""
-        for name in self._names:
+    def _adopted(self, source: int, expected: staging.Staged
+                 ) -> base.Stored | None:
+        """What an attempt stored that was killed before it could say so.
+
+        It gets a name of ours: its own attempt, should it only have slept,
+        may delete what it made.
+        """
+        for name in (*self._names, *self._earlier):
             path = self._store.path(name)
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC
@@ -192,36 +216,41 @@ class Attempt:
             except FileNotFoundError:
                 continue
             try:
-                if self._holds_expected(fd, source):
-                    area.sync_directory(self._store.datadir)
-                    return self._stored(name)
+                if self._holds(fd, source, expected):
+                    ours = self._named_ours(fd, name)
+                    if ours is not None:
+                        area.sync_directory(self._store.datadir)
+                        return self._stored(ours, expected)
             finally:
                 os.close(fd)
         return None
 
-    def _holds_expected(self, fd: int, source: int) -> bool:
+    def _named_ours(self, fd: int, name: str) -> str | None:
+        return name if name in self._names else self._link(fd)
+
+    def _holds(self, fd: int, source: int, expected: staging.Staged) -> bool:
         before = staging.Identity.of_fd(fd)
         names = 2 if _same_file(fd, source) else 1
-        if (before.size != self._expected.size
+        if (before.size != expected.size
                 or os.fstat(fd).st_nlink != names):
             return False
         digests = self._copy(fd, None)
         digests.run(self._report)
         with copying.unchanged(fd, before) as proved:
-            if not proved or (digests.hash_value
-                              != self._expected.hash_value):
+            if not proved or digests.hash_value != expected.hash_value:
                 return False
             os.fsync(fd)
             return True
 
-    def _by_reference(self, source: int) -> base.Stored | None:
+    def _by_reference(self, source: int, expected: staging.Staged
+                      ) -> base.Stored | None:
         """No byte read or written; None where that is not possible."""
-        identity = self._expected.identity
+        identity = expected.identity
         if os.stat(self._store.datadir).st_dev != identity.device:
             return None
         if self._cloned(source, identity):
             # A file of its own: nothing can reach it from the source.
-            return self._publish_part(self._expected)
+            return self._publish_part(expected)
         # The mode changes the times, so it comes after they were compared;
         # the digests were not taken of the mode.
         with copying.unchanged(source, identity) as proved:
@@ -235,7 +264,7 @@ class Attempt:
         os.chmod(self._store.path(name), MODE)
         area.sync_directory(self._store.datadir)
         self._report_done()
-        return self._stored(name)
+        return self._stored(name, expected)
 
     def _cloned(self, source: int, identity: staging.Identity) -> bool:
         target = self._create_part()
@@ -284,17 +313,17 @@ class Attempt:
     def _free_names(self) -> typing.Iterator[str]:
         """Names to try, best first.
 
-        The one with our epoch is ours; what is there already is not what
-        was expected, or it would have been found.
+        The last holds our epoch and so is ours alone; what is there already
+        is not what was expected, or it would have been adopted.
         """
-        yield self._names[0]
+        yield from self._names[:-1]
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._store.path(self._names[1]))
-        yield self._names[1]
+            os.unlink(self._store.path(self._names[-1]))
+        yield self._names[-1]
 
     def _copy(self, source: int, target: int | None) -> copying.Copy:
-        return copying.Copy(source, target, self._expected.hash_algo,
-                            self._expected.checksum is not None)
+        return copying.Copy(source, target, self._hash_algo,
+                            self._with_checksum)
 
     def _create_part(self) -> int:
         return os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -305,11 +334,10 @@ class Attempt:
             os.unlink(self._part)
 
     def _stored(self, name: str, told: copying.Copy | staging.Staged
-                | None = None) -> base.Stored:
-        told = told or self._expected
+                ) -> base.Stored:
         return base.Stored(
             uri=self._store.uri(name), size=told.size,
-            checksum=told.checksum, hash_algo=self._expected.hash_algo,
+            checksum=told.checksum, hash_algo=self._hash_algo,
             hash_value=told.hash_value,
             metadata={'store': self._store.id})
 
@@ -325,9 +353,14 @@ class Attempt:
             self._progress(self._total, self._total)
 
 
-def object_names(image_id: str, epoch: int) -> tuple[str, str]:
-    """Names an object may get: the usual one, and the attempt's own."""
-    return _checked(image_id), f'{_checked(image_id)}.{int(epoch)}'
+def object_names(image_id: str, epoch: int) -> tuple[str, ...]:
+    """Names that only the attempt of that epoch gives to an object.
+
+    The first attempt prefers the usual name, and has another for the case
+    that somebody else's data lies there.
+    """
+    own = f'{_checked(image_id)}.{int(epoch)}'
+    return (_checked(image_id), own) if epoch == 1 else (own,)
 
 
 def part_name(image_id: str, epoch: int) -> str:

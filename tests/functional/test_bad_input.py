@@ -33,8 +33,10 @@ def check_usable(service, image_id):
 
 
 @pytest.mark.parametrize('body', [
-    b'{', b'', b'[]', b'"text"', b'7', b'null', b'\xff\xfe', b'{"method": NaN}',
-    b'[' * 100000, b'{}', b'{"method": null}', b'{"method": "glance-direct"}',
+    b'{', b'', b'[]', b'"text"', b'7', b'null', b'\xff\xfe',
+    b'{"method": NaN}',
+    b'[' * 100000, b'{}', b'{"method": null}',
+    b'{"method": "glance-direct"}',
     b'{"method": []}', b'{"method": {}}', b'{"method": {"name": 7}}',
     b'{"method": {"name": ["glance-direct"]}}',
     b'{"method": {"name": "copy-image"}}', b'{"method": {"name": "x\\u0000"}}',

@@ -13,8 +13,8 @@ from tests import service as services
 
 DATA = b'some image data' * 1000
 FAILING = '''
-from taskflow import task
 from taskflow.patterns import linear_flow
+from taskflow import task
 
 
 class _Fail(task.Task):
@@ -112,7 +112,7 @@ def staged(service):
     return image_id
 
 
-def staged_without_formats(service):
+def unformatted(service):
     image_id = service.create(disk_format=None, container_format=None)
     assert service.stage(image_id, DATA).status == 204
     return image_id
@@ -147,13 +147,24 @@ def protected(service):
     return service.create(protected=True)
 
 
-def _forced(status):
-    def make(service):
-        image_id = service.create()
-        service.execute('UPDATE images SET status = ? WHERE id = ?',
-                        status, image_id)
-        return image_id
-    return make
+def _forced(service, status):
+    """States that only a Glance beside us leaves an image in."""
+    image_id = service.create()
+    service.execute('UPDATE images SET status = ? WHERE id = ?',
+                    status, image_id)
+    return image_id
+
+
+def saving(service):
+    return _forced(service, 'saving')
+
+
+def killed(service):
+    return _forced(service, 'killed')
+
+
+def gone_soon(service):
+    return _forced(service, 'pending_delete')
 
 
 def deleted(service):
@@ -188,32 +199,23 @@ TABLE = {
     cut:               ((204, 'uploading'), (409, 'uploading'), 204, 204),
     live:              ((409, 'uploading'), (409, 'uploading'), 204, 204),
     staged:            ((409, 'uploading'), (202, 'importing'), 204, 204),
-    staged_without_formats:
-                       ((409, 'uploading'), (409, 'uploading'), 204, 204),
+    unformatted:       ((409, 'uploading'), (409, 'uploading'), 204, 204),
     returned:          ((204, 'uploading'), (202, 'importing'), 204, 204),
     importing:         ((409, 'importing'), (409, 'importing'), 204, 204),
     active:            ((409, 'active'),    (409, 'active'),    200, 204),
     deactivated:       ((409, 'deactivated'), (409, 'deactivated'),
                         200, 204),
     protected:         ((204, 'uploading'), (409, 'queued'),    204, 403),
-    _forced('saving'): ((409, 'saving'),    (409, 'saving'),    204, 204),
-    _forced('killed'): ((409, 'killed'),    (409, 'killed'),    204, 204),
-    _forced('pending_delete'):
-                       ((409, 'pending_delete'), (409, 'pending_delete'),
+    saving:            ((409, 'saving'),    (409, 'saving'),    204, 204),
+    killed:            ((409, 'killed'),    (409, 'killed'),    204, 204),
+    gone_soon:         ((409, 'pending_delete'), (409, 'pending_delete'),
                         204, 204),
 }
-FORCED = ['saving', 'killed', 'pending_delete']
-
-
-def _names():
-    forced = iter(FORCED)
-    return [make.__name__ if make.__name__ != 'make' else next(forced)
-            for make in TABLE]
 
 
 def _cases():
     for name, (make, (stage, start, data, delete)) in zip(
-            _names(), TABLE.items()):
+            (make.__name__ for make in TABLE), TABLE.items()):
         rest = None if make in (absent, deleted) else 'same'
         read = 404 if rest is None else 200
         for request, wanted in (

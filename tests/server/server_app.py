@@ -11,8 +11,8 @@ import time
 
 import webob
 
-from glance_import import staging
 from glance_import.api import body
+from glance_import import staging
 
 SIZE = 1 << 20
 STATE = {'uploads': 0}

@@ -6,8 +6,8 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from glance_import import conf as options  # noqa: E402
 from glance_import.api import server  # noqa: E402
+from glance_import import conf as options  # noqa: E402
 
 
 def load_app():

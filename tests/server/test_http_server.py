@@ -499,8 +499,8 @@ def test_killed_worker_is_replaced(start):
     old = server_harness.wait_for(
         lambda: len(server.children()) == 2 and server.children())
     os.kill(old[0], signal.SIGKILL)
-    server_harness.wait_for(lambda: len(server.children()) == 2
-                      and server.children() != old)
+    server_harness.wait_for(
+        lambda: len(server.children()) == 2 and server.children() != old)
     assert ask_json(server, '/state')
     assert f'worker {old[0]} ended with signal 9' in server.output()
 

@@ -4,6 +4,7 @@ A store's test module inherits ``Conformance`` and gives it a fixture
 ``store``; nothing here knows how the store keeps its objects.
 """
 
+import dataclasses
 import hashlib
 import os
 import uuid
@@ -90,8 +91,12 @@ class Conformance:
     def test_next_attempt_adopts_what_is_right(self, store, image_id, source):
         expected = describe(source)
         first = store.add_file(image_id, str(source), expected, epoch=1)
-        assert store.add_file(image_id, str(source), expected,
-                              epoch=2) == first
+        second = store.add_file(image_id, str(source), expected, epoch=2)
+        # A name of its own, so that the first may still undo what it did.
+        assert second.uri != first.uri
+        assert dataclasses.replace(second, uri=first.uri) == first
+        store.delete(first.uri)
+        assert content(store, second.uri) == DATA
 
     def test_next_attempt_leaves_what_is_different(
             self, store, image_id, source):

@@ -322,13 +322,14 @@ def test_killed_at_a_step_and_tried_again(here, image_id, source, step,
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode == -9, done.stderr
-    for epoch in (1, 2):
-        stored = here.add_file(image_id, str(source), expected, epoch=epoch)
-        assert stored.hash_value == expected.hash_value
-        assert conformance.content(here, stored.uri) == DATA
-    assert [name for name in os.listdir(here.datadir)
-            if not name.startswith('.')] == [image_id]
-    assert here.leftovers(image_id) == [stored.uri]
+    stored = here.add_file(image_id, str(source), expected, epoch=2)
+    assert stored.hash_value == expected.hash_value
+    assert stored.uri.endswith(f'{image_id}.2')
+    for uri in here.leftovers(image_id, below=2):
+        here.delete(uri)
+    here.forget(image_id, 1)
+    assert os.listdir(here.datadir) == [f'{image_id}.2']
+    assert conformance.content(here, stored.uri) == DATA
 
 
 def test_forget_touches_its_own_names_only(here, image_id, source):

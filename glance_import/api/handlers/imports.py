@@ -59,8 +59,10 @@ def _method(body: typing.Any, enabled: typing.Collection[str]) -> str:
 
 
 def _check_store_keys(body: dict[str, typing.Any]) -> None:
-    """Clients send these also where there is one store; then they say
-    nothing, but must have the right type."""
+    """Judge the types of what says nothing where there is one store.
+
+    Clients send these all the same.
+    """
     for name in ('all_stores', 'all_stores_must_succeed'):
         if not isinstance(body.get(name, False), bool):
             raise errors.Invalid(f"'{name}' must be true or false.")

@@ -8,9 +8,9 @@ import webob
 from webob import exc
 
 from glance_import.api import call
+from glance_import.api.handlers import images
 from glance_import.api import paging
 from glance_import.api import views
-from glance_import.api.handlers import images
 from glance_import.domain import errors
 from glance_import.domain import tasks
 

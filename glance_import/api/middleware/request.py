@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 import typing
 
-import webob
 from oslo_context import context as oslo_context
+from oslo_db import exception as db_exc
 from oslo_log import log
 from sqlalchemy import exc as sa_exc
-from oslo_db import exception as db_exc
+import webob
 from webob import exc
 
-from glance_import import context
 from glance_import.api import faults
+from glance_import import context
 from glance_import.domain import errors
 
 if typing.TYPE_CHECKING:

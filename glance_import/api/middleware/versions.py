@@ -9,8 +9,8 @@ import json
 import re
 import typing
 
-import webob
 from oslo_config import cfg
+import webob
 
 if typing.TYPE_CHECKING:
     from glance_import import services

@@ -16,10 +16,9 @@ import typing
 from oslo_log import log
 from taskflow import atom
 from taskflow import flow as flow_base
+from taskflow.patterns import linear_flow
 from taskflow import retry
 from taskflow import task
-from taskflow.patterns import linear_flow
-from taskflow.types import failure as taskflow_failure
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
@@ -28,6 +27,7 @@ from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.plugin import chain
+from glance_import import staging
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -138,7 +138,12 @@ class _DeleteFromFS(_Step):
     label = 'DeleteFromFS'
 
     def execute(self, file_path: str) -> None:
-        self.rt.services.area.discard(self.image_id)
+        try:
+            imports.clean_up(self.rt.services, self.rt.claim, self.image_id)
+        except (staging.StagingError, stores.StoreError) as failure:
+            # The image is active; housekeeping tries again.
+            LOG.warning('import %s: cannot remove what is left over: %s',
+                        self.rt.job.id, failure)
 
 
 def local_path(uri: str) -> str:
@@ -256,6 +261,3 @@ def describe(failure: BaseException) -> str:
     text = ' '.join(str(failure).split())[:300]
     kind = type(failure).__name__
     return f'{kind}: {text}' if text else kind
-
-
-Failure = taskflow_failure.Failure

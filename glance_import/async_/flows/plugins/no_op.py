@@ -6,8 +6,8 @@ import, so they hold the task id.
 """
 
 from oslo_log import log
-from taskflow import task
 from taskflow.patterns import linear_flow
+from taskflow import task
 
 LOG = log.getLogger(__name__)
 
