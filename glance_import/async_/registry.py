@@ -332,7 +332,7 @@ def _file_target(name: str) -> host.Target:
 def _exec_target(name: str) -> host.Target:
     path = name[len(EXEC):]
     _check_file(name, path)
-    if not os.access(path, os.X_OK):
+    if not os.stat(path).st_mode & 0o111:
         raise extensions.ExtensionError(
             f"'{name}' cannot be used: the file is not executable")
     return host.Target(name, 'exec', source=os.path.realpath(path))

@@ -320,8 +320,9 @@ class _Run:
         buffer = self._buffers[fd]
         buffer += block
         while (end := buffer.find(b'\n')) >= 0:
-            yield bytes(buffer[:end])
+            line = bytes(buffer[:end])
             del buffer[:end + 1]
+            yield line
 
     def _answers(self, fd: int, block: bytes) -> None:
         if self._target.kind == 'exec' and self._hello:

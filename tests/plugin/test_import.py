@@ -2,6 +2,12 @@
 
 import hashlib
 import os
+import uuid
+
+import pytest
+
+from tests.plugin.test_wall import running
+from tests import service as services
 
 
 DATA = b'begin' + os.urandom(300_000) + b'end'
@@ -61,3 +67,235 @@ def test_accepts_and_rejects(make_service, write_plugin):
     assert 'isolation of plugins: strict' in service.text()
     assert any(task['request_id'] in line and 'looking for BANNED' in line
                for line in service.text().splitlines())
+
+
+UPPER = '''
+    from glance_import.plugin import ImagePlugin
+
+    class Upper(ImagePlugin):
+        api = 1
+
+        def transform(self, source, sink, ctx):
+            for block in source:
+                sink.write(block.upper())
+            return self.accept(properties={'upper': 'yes'})
+'''
+SEES = '''
+    from glance_import.plugin import ImagePlugin
+
+    class {name}(ImagePlugin):
+        api = 1
+
+        def inspect(self, image, data, ctx):
+            ctx.log('sees %r of %d, %s', data.read(5), image.size,
+                    image.checksum)
+            return self.accept()
+'''
+
+
+def test_a_transform_is_a_barrier(make_service, write_plugin):
+    service = make_service(
+        [write_plugin('before', SEES.format(name='Before')), 'no_op',
+         write_plugin('upper', UPPER),
+         write_plugin('after', SEES.format(name='After'))],
+        {'upper': {'allowed_properties': 'upper'}})
+    service.start()
+    data = b'some text' * 1000
+    image, task = do_import(service, data)
+    assert image['status'] == 'active', image
+    assert service.download(image['id']) == data.upper()
+    assert image['checksum'] == hashlib.md5(data.upper()).hexdigest()
+    assert image['os_hash_value'] == hashlib.sha512(data.upper()).hexdigest()
+    assert image['upper'] == 'yes'
+    assert [each['step'] for each in task['result']['plugins']] == [
+        'inspect', 'transform', 'inspect']
+    said = service.text()
+    assert f"plugin before: sees b'some ' of 9000, " \
+           f'{hashlib.md5(data).hexdigest()}' in said
+    assert "plugin after: sees b'SOME ' of 9000, None" in said
+    services.wait_for(lambda: service.staged() == [])
+
+
+def test_a_rejection_after_a_transform_keeps_the_original(
+        make_service, write_plugin):
+    service = make_service(
+        [write_plugin('upper', UPPER),
+         write_plugin('marker', MARKER.replace('EVIL', 'SOME'))],
+        {'upper': {'allowed_properties': 'upper'}})
+    service.start()
+    image, _task = do_import(service, b'some text')
+    assert image['status'] == 'uploading'
+    assert 'upper' not in image
+    services.wait_for(lambda: service.staged() == [image['id']])
+    assert (service.staging / image['id']).read_bytes() == b'some text'
+
+
+WAITING = '''
+    import time
+    from glance_import.plugin import ImagePlugin
+
+    class {name}(ImagePlugin):
+        api = 1
+
+        def inspect(self, data, ctx):
+            time.sleep({seconds})
+            {end}
+'''
+
+
+def test_of_two_rejections_the_first_listed_is_reported(
+        make_service, write_plugin):
+    names = [
+        write_plugin('good', WAITING.format(
+            name='Good', seconds=0, end='return self.accept()')),
+        write_plugin('slow', WAITING.format(
+            name='Slow', seconds=1.5, end='return self.reject("slow")')),
+        write_plugin('fast', WAITING.format(
+            name='Fast', seconds=0, end='return self.reject("fast")')),
+        write_plugin('endless', WAITING.format(
+            name='Endless', seconds=3600, end='return self.accept()'))]
+    service = make_service(names, {'endless': {'idle_timeout': 3600}})
+    service.start()
+    image, task = do_import(service, DATA)
+    assert image['os_glance_import_error'] == 'plugin slow: slow'
+    assert [each['verdict'] for each in task['result']['plugins']] == [
+        'accept', 'reject', 'skipped', 'skipped']
+
+
+FAILING = '''
+    from glance_import.plugin import ImagePlugin
+
+    class Failing(ImagePlugin):
+        api = 1
+
+        def inspect(self, data, ctx):
+            raise ValueError('the password is 123')
+'''
+
+
+@pytest.mark.parametrize('policy,status,attempts', [
+    ('closed', 'uploading', 1), ('retry:2', 'uploading', 3),
+    ('open', 'active', 1)])
+def test_failure_policy(make_service, write_plugin, policy, status, attempts):
+    service = make_service([write_plugin('failing', FAILING)],
+                           {'failing': {'failure_policy': policy}})
+    service.start()
+    image, task = do_import(service, DATA)
+    assert image['status'] == status
+    said, = task['result']['plugins']
+    assert (said['verdict'], said['attempts']) == ('error', attempts)
+    assert '123' not in str(image) + str(task)
+    assert 'ValueError: the password is 123' in service.text()
+    if status == 'uploading':
+        assert image['os_glance_import_error'] == (
+            'plugin failing: the image could not be judged: it failed '
+            f"(ValueError) (reference {task['request_id']})")
+
+
+def test_enforcement_and_prechecks(make_service, write_plugin):
+    service = make_service(
+        [write_plugin('marker', MARKER), 'property_policy', 'format_report'],
+        {'marker': {'enforcement': 'warn', 'allowed_properties': 'acme_'},
+         'property_policy': {'required': 'os_distro=debian|ubuntu'},
+         'format_report': {'enforcement': 'off'}})
+    service.start()
+    image_id = service.create()
+    service.stage(image_id, b'EVIL')
+    service.start_import(image_id)
+    image = service.wait_status(image_id, 'uploading')
+    assert image['os_glance_import_error'] == (
+        'plugin property_policy: The image needs the property os_distro '
+        '(debian or ubuntu). (property.required)')
+    said, = service.tasks(image_id)[0]['result']['plugins']
+    assert (said['step'], said['bytes_read']) == ('precheck', 0)
+
+    image_id = service.create(os_distro='debian')
+    service.stage(image_id, b'EVIL')
+    service.start_import(image_id)
+    service.wait_status(image_id, 'active')
+    assert [(each['plugin'], each['verdict'], each['code'])
+            for each in service.tasks(image_id)[0]['result']['plugins']] == [
+        ('property_policy', 'accept', None),
+        ('marker', 'reject', 'acme.marker')]
+
+
+def test_other_imports_go_on_beside_a_hanging_plugin(
+        make_service, write_plugin):
+    service = make_service([write_plugin('slow', '''
+        import os, signal, time
+        from glance_import.plugin import ImagePlugin
+
+        class Slow(ImagePlugin):
+            api = 1
+
+            def inspect(self, data, ctx):
+                if data.read(4) == b'HANG':
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    while True:
+                        os.write(1, b'x' * 10)
+                        ctx.progress()
+                        time.sleep(0.05)
+                return self.accept()
+    ''')], {'slow': {'timeout': 5}})
+    service.start()
+    hanging = service.create()
+    service.stage(hanging, b'HANG')
+    service.start_import(hanging)
+    for _ in range(3):
+        image, _task = do_import(service, DATA)
+        assert image['status'] == 'active'
+    image = service.wait_status(hanging, 'uploading')
+    assert 'longer than its time limit of 5 s' in (
+        image['os_glance_import_error'])
+
+
+def test_ended_with_the_conductor(make_service, write_plugin):
+    mark = f'8{uuid.uuid4().int % 10 ** 9:09}'
+    service = make_service([write_plugin('child', f'''
+        import os
+        from glance_import.plugin import ImagePlugin
+
+        class Child(ImagePlugin):
+            api = 1
+
+            def inspect(self, data, ctx):
+                os.execv('/bin/sleep', ['sleep', '{mark}'])
+    ''')])
+    service.start()
+    image_id = service.create()
+    service.stage(image_id, DATA)
+    service.start_import(image_id)
+    services.wait_for(lambda: running(mark))
+    service.kill()
+    services.wait_for(lambda: not running(mark))
+
+
+def test_a_program_in_any_language(make_service, tmp_path):
+    path = tmp_path / 'scan-it.sh'
+    path.write_text('''#!/bin/sh
+if [ "$1" = describe ]; then
+    echo '{"api": 1, "version": "3.1", "methods": ["inspect"],
+           "options": [{"name": "word", "type": "str", "default": "EVIL"}]}'
+    exit 0
+fi
+echo "looking at $1" >&2
+grep -q '"word": "BAD"' "$GLANCE_IMPORT_IMAGE" || exit 7
+if grep -q BAD -; then
+    echo '{"verdict": "reject", "reason": "bad words", "code": "sh.bad"}'
+else
+    echo '{"verdict": "accept", "properties": {"sh_seen": "1"}}'
+fi
+''')
+    path.chmod(0o755)
+    service = make_service(
+        [f'exec:{path}'],
+        {'scan_it_sh': {'word': 'BAD', 'allowed_properties': 'sh_'}})
+    service.start()
+    image, task = do_import(service, b'good words')
+    assert image['status'] == 'active', (image, service.text()[-3000:])
+    assert image['sh_seen'] == '1'
+    assert task['result']['plugins'][0]['version'] == '3.1'
+    image, task = do_import(service, b'BAD words')
+    assert image['os_glance_import_error'] == (
+        'plugin scan_it_sh: bad words (sh.bad)')
+    assert 'plugin scan_it_sh: looking at inspect' in service.text()
