@@ -308,14 +308,14 @@ def _point_target(name: str, point) -> host.Target:
         raise extensions.ExtensionError(
             f"'{name}' ({point.value}) cannot be loaded: there is no module "
             f'{top}')
-    places = list(spec.submodule_search_locations or ()) or [spec.origin]
-    parents = dict.fromkeys(os.path.dirname(place) for place in places
-                            if place)
+    places = list(spec.submodule_search_locations or ()) or [
+        spec.origin or '']
+    parents = dict.fromkeys(os.path.dirname(place) for place in places)
     return host.Target(
         name, 'class', point.module, point.attr,
         path=tuple(dict.fromkeys([*parents, *sites])),
-        read=(*sites, *(place for place in places if place
-                        and os.path.dirname(place) not in sites)))
+        read=(*sites, *(place for place in places
+                        if os.path.dirname(place) not in sites)))
 
 
 def _file_target(name: str) -> host.Target:

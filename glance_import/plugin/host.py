@@ -518,7 +518,7 @@ class _Run:
             return Result(ERROR, problem, bytes_read=self._bytes)
         read = said.get('bytes')
         return Result(
-            verdict, _one_line(reason or '')[:REASON] or None,
+            str(verdict), _one_line(reason or '')[:REASON] or None,
             _one_line(code or '')[:CODE] or None, dict(properties),
             bytes_read=read if isinstance(read, int) else None,
             written=said.get('written'))

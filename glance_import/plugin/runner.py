@@ -92,7 +92,7 @@ def _read_exactly(count):
 
 def _open_all(order):
     """Descriptors and texts that the plugin's user could not open."""
-    opened = {}
+    opened: dict = {}
     if order.get('data'):
         opened['data'] = os.open(order['data'], os.O_RDONLY | os.O_CLOEXEC)
     if order['kind'] == 'file':

@@ -187,6 +187,8 @@ class Strict:
 
         def clean() -> None:
             os.close(read_status)
+            if job.sink is not None and uid is not None:
+                os.chown(job.sink, os.geteuid(), os.getegid())
 
         return Started(
             command, [answer_fd, filter_fd, write_status],
@@ -199,8 +201,11 @@ class Strict:
         words = ['--unshare-ipc', '--unshare-pid', '--unshare-net',
                  '--unshare-uts', '--unshare-cgroup-try', '--cap-drop', 'ALL']
         if self._as_root:
+            # Until the runner has opened what it is given, and is no longer
+            # root: whoever the data belongs to, it is read.
             return [*words, '--cap-add', 'CAP_SETUID',
-                    '--cap-add', 'CAP_SETGID']
+                    '--cap-add', 'CAP_SETGID',
+                    '--cap-add', 'CAP_DAC_READ_SEARCH']
         return [*words, '--unshare-user', '--disable-userns',
                 '--uid', str(_NOBODY), '--gid', str(_NOBODY)]
 
