@@ -41,9 +41,16 @@ class Data:
         return self
 
     def __next__(self) -> bytes:
-        block = b'' if self._done else self._pread(self._block)
+        if self._done:
+            raise StopIteration
+        # Not through _pread: this is called for every block of every image.
+        block = os.pread(self._fd, self._block, self.position)
         if not block:
             raise StopIteration
+        size = len(block)
+        self.position += size
+        self.bytes_read += size
+        self._beat()
         return block
 
     def read(self, n: int = -1) -> bytes:

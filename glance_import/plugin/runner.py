@@ -9,13 +9,18 @@ only, few modules of it: its imports are most of what a plugin costs.
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import resource
 import select
 import sys
 import time
+
+try:
+    # json's own, without the rest of json: that is a third of the start.
+    from _json import encode_basestring_ascii as _quote
+except ImportError:
+    from json.encoder import py_encode_basestring_ascii as _quote
 
 BEAT_SECONDS = 0.5
 REASON_CHARACTERS = 1000
@@ -32,8 +37,7 @@ class Answers:
         self.data = None
 
     def send(self, kind, **values):
-        line = json.dumps({'t': kind, **values}, default=str)
-        rest = line.encode('ascii', 'replace') + b'\n'
+        rest = encode({'t': kind, **values}).encode('ascii') + b'\n'
         while rest:
             rest = rest[os.write(self.fd, rest):]
 
@@ -46,6 +50,24 @@ class Answers:
         if now >= self._next_beat:
             self._next_beat = now + BEAT_SECONDS
             self.send('beat', bytes=self.data.bytes_read if self.data else 0)
+
+
+def encode(value):
+    """JSON of plain values; of anything else, what it says of itself."""
+    if value is None:
+        return 'null'
+    if value is True or value is False:
+        return 'true' if value else 'false'
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float) and value - value == 0:
+        return float.__repr__(value)
+    if isinstance(value, dict):
+        return '{' + ', '.join(f'{_quote(str(name))}: {encode(each)}'
+                               for name, each in value.items()) + '}'
+    if isinstance(value, (list, tuple)):
+        return '[' + ', '.join(map(encode, value)) + ']'
+    return _quote(str(value))
 
 
 def main():
@@ -231,9 +253,9 @@ def _exec(order, opened, answers):
         'GLANCE_IMPORT_IMAGE': os.path.join(order['tmp'], 'image.json'),
     })
     with open(environment['GLANCE_IMPORT_IMAGE'], 'w') as image:
-        json.dump({'image': order.get('image', {}),
-                   'options': order.get('options', {}),
-                   'deadline': order.get('deadline')}, image)
+        image.write(encode({'image': order.get('image', {}),
+                            'options': order.get('options', {}),
+                            'deadline': order.get('deadline')}))
     if 'data' in opened:
         os.dup2(opened['data'], 0)
         # Under a user of its own the program may read what it was given

@@ -226,7 +226,7 @@ class Strict:
             found.append(('--ro-bind', prefix, prefix))
         package = os.path.join(LIBRARY, 'glance_import')
         found.append(('--ro-bind',
-                      os.path.join(os.path.dirname(_HERE), '__init__.py'),
+                      os.path.join(_HERE, '_package.py'),
                       os.path.join(package, '__init__.py')))
         found.append(('--ro-bind', _HERE, os.path.join(package, 'plugin')))
         return found
