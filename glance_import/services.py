@@ -62,13 +62,16 @@ def poke(state_path: str) -> None:
 
 
 def build(conf: cfg.ConfigOpts,
-          plugins: registry.Registry | None = None) -> Services:
+          plugins: registry.Registry | None = None, *,
+          accepting: bool = True) -> Services:
     """Open everything the configuration names.
 
     The database is not asked yet: a database that is away must not keep a
     process from starting to answer.
 
     :param plugins: those that start-up has looked at already
+    :param accepting: whether imports are asked for here; a conductor only
+        runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.base.StoreError: nor can the store
     """
@@ -80,8 +83,9 @@ def build(conf: cfg.ConfigOpts,
         area=staging_area.Area.open(conf.node_staging_uri),
         store=store,
         policy=enforce.Policy(policies.new_enforcer(conf)),
-        plugins=tuple(conf.image_import_opts.image_import_plugins),
+        plugins=(tuple(conf.image_import_opts.image_import_plugins)
+                 if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
-                 if conf.enable_image_import else ()),
+                 if accepting and conf.enable_image_import else ()),
         wake=functools.partial(poke, conf.state_path),
         registry=plugins or registry.Registry(conf))

@@ -90,6 +90,8 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
         lambda: found.load(conf.image_import_opts.image_import_plugins))
+    if found.in_force():
+        LOG.info('isolation of plugins: %s', found.in_force())
     return found
 
 
@@ -99,10 +101,19 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     :raises StartupError: naming what is wrong, in one line
     """
     check_options(conf)
-    plugins = check_extensions(conf)
-    if plugins.in_force():
-        LOG.info('isolation of plugins: %s', plugins.in_force())
-    box = open_services(conf, plugins)
+    return open_all(conf, check_extensions(conf))
+
+
+def open_all(conf: cfg.ConfigOpts,
+             plugins: registry.Registry | None = None, *,
+             accepting: bool = True) -> services.Services:
+    """Directories, store and database, without judging the options.
+
+    :param plugins: those that were looked at already
+    :param accepting: see ``services.build``
+    :raises StartupError: one of them cannot be used
+    """
+    box = open_services(conf, plugins, accepting=accepting)
     try:
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
@@ -111,7 +122,8 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
 
 
 def open_services(conf: cfg.ConfigOpts,
-                  plugins: registry.Registry | None = None
+                  plugins: registry.Registry | None = None, *,
+                  accepting: bool = True
                   ) -> services.Services:
     """The services, on an area and a store that can be written.
 
@@ -123,7 +135,7 @@ def open_services(conf: cfg.ConfigOpts,
         raise _refused(conf, 'state_path', None,
                        failure.strerror or str(failure)) from failure
     try:
-        return services.build(conf, plugins)
+        return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure

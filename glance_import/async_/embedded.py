@@ -76,7 +76,7 @@ class Supervisor:
             # Our own interpreter on our own module, with the words that this
             # process was started with.
             self._child = subprocess.Popen(  # nosec B603
-                [sys.executable, '-m', 'glance_import.cmd.conductor',
+                [_interpreter(), '-m', 'glance_import.cmd.conductor',
                  '--embedded', *self._arguments],
                 preexec_fn=_die_with_parent, close_fds=True)
             status = self._child.wait()
@@ -103,6 +103,13 @@ class Supervisor:
             return False
         self._lock_fd = fd
         return True
+
+
+def _interpreter() -> str:
+    """The Python that runs us: uWSGI calls itself sys.executable."""
+    if os.path.basename(sys.executable).startswith('python'):
+        return sys.executable
+    return os.path.join(sys.prefix, 'bin', 'python3')
 
 
 def _die_with_parent() -> None:
