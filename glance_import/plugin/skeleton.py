@@ -22,6 +22,9 @@ requires-python = ">=3.11"
 
 [tool.setuptools]
 py-modules = ["{module}"]
+
+[tool.pytest.ini_options]
+pythonpath = ["."]
 ''',
     '{module}.py': '''\
 """A plugin for image imports: refuses images that hold a marker."""

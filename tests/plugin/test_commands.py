@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -41,9 +42,10 @@ def test_new_passes_its_own_test(tmp_path, name):
     made = tmp_path / name
     assert (made / 'pyproject.toml').exists()
     tests = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
-         'tests'], cwd=made, capture_output=True, text=True, timeout=60,
-        env=dict(os.environ, PYTHONPATH=str(made)))
+        [str(pathlib.Path(sys.executable).parent / 'pytest'), '-q', '-p',
+         'no:cacheprovider', 'tests'], cwd=made, capture_output=True,
+        text=True, timeout=60,
+        env=dict(os.environ))
     assert tests.returncode == 0, tests.stdout + tests.stderr
     cls = ''.join(word.capitalize() for word in module.split('_'))
     assert plugin('lint', f'{made}/{module}.py:{cls}').returncode == 0
