@@ -15,9 +15,9 @@ import collections.abc
 import dataclasses
 import functools
 import os
-import random
+import secrets
 import shutil
-import subprocess
+import subprocess  # nosec B404
 import sys
 import tempfile
 
@@ -30,7 +30,7 @@ LIBRARY = '/glance/lib'
 PLUGIN = '/glance/plugin'
 DATA = '/glance/data'
 SINK = '/glance/sink'
-TMP = '/tmp'
+TMP = '/tmp'  # nosec B108: the sandbox's own
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # Above every range that distributions, systemd and containers give out.
@@ -163,7 +163,7 @@ class Strict:
         """What to run; it is made, not started."""
         filter_fd = _memory_file('glance-import-seccomp', seccomp.program())
         read_status, write_status = os.pipe2(os.O_CLOEXEC)
-        uid = random.randint(*_UIDS) if self._as_root else None
+        uid = _new_uid() if self._as_root else None
         arguments = _Arguments()
         arguments.add('--size', str(max(job.tmp_bytes, 4096)))
         arguments.add('--perms', '1777', '--tmpfs', TMP)
@@ -298,6 +298,11 @@ def kill_leftovers(process: subprocess.Popen) -> None:
         os.killpg(process.pid, 9)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def _new_uid() -> int:
+    first, last = _UIDS
+    return first + secrets.randbelow(last - first + 1)
 
 
 def _below(path: str, directory: str) -> bool:

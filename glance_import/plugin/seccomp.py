@@ -58,7 +58,7 @@ _EVERYWHERE = {
     'io_uring_setup': 425, 'io_uring_enter': 426, 'io_uring_register': 427,
     'open_tree': 428, 'move_mount': 429, 'fsopen': 430, 'fsconfig': 431,
     'fsmount': 432, 'fspick': 433, 'mount_setattr': 442,
-    'quotactl_fd': 443, 'memfd_secret': 447}
+    'quotactl_fd': 443, 'memfd_secret': 447}  # nosec B105: a call's name
 _CLONE3 = 435
 _CHECKED = ('clone', 'socket')
 

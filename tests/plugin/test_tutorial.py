@@ -15,7 +15,7 @@ from tests import servers
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 TUTORIAL = TOP / 'doc' / 'source' / 'plugins' / 'tutorial.rst'
-EXAMPLE = TOP / 'doc' / 'examples' / 'acme-image-plugin'
+EXAMPLE = pathlib.Path('doc', 'examples', 'acme-image-plugin')
 
 
 def blocks(text):
@@ -103,7 +103,7 @@ def test_a_package_outside_the_tree(installed, tmp_path):
         '[image_import_opts]\nimage_import_plugins = [acme-licence]\n')
     done = service.run('api')
     assert done.returncode != 0 and "'acme-licence'" in done.stderr
-    installed.install(EXAMPLE)
+    installed.install(installed.tree / EXAMPLE)
     service.start()
     try:
         raw = tmp_path / 'disk.raw'

@@ -22,6 +22,7 @@ import uuid
 import pytest
 
 import glance_import.plugin
+from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from tests import servers
 from tests import service as services
@@ -556,6 +557,48 @@ def test_the_services_own_directories_are_covered(prison):
     assert found["verdict"] == "accept", json.dumps(found)
     assert 'secret' in found['log'][0]
     assert found['log'][1] in ('EACCES', '')
+
+
+@pytest.mark.parametrize('isolation', ['strict', 'process'])
+@pytest.mark.parametrize('polite', [True, False])
+def test_called_off(tmp_path, bwrap, isolation, polite):
+    path = tmp_path / 'waits.py'
+    path.write_text(HEAD.replace('def inspect(self, image, data, ctx)',
+                                 'def inspect(self, ctx)') + f'''
+        ctx.log('waiting')
+        while not ({polite} and ctx.cancelled):
+            time.sleep(0.01)
+        ctx.log('heard of it')
+''')
+    said = []
+    found = host.run(
+        sandbox.make(isolation),
+        host.Target('waits', 'file', 'waits', 'Evil', source=str(path)),
+        'inspect', log=said.append, cancelled=lambda: bool(said))
+    assert found.verdict == host.CANCELLED
+    assert said == ['waiting', 'heard of it'][:1 + polite]
+
+
+def test_limits_without_a_wall(tmp_path):
+    """isolation = process: bounded, cleaned, but the same user."""
+    path = tmp_path / 'greedy.py'
+    path.write_text(HEAD.replace('def inspect(self, image, data, ctx)',
+                                 'def inspect(self, ctx)') + '''
+        ctx.log(' '.join(sorted(os.environ)))
+        ctx.log(ctx.tmp)
+        kept = []
+        while True:
+            kept.append(bytearray(16 << 20))
+''')
+    said = []
+    found = host.run(
+        sandbox.make('process'),
+        host.Target('greedy', 'file', 'greedy', 'Evil', source=str(path)),
+        'inspect', log=said.append, limits=host.Limits(memory=256 << 20))
+    assert 'more memory than it may have' in found.reason
+    assert set(said[0].split()) <= {'HOME', 'LANG', 'LC_CTYPE', 'PATH', 'PWD',
+                                    'TMPDIR'}
+    assert not os.path.exists(said[1])
 
 
 def test_without_bubblewrap_there_is_no_strict(tmp_path, monkeypatch):
