@@ -115,6 +115,7 @@ class Registry:
                   conf.node_staging_uri.partition('://')[2]]
         places += [os.path.dirname(os.path.abspath(path))
                    for path in conf.config_file or ()]
+        places += list(conf.config_dir or ())
         return [path for path in places if path]
 
     # -- one name

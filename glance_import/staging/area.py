@@ -176,12 +176,16 @@ class Area:
 
         ``epoch`` is that of the claim, so that no two attempts share a name;
         ``number`` tells the plugins of one attempt apart. What lay there is
-        removed.
+        removed, and what earlier attempts have left.
 
         :raises StagingFull, StagingUnwritable: it cannot be made
         """
         path = f'{self.path(image_id)}.{epoch}-{number}{PRODUCT}'
         try:
+            for old in self.products():
+                if old.image_id == image_id and old.epoch < epoch:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(old.path)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL

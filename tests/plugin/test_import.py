@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from glance_import import staging
 from tests.plugin.test_wall import running
 from tests import service as services
 
@@ -299,3 +300,41 @@ fi
     assert image['os_glance_import_error'] == (
         'plugin scan_it_sh: bad words (sh.bad)')
     assert 'plugin scan_it_sh: looking at inspect' in service.text()
+
+
+def test_a_transform_survives_the_death_of_the_conductor(
+        make_service, write_plugin, tmp_path):
+    """Begun again from the original, and nothing of the first is left."""
+    service = make_service([write_plugin('slow_upper', UPPER.replace(
+        'class Upper', 'class SlowUpper').replace(
+        'return', 'ctx.log("written")\n            '
+        'time.sleep(ctx.options.seconds)\n            return').replace(
+        'import ImagePlugin', 'import ImagePlugin, Option').replace(
+        'api = 1', "api = 1\n        options = [Option('seconds', int, 0)]"
+        ).replace('    from glance', '    import time\n    from glance'))],
+        {'slow_upper': {'allowed_properties': 'upper', 'seconds': 50}})
+    service.start()
+    image_id = service.create()
+    service.stage(image_id, b'some text')
+    service.start_import(image_id)
+    services.wait_for(lambda: 'slow_upper: written' in service.text())
+    assert [name for name in service.staged() if name.endswith('.new')]
+    service.kill()
+    service.configure(slow_upper={'seconds': 0})
+    service.start()
+    service.wait_status(image_id, 'active')
+    assert service.download(image_id) == b'SOME TEXT'
+    services.wait_for(lambda: service.staged() == [])
+
+
+def test_housekeeping_knows_what_plugins_made(tmp_path):
+    area = staging.Area.open(f'file://{tmp_path}/staging')
+    image_id = str(uuid.uuid4())
+    first = area.new_product(image_id, 3, 0)
+    other = area.new_product(image_id, 3, 1)
+    assert {each.path for each in area.products()} == {first, other}
+    assert {(each.image_id, each.epoch) for each in area.products()} == {
+        (image_id, 3)}
+    assert list(area.list()) == []
+    later = area.new_product(image_id, 4, 0)
+    assert [each.path for each in area.products()] == [later]
