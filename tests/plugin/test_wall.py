@@ -475,7 +475,8 @@ def test_changes_the_bytes(prison):
         fds = [fd for fd in range(3, 30) if os.path.exists(
             '/proc/self/fd/%d' % fd)]
         names = ['/glance/data'] + ['/proc/self/fd/%d' % fd for fd in fds]
-        names += ['/proc/1/root/glance/data', '/proc/1/cwd/../glance/data']
+        names += ['/proc/1/%s/glance/data' % top for top in (
+            'root', 'cwd/..')]
         for name in names:
             for flags in (os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_TRUNC,
                           os.O_WRONLY | os.O_APPEND):
