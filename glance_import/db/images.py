@@ -31,6 +31,10 @@ class Scope:
     is_admin: bool = False
 
 
+# For the service itself, whoever asked was judged before.
+EVERYTHING = Scope(None, True)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
     """Where bytes of an image are: a URI and what the store said of it."""
@@ -283,6 +287,16 @@ def update(conn: sa.Connection, image_id: str,
     return result.rowcount == 1
 
 
+def lock(conn: sa.Connection, image_id: str) -> bool:
+    """Keep others from changing the image until the transaction ends.
+
+    Changes nothing the user sees; False when the image is gone.
+    """
+    return conn.execute(
+        sa.update(tables.images).where(Columns.id == image_id, _LIVE)
+        .values(id=image_id)).rowcount == 1
+
+
 def set_property(conn: sa.Connection, image_id: str, name: str,
                  value: str | None) -> None:
     """Write one property, reviving a removed one (the key is unique)."""
@@ -317,6 +331,24 @@ def properties(conn: sa.Connection, image_id: str) -> dict[str, str | None]:
     return {row.name: row.value for row in conn.execute(
         sa.select(table.c.name, table.c.value).where(
             table.c.image_id == image_id, table.c.deleted == sa.false()))}
+
+
+def add_tag(conn: sa.Connection, image_id: str, value: str) -> None:
+    """One more tag; whether it is there already, the caller has looked."""
+    now = engine.utcnow()
+    conn.execute(sa.insert(tables.image_tags).values(
+        image_id=image_id, value=value, created_at=now, updated_at=now,
+        deleted=False))
+
+
+def drop_tag(conn: sa.Connection, image_id: str, value: str) -> bool:
+    """Remove a tag; False when there is none such."""
+    table = tables.image_tags
+    return conn.execute(
+        sa.update(table)
+        .where(table.c.image_id == image_id, table.c.value == value,
+               table.c.deleted == sa.false())
+        .values(deleted=True, deleted_at=engine.utcnow())).rowcount > 0
 
 
 def add_location(conn: sa.Connection, image_id: str, url: str,

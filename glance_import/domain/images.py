@@ -108,13 +108,11 @@ def create(services: services.Services, ctx: context.RequestContext,
     properties = {name: value for name, value in wanted.items()
                   if name not in base and name not in ('id', 'tags')}
     tags = list(wanted.get('tags', ()))
-    for kind, number, quota in (
-            ('properties', len(properties), conf.image_property_quota),
-            ('tags', len(set(tags)), conf.image_tag_quota)):
-        if 0 <= quota < number:
-            raise errors.TooLarge(
-                f'The limit has been exceeded on the number of allowed image '
-                f'{kind}. Attempted: {number}, Maximum: {quota}')
+    check_quota('properties', len(properties), conf.image_property_quota)
+    check_quota('tags', len(set(tags)), conf.image_tag_quota)
+    judge = services.protections.judge(ctx, properties)
+    for name in properties:
+        judge.require(name, 'create')
     values: dict[str, typing.Any] = {
         'visibility': 'shared', 'min_disk': 0, 'min_ram': 0,
         'protected': False, 'os_hidden': False, 'name': None,
@@ -124,13 +122,20 @@ def create(services: services.Services, ctx: context.RequestContext,
     try:
         with services.db.write() as conn:
             db_images.insert(conn, values, properties, tags)
-            made = db_images.get(conn, values['id'],
-                                 db_images.Scope(None, True))
+            made = db_images.get(conn, values['id'], db_images.EVERYTHING)
     except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
     assert made is not None
     return made
+
+
+def check_quota(kind: str, number: int, quota: int) -> None:
+    """:raises errors.TooLarge: more than a quota that is not negative"""
+    if 0 <= quota < number:
+        raise errors.TooLarge(
+            'The limit has been exceeded on the number of allowed image '
+            f'{kind}. Attempted: {number}, Maximum: {quota}')
 
 
 def delete(services: services.Services, image: db_images.Image) -> None:
