@@ -1,4 +1,4 @@
-"""Images: creating, finding, listing and deleting them."""
+"""Images: creating, finding and deleting them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import uuid
 
 from oslo_db import exception as db_exc
 from oslo_log import log
-import sqlalchemy as sa
 
 from glance_import import context
 from glance_import.db import images as db_images
@@ -21,6 +20,8 @@ from glance_import.domain import tasks
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -43,9 +44,6 @@ _UUID = re.compile(
     r'[0-9a-fA-F]{12}$')
 SORT_KEYS = ('name', 'status', 'container_format', 'disk_format', 'size',
              'id', 'created_at', 'updated_at')
-_EXACT = frozenset({'name', 'status', 'container_format', 'disk_format',
-                    'visibility', 'owner', 'id', 'checksum', 'os_hash_value',
-                    'os_hash_algo'})
 
 
 def scope(ctx: context.RequestContext) -> db_images.Scope:
@@ -62,10 +60,18 @@ def find(services: services.Services, ctx: context.RequestContext,
     found = None
     if _UUID.match(image_id):
         with services.db.read() as conn:
-            found = db_images.get(conn, image_id.lower(), scope(ctx))
+            found = peek(conn, ctx, image_id)
     if found is None:
         raise errors.NotFound(f'No image found with ID {image_id}')
     return found
+
+
+def peek(conn: sa.Connection, ctx: context.RequestContext,
+         image_id: str) -> db_images.Image | None:
+    """The same in a transaction of the caller's; None when not found."""
+    if not _UUID.match(image_id):
+        return None
+    return db_images.get(conn, image_id.lower(), scope(ctx))
 
 
 def target(services: services.Services, ctx: context.RequestContext,
@@ -177,45 +183,3 @@ def delete(services: services.Services, image: db_images.Image) -> None:
         except stores.StoreError as failure:
             LOG.error('image %s is deleted, but not its data at %s: %s',
                       image.id, location.url, failure)
-
-
-def page(services: services.Services, ctx: context.RequestContext, *,
-         filters: dict[str, str], tags: list[str],
-         order: list[tuple[str, str]], limit: int,
-         marker: str | None) -> list[db_images.Image]:
-    """A page of the images the caller may list.
-
-    :raises errors.Invalid: an unknown marker or a filter value that is none
-    """
-    conditions: list[sa.ColumnElement[bool]] = []
-    hidden = filters.pop('os_hidden', 'false')
-    conditions.append(db_images.Columns.os_hidden == _boolean(
-        'os_hidden', hidden))
-    conditions.append(db_images.Columns.status != states.KILLED)
-    for name, value in filters.items():
-        if name in _EXACT:
-            conditions.append(db_images.Columns[name] == value)
-        elif name == 'protected':
-            conditions.append(db_images.Columns.protected == _boolean(
-                name, value))
-        else:
-            conditions.append(db_images.having_property(name, value))
-    conditions += [db_images.having_tag(tag) for tag in tags]
-    after = None
-    with services.db.read() as conn:
-        if marker is not None:
-            after = (db_images.get(conn, marker.lower(), scope(ctx))
-                     if _UUID.match(marker) else None)
-            if after is None:
-                raise errors.Invalid(
-                    f'The marker {marker} is not an image of this list.')
-        return db_images.page(conn, scope(ctx), conditions=conditions,
-                              order=order, limit=limit, after=after)
-
-
-def _boolean(name: str, value: str) -> bool:
-    try:
-        return {'true': True, 'false': False}[value.lower()]
-    except KeyError:
-        raise errors.Invalid(
-            f"The filter {name} takes true or false, not '{value}'.") from None

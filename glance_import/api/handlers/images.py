@@ -14,8 +14,8 @@ from glance_import.api import schemas
 from glance_import.api import views
 from glance_import.db import images as db_images
 from glance_import.domain import changes
-from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import.domain import listing
 
 # Rules that a visibility asks for beside the one of the request itself.
 VISIBILITY_RULES = {'public': 'publicize_image',
@@ -30,17 +30,12 @@ def index(asked: call.Call) -> webob.Response:
     query = paging.Query(asked.req)
     limit = query.limit(services.conf)
     marker = query.take('marker')
-    order = paging.image_order(query, images.SORT_KEYS)
+    order = paging.image_order(query, listing.SORT_KEYS)
     tags = query.take_all('tag')
     filters = query.rest()
     schemas.refuse_nul([filters, tags])
-    if filters.get('visibility', 'public') not in schemas.VISIBILITIES:
-        raise errors.Invalid(
-            f"Invalid visibility value: {filters['visibility']}")
-    if 'changes-since' in filters:
-        raise errors.Invalid('The filter changes-since is not supported.')
-    found = images.page(services, ctx, filters=filters, tags=tags,
-                        order=order, limit=limit, marker=marker)
+    found = listing.page(services, ctx, filters=filters, tags=tags,
+                         order=order, limit=limit, marker=marker)
     envelope: dict[str, typing.Any] = {
         'images': [view(asked, record) for record in found],
         'first': query.link('/v2/images'),
