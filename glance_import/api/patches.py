@@ -68,7 +68,8 @@ def _operation(op: str, pointer: typing.Any, item: dict, *,
     name = path[0]
     if name in READ_ONLY:
         raise errors.Forbidden(f"Attribute '{name}' is read-only.")
-    if name != 'locations' and (
+    removable = op == 'remove' and name in images.REMOVABLE
+    if name != 'locations' and not removable and (
             name in images.RESERVED
             or name.startswith(images.RESERVED_PREFIX)):
         raise errors.Forbidden(f"Attribute '{name}' is reserved.")

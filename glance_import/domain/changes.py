@@ -88,9 +88,18 @@ class _Draft:
         name = operation.name
         if name in BASE or name == 'tags':
             raise errors.Forbidden(f'Property {name} may not be removed.')
+        if name in images.REMOVABLE and self._in_use(name):
+            raise errors.Forbidden(f"Attribute '{name}' is reserved.")
         self._require_present(name)
         self._judge.require(name, 'delete')
         del self.properties[name]
+
+    def _in_use(self, name: str) -> bool:
+        """Whether a property of the service still says something."""
+        if self.image.status == states.IMPORTING \
+                or images.LOCK in self.properties:
+            return True
+        return name != images.ERROR and self.properties.get(name) != ''
 
     def _require_present(self, name: str) -> None:
         # What one may not read is absent.

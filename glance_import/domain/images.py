@@ -32,6 +32,10 @@ ERROR = 'os_glance_import_error'
 IMPORTING_STORES = 'os_glance_importing_to_stores'
 FAILED_STORES = 'os_glance_failed_import'
 
+# Left behind by an import that is over. openstacksdk's update removes every
+# property that it was not told, these too, so that must not be an error.
+REMOVABLE = frozenset({ERROR, IMPORTING_STORES, FAILED_STORES})
+
 # What a user can never set: the service's own (contract 9.2).
 READ_ONLY = frozenset({
     'status', 'checksum', 'size', 'virtual_size', 'created_at', 'updated_at',

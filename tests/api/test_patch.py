@@ -213,6 +213,18 @@ def test_the_service_s_own_properties_do_not_count(api, active):
     assert patch(api, image_id, one('add', '/p8', 'y')).status == 413
 
 
+def test_what_an_import_left_behind_may_go(api, active):
+    """openstacksdk removes every property that it was not told of."""
+    image_id = active()
+    for name in ('os_glance_failed_import', 'os_glance_importing_to_stores'):
+        assert api.show(image_id)[name] == ''
+        assert patch(api, image_id, one('replace', f'/{name}', 'x')
+                     ).status == 403
+        assert patch(api, image_id, one('remove', f'/{name}')).status == 200
+        assert name not in api.show(image_id)
+        assert patch(api, image_id, one('remove', f'/{name}')).status == 403
+
+
 # -- tags ------------------------------------------------------------------
 
 def tag(api, method, image_id, name, token=None):
