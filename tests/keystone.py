@@ -139,7 +139,8 @@ class Keystone:
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(signal.SIGTERM)
+            # Quickly: a graceful end waits for kept connections.
+            process.send_signal(signal.SIGINT)
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
