@@ -61,12 +61,14 @@ def poke(state_path: str) -> None:
         os.close(fd)
 
 
-def build(conf: cfg.ConfigOpts) -> Services:
+def build(conf: cfg.ConfigOpts, *, accepting: bool = True) -> Services:
     """Open everything the configuration names.
 
     The database is not asked yet: a database that is away must not keep a
     process from starting to answer.
 
+    :param accepting: whether imports are asked for here; a conductor only
+        runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.base.StoreError: nor can the store
     :raises glance_import.domain.protections.ProtectionError: nor can the
@@ -82,7 +84,8 @@ def build(conf: cfg.ConfigOpts) -> Services:
         store=store,
         policy=policy,
         protections=protections.load(conf, policy),
-        plugins=tuple(conf.image_import_opts.image_import_plugins),
+        plugins=(tuple(conf.image_import_opts.image_import_plugins)
+                 if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
-                 if conf.enable_image_import else ()),
+                 if accepting and conf.enable_image_import else ()),
         wake=functools.partial(poke, conf.state_path))

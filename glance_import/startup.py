@@ -99,7 +99,17 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     """
     check_options(conf)
     check_extensions(conf)
-    box = open_services(conf)
+    return open_all(conf)
+
+
+def open_all(conf: cfg.ConfigOpts, *, accepting: bool = True
+             ) -> services.Services:
+    """Directories, store and database, without judging the options.
+
+    :param accepting: see ``services.build``
+    :raises StartupError: one of them cannot be used
+    """
+    box = open_services(conf, accepting=accepting)
     try:
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
@@ -107,7 +117,8 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     return box
 
 
-def open_services(conf: cfg.ConfigOpts) -> services.Services:
+def open_services(conf: cfg.ConfigOpts, *, accepting: bool = True
+                  ) -> services.Services:
     """The services, on an area and a store that can be written.
 
     :raises StartupError: one of them cannot
@@ -118,7 +129,7 @@ def open_services(conf: cfg.ConfigOpts) -> services.Services:
         raise _refused(conf, 'state_path', None,
                        failure.strerror or str(failure)) from failure
     try:
-        return services.build(conf)
+        return services.build(conf, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure

@@ -64,7 +64,8 @@ ROUTES = (
     Route('/v2/images/{image_id}/stage', {
         'PUT': Endpoint(stage.put, takes_body=True)}, import_only=True),
     Route('/v2/images/{image_id}/import', {
-        'POST': Endpoint(imports.post, takes_body=True)}, import_only=True),
+        'POST': Endpoint(imports.post, takes_body=True),
+        'DELETE': Endpoint(imports.delete)}, import_only=True),
     Route('/v2/images/{image_id}/file', {
         'GET': Endpoint(image_data.get)}),
     Route('/v2/images/{image_id}/actions/deactivate', {

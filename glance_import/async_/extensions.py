@@ -91,7 +91,8 @@ def load(namespace: str, name: str) -> GetFlow:
         # is not the chosen one does not matter here.
         manager = stevedore.NamedExtensionManager(
             namespace, [name], invoke_on_load=False,
-            on_load_failure_callback=chosen, warn_on_missing_entrypoint=False)
+            on_load_failure_callback=chosen,
+            on_missing_entrypoints_callback=lambda missing: None)
     except (Exception, SystemExit) as failure:
         reason = ' '.join(f'{type(failure).__name__}: {failure}'.split())
         raise ExtensionError(

@@ -82,6 +82,8 @@ class TaskFlowExecutor:
         if imports.is_over(self._services, job):
             LOG.info('import %s had ended before its conductor died', job.id)
             imports.clean_up_after(self._services, job.image_id, rt.claim)
+        elif job.cancel:
+            self._fail(rt, imports.CANCELLED)
         elif job.attempts > self._services.conf.taskflow_executor.max_attempts:
             self._fail(rt, imports.Failure(
                 f'it was begun {job.attempts - 1} times, and each time the '

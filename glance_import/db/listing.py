@@ -145,7 +145,8 @@ def _few(conn: sa.Connection, wanted: Wanted) -> list[str] | None:
     """Ids to choose from, when some filter matches few images; else None.
 
     Each filter is asked for its first matches in its own index, so the
-    answer takes the same time whatever the filter matches.
+    answer takes the same time whatever the filter matches. What was removed
+    is among them: the page's own query judges every one.
     """
     best: list[str] | None = None
     for query in _candidates(wanted):
@@ -165,12 +166,10 @@ def _candidates(wanted: Wanted) -> collections.abc.Iterator[sa.Select]:
     properties = tables.image_properties.c
     for name, value in wanted.properties.items():
         yield sa.select(properties.image_id).where(
-            tables.property_is(name, value),
-            properties.deleted == sa.false())
+            tables.property_is(name, value))
     tags = tables.image_tags.c
     for tag in wanted.tags:
-        yield sa.select(tags.image_id).where(
-            tags.value == tag, tags.deleted == sa.false())
+        yield sa.select(tags.image_id).where(tags.value == tag)
 
 
 def _has_property(name: str, value: str) -> sa.ColumnElement[bool]:
