@@ -49,6 +49,21 @@ def image(record: db_images.Image,
     return view
 
 
+def places(record: db_images.Image, *, direct: bool, every: bool
+           ) -> dict[str, typing.Any]:
+    """Where stores have the data, for those who may know."""
+    active = [location for location in record.locations
+              if location.status == 'active']
+    view: dict[str, typing.Any] = {}
+    if direct and active:
+        view['direct_url'] = active[0].url
+    if every:
+        view['locations'] = [{'url': location.url,
+                              'metadata': location.metadata}
+                             for location in active]
+    return view
+
+
 def member(record: db_members.Member) -> dict[str, typing.Any]:
     """One project that an image is shared with."""
     return {

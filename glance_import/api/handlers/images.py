@@ -110,8 +110,16 @@ def delete(asked: call.Call) -> webob.Response:
 def view(asked: call.Call, record: db_images.Image
          ) -> dict[str, typing.Any]:
     """The image as the caller may read it."""
-    return views.image(record, asked.services.protections.readable(
+    shown = views.image(record, asked.services.protections.readable(
         asked.ctx, record.properties))
+    conf = asked.services.conf
+    if (conf.show_image_direct_url or conf.show_multiple_locations) \
+            and asked.services.policy.allows(
+                asked.ctx, 'get_image_location', {
+                    'project_id': record.owner, 'owner': record.owner}):
+        shown |= views.places(record, direct=conf.show_image_direct_url,
+                              every=conf.show_multiple_locations)
+    return shown
 
 
 def find(asked: call.Call, rule: str) -> typing.Any:
