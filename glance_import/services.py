@@ -13,6 +13,7 @@ import typing
 
 from oslo_config import cfg
 
+from glance_import.async_ import registry
 from glance_import.db import engine
 from glance_import.domain import protections
 from glance_import import policies
@@ -36,6 +37,7 @@ class Services:
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
+    registry: registry.Registry
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -61,12 +63,15 @@ def poke(state_path: str) -> None:
         os.close(fd)
 
 
-def build(conf: cfg.ConfigOpts, *, accepting: bool = True) -> Services:
+def build(conf: cfg.ConfigOpts,
+          plugins: registry.Registry | None = None, *,
+          accepting: bool = True) -> Services:
     """Open everything the configuration names.
 
     The database is not asked yet: a database that is away must not keep a
     process from starting to answer.
 
+    :param plugins: those that start-up has looked at already
     :param accepting: whether imports are asked for here; a conductor only
         runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
@@ -88,4 +93,5 @@ def build(conf: cfg.ConfigOpts, *, accepting: bool = True) -> Services:
                  if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path))
+        wake=functools.partial(poke, conf.state_path),
+        registry=plugins or registry.Registry(conf))

@@ -71,6 +71,15 @@ def _one(namespace: str, name: str) -> importlib.metadata.EntryPoint | None:
     return points[0] if points else None
 
 
+def find(namespace: str, name: str
+         ) -> importlib.metadata.EntryPoint | None:
+    """The entry point that ``name`` means, not loaded; None for none.
+
+    :raises ExtensionError: two distributions claim the name
+    """
+    return _one(namespace, name)
+
+
 def load(namespace: str, name: str) -> GetFlow:
     """The ``get_flow`` registered under ``name``.
 

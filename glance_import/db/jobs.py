@@ -79,6 +79,29 @@ def get(conn: sa.Connection, job_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import is; times are seconds of the database's clock."""
+
+    step: str | None
+    bytes_done: int | None
+    bytes_total: int | None
+    started_at: float
+    now: float
+
+
+def progress(conn: sa.Connection, ids: collections.abc.Collection[str]
+             ) -> dict[str, Progress]:
+    """Of those of the jobs that were begun, by id."""
+    return {row.id: Progress(row.step, row.bytes_done, row.bytes_total,
+                             row.started_at, row.now)
+            for row in conn.execute(
+                sa.select(Columns.id, Columns.step, Columns.bytes_done,
+                          Columns.bytes_total, Columns.started_at,
+                          tables.db_now().label('now'))
+                .where(Columns.id.in_(ids), Columns.started_at.is_not(None)))}
+
+
 def of_image(conn: sa.Connection, image_id: str) -> Job | None:
     """The import that is queued or running for an image."""
     row = conn.execute(sa.select(*_COLUMNS).where(
@@ -147,6 +170,8 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
         .where(Columns.id == job_id, _claimable())
         .values(owner=token, conductor=conductor,
                 attempts=Columns.attempts + 1,
+                started_at=sa.func.coalesce(Columns.started_at,
+                                            tables.db_now()),
                 claim_expires=tables.db_now() + seconds))
     if taken.rowcount != 1:
         return None

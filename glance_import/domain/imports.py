@@ -250,12 +250,42 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
                 f'{db_images.status(conn, image_id)} when its data was '
                 'ready, so it could not become active.')
         db_images.add_location(conn, image_id, stored.uri, stored.metadata)
+        result = {**((task.result if task else None) or {}),
+                  'image_id': image_id}
+        for name, value in _plugin_properties(result).items():
+            db_images.set_property(conn, image_id, name, value)
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_staging.delete(conn, image_id)
         db_tasks.move(conn, claim.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
-                      result={'image_id': image_id})
+                      result=result)
+
+
+def note_plugins(services: services.Services, claim: db_jobs.Claim,
+                 records: collections.abc.Sequence[
+                     dict[str, typing.Any]]) -> None:
+    """Keep what contract plugins said, in the task of the import.
+
+    Properties among it are written to the image when it becomes active. A
+    step that is done again replaces what it said before.
+    """
+    with claimed(services, claim) as conn:
+        task = db_tasks.get(conn, claim.job_id)
+        result = dict((task.result if task else None) or {})
+        fresh = {(each['plugin'], each['step']) for each in records}
+        result['plugins'] = [
+            each for each in result.get('plugins', ())
+            if (each['plugin'], each['step']) not in fresh] + list(records)
+        db_tasks.set_result(conn, claim.job_id, result)
+
+
+def _plugin_properties(result: dict[str, typing.Any]) -> dict[str, str]:
+    """What the plugins gave, later ones over earlier ones."""
+    found: dict[str, str] = {}
+    for each in result.get('plugins', ()):
+        found.update(each.get('properties') or {})
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

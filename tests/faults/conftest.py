@@ -5,24 +5,6 @@
 
 import pytest
 
-from tests import service as services
-
-
-@pytest.fixture
-def make_service(tmp_path):
-    """Make services of a test's own; all are ended with it."""
-    made = []
-
-    def make(**kwargs):
-        directory = tmp_path / f'service{len(made)}'
-        directory.mkdir()
-        made.append(services.Service(directory, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()
-
 
 @pytest.fixture
 def kills(request):

@@ -127,11 +127,8 @@ def test_stop_lets_requests_finish(make_service):
     service = make_service().start()
     image_id = service.create()
     half = len(DATA) // 2
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            f'Content-Length: {len(DATA)}\r\n\r\n').encode() + DATA[:half])
+    with service.stage_by_hand(image_id, len(DATA)) as sock:
+        sock.sendall(DATA[:half])
         services.wait_for(
             lambda: service.show(image_id)['status'] == 'uploading')
         process = service.process
@@ -159,11 +156,8 @@ def test_stop_leaves_a_stuck_upload_as_cut(make_service):
     service = make_service(
         options={'DEFAULT': {'graceful_shutdown_timeout': 1}}).start()
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 1000000\r\n\r\n').encode() + DATA)
+    with service.stage_by_hand(image_id, 1000000) as sock:
+        sock.sendall(DATA)
         services.wait_for(
             lambda: service.show(image_id)['status'] == 'uploading')
         assert service.stop() == 0
@@ -175,11 +169,8 @@ def test_stop_leaves_a_stuck_upload_as_cut(make_service):
 def test_killed_in_mid_upload_the_next_stage_is_let_in_at_once(make_service):
     service = make_service().start()
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 1000000\r\n\r\n').encode() + DATA)
+    with service.stage_by_hand(image_id, 1000000) as sock:
+        sock.sendall(DATA)
         services.wait_for(
             lambda: service.show(image_id)['status'] == 'uploading')
         assert service.stage(image_id, DATA).status == 409
@@ -348,11 +339,8 @@ def test_under_other_servers(make_service, kind):
         assert (part.status, part.body) == (206, DATA[10:20])
     # A client that goes away leaves an upload known to be cut.
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 100000\r\n\r\n').encode() + DATA)
+    with service.stage_by_hand(image_id, 100000) as sock:
+        sock.sendall(DATA)
         services.wait_for(
             lambda: service.show(image_id)['status'] == 'uploading')
     assert service.start_import(image_id).status == 409

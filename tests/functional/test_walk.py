@@ -56,12 +56,8 @@ def test_chunked(service, size):
 def test_by_content_length_in_parts(service, size):
     data = DATA[:20011] if size == 1 else DATA
     image_id = service.create()
-    with service.raw() as sock:
+    with service.stage_by_hand(image_id, len(data)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            f'Content-Length: {len(data)}\r\n\r\n').encode())
         for part in parts(data, size):
             sock.sendall(part)
         assert services.answer_of(sock)[0] == 204
