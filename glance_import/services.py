@@ -68,7 +68,9 @@ def build(conf: cfg.ConfigOpts) -> Services:
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.base.StoreError: nor can the store
     """
-    store = file_store.FileStore(conf.glance_store.filesystem_store_datadir)
+    store = file_store.FileStore(
+        conf.glance_store.filesystem_store_datadir,
+        legacy_checksum=conf.legacy_checksum)
     store.prepare()
     return Services(
         conf=conf,
