@@ -78,11 +78,11 @@ def opened(conn: sa.Connection, area: str) -> list[Record]:
 
 
 def move(conn: sa.Connection, image_id: str,
-         expected: collections.abc.Collection[str], wanted: str, *,
+         found: collections.abc.Collection[str], wanted: str, *,
          upload_id: str | None = None, **changes: typing.Any) -> bool:
     """Compare-and-swap the state (of that very upload, if one is named)."""
     query = sa.update(_TABLE).where(
-        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(expected))
+        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(found))
     if upload_id is not None:
         query = query.where(_TABLE.c.upload_id == upload_id)
     return conn.execute(query.values(
