@@ -289,6 +289,9 @@ class _Names:
                 raise _discarded()
             return fd
 
+    def sync(self) -> None:
+        sync_directory(self._area.directory)
+
     def keep(self, fd: int, digests: running.Digests) -> None:
         self._area.kept.put(
             self._image_id, identities.Identity.of_fd(fd), digests)

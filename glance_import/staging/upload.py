@@ -64,6 +64,9 @@ class Names(typing.Protocol):
     def reopen(self, fd: int) -> int:
         """Close ``fd``; a descriptor for reading that has the lock."""
 
+    def sync(self) -> None:
+        """Make the part's name durable."""
+
     def keep(self, fd: int, digests: running.Digests) -> None:
         """Remember the digests of a part to go on with."""
 
@@ -207,6 +210,7 @@ class Upload:
         self.settle()
         try:
             os.fdatasync(self._fd)
+            self._names.sync()
         except OSError as failure:
             raise errors.from_os(failure) from failure
 

@@ -148,15 +148,52 @@ def check(service, image_id, told):
     assert service.download(image_id) == DATA
 
 
-@pytest.mark.parametrize('way', WAYS)
-def test_power_cut(disk, tmp_path, way):
-    service = services.Service(tmp_path / 'service', options={
+def service_on(disk, directory):
+    directory.mkdir()
+    service = services.Service(directory, options={
         'DEFAULT': {'node_staging_uri': f'file://{disk.mount}/staging'},
         'glance_store': {
             'filesystem_store_datadir': disk.mount / 'images'}})
-    service.directory.mkdir(exist_ok=True)
     service.staging = pathlib.Path(disk.mount / 'staging')
     service.images = pathlib.Path(disk.mount / 'images')
+    return service
+
+
+def first_part(service, image_id, told):
+    service.request(
+        'PATCH', f'/v2/images/{image_id}/stage', DATA[:100_000],
+        {'Content-Type': 'application/offset+octet-stream',
+         'Upload-Offset': '0', 'Upload-Length': str(len(DATA))})
+    told.add(100_000)
+
+
+def stage_only(service, image_id, told):
+    service.stage(image_id, DATA)
+    told.add('staged')
+
+
+def test_right_after_the_answer(disk, tmp_path):
+    """The power goes off as soon as the client has been told."""
+    service = service_on(disk, tmp_path / 'service')
+    images = {}
+    try:
+        for way in (first_part, stage_only, by_import, directly, None):
+            disk.start()
+            service.start()
+            for image_id, told in images.items():
+                check(service, image_id, told)
+            if way is not None:
+                image_id = service.create()
+                way(service, image_id, images.setdefault(image_id, set()))
+            service.kill()
+            disk.lose()
+    finally:
+        service.kill()
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_power_cut(disk, tmp_path, way):
+    service = service_on(disk, tmp_path / 'service')
     step, images = 1, {}
     try:
         while True:
