@@ -383,6 +383,7 @@ def _receive(services: services.Services, record: db_staging.Record,
             if upload.size + len(block) > length:
                 raise _too_much(length)
             upload.write(block)
+            del block
         upload.settle()
         check.verify()
         if upload.size < length:

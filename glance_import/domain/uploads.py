@@ -121,6 +121,8 @@ def receive(upload: staging.Upload,
     """
     for block in blocks:
         upload.write(block)
+        # Or its buffer would live until the next block comes.
+        del block
     if announced.size is not None and upload.size != announced.size:
         raise errors.Invalid(
             f'x-openstack-image-size says {announced.size} bytes, '

@@ -16,7 +16,7 @@ from glance_import.staging import pipeline
 UNKNOWN = 'raw'
 # Blocks are shown in pieces: the places of interest are small, and most
 # inspectors have seen enough after the first piece.
-PIECE = 64 << 10
+PIECE = 16 << 10
 
 
 class Detector:

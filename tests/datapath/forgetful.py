@@ -7,7 +7,8 @@ would have after a power cut: the content of a file as of its last fsync, the
 names in a directory as of its last fsync. Nothing else: no order that some
 file systems keep, no write-back after a while. DURABLE/armed may hold
 "COUNT PGID": the power goes off at that many changes from then on; nothing
-is noted any more and the process group is killed.
+is noted any more and the process group is killed. DURABLE/refused may hold
+lines "OPERATION ERRNO" of what cannot be done at the moment.
 """
 
 import contextlib
@@ -64,6 +65,11 @@ class Forgetful(mfusepy.Operations):
 
     def step(self, what, path=''):
         """Before each change: perhaps this one does not happen any more."""
+        with contextlib.suppress(FileNotFoundError):
+            with open(os.path.join(self.durable, 'refused')) as file:
+                refused = dict(line.split() for line in file)
+            if what in refused:
+                raise mfusepy.FuseOSError(int(refused[what]))
         armed = os.path.join(self.durable, 'armed')
         with contextlib.suppress(FileNotFoundError):
             with open(armed) as file:

@@ -6,82 +6,18 @@ By default every few changes are tried; LONG_TESTS=1 tries each.
 """
 
 import http.client
-import importlib.util
 import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.datapath import forgetful
-from tests import servers
+from tests.datapath.disks import disk  # noqa: F401
+from tests.datapath.disks import service_on
 from tests import service as services
 
 DATA = os.urandom(300_000)
 STRIDE = 1 if os.environ.get('LONG_TESTS') else 5
 CUT = (OSError, http.client.HTTPException)
-
-
-class Disk:
-    """A mounted forgetful file system."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.mount = directory / 'disk'
-        self.mount.mkdir()
-        self.number = 0
-        self.process = None
-        self.live = self._new('live')
-        for name in ('staging', 'images'):
-            (self.live / name).mkdir(mode=0o700)
-
-    def _new(self, name):
-        path = self.directory / f'{name}{self.number}'
-        path.mkdir()
-        return path
-
-    def start(self):
-        self.durable = self._new('durable')
-        self.process = subprocess.Popen(
-            [sys.executable, forgetful.__file__, self.mount, self.live,
-             self.durable])
-        services.wait_for(lambda: os.path.ismount(self.mount))
-
-    def stop(self):
-        if self.process is None:
-            return
-        subprocess.run(['fusermount3', '-u', '-z', self.mount], check=True)
-        self.process.wait(20)
-        self.process = None
-
-    def arm(self, steps, group):
-        (self.durable / 'arming').write_text(f'{steps} {group}')
-        (self.durable / 'arming').rename(self.durable / 'armed')
-
-    def steps(self):
-        path = self.durable / 'steps'
-        return path.read_text().splitlines() if path.exists() else []
-
-    def lose(self):
-        """The power comes back: what was not synced is gone."""
-        self.stop()
-        self.number += 1
-        self.live = self._new('live')
-        forgetful.remembered(self.durable, self.live)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    servers.program('fusermount3')
-    if importlib.util.find_spec('mfusepy') is None:
-        servers.missing('the Python module mfusepy is not installed')
-    if not os.access('/dev/fuse', os.R_OK | os.W_OK):
-        servers.missing('/dev/fuse cannot be used')
-    made = Disk(tmp_path)
-    yield made
-    made.stop()
 
 
 def by_import(service, image_id, told):
@@ -148,17 +84,6 @@ def check(service, image_id, told):
     assert service.download(image_id) == DATA
 
 
-def service_on(disk, directory):
-    directory.mkdir()
-    service = services.Service(directory, options={
-        'DEFAULT': {'node_staging_uri': f'file://{disk.mount}/staging'},
-        'glance_store': {
-            'filesystem_store_datadir': disk.mount / 'images'}})
-    service.staging = pathlib.Path(disk.mount / 'staging')
-    service.images = pathlib.Path(disk.mount / 'images')
-    return service
-
-
 def first_part(service, image_id, told):
     service.request(
         'PATCH', f'/v2/images/{image_id}/stage', DATA[:100_000],
@@ -172,7 +97,8 @@ def stage_only(service, image_id, told):
     told.add('staged')
 
 
-def test_right_after_the_answer(disk, tmp_path):
+def test_right_after_the_answer(disk,  # noqa: F811
+                                tmp_path):
     """The power goes off as soon as the client has been told."""
     service = service_on(disk, tmp_path / 'service')
     images = {}
@@ -192,7 +118,7 @@ def test_right_after_the_answer(disk, tmp_path):
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_power_cut(disk, tmp_path, way):
+def test_power_cut(disk, tmp_path, way):  # noqa: F811
     service = service_on(disk, tmp_path / 'service')
     step, images = 1, {}
     try:
