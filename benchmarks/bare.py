@@ -147,10 +147,16 @@ def receiver(port: int, head: bytes) -> subprocess.Popen:
     return client
 
 
-def seconds_of(client: subprocess.Popen) -> float:
+def seconds_of(*clients: subprocess.Popen) -> float:
+    """From the first byte that any of them sent to the last received."""
+    told = [_told(client) for client in clients]
+    return max(words[3] for words in told) - min(words[2] for words in told)
+
+
+def _told(client: subprocess.Popen) -> list[float]:
     assert client.stdout is not None
     words = client.stdout.read().decode().split()
     client.wait()
     if not words or words[0] not in ('200', '202', '204'):
         raise AssertionError(f'a client was told: {words}')
-    return float(words[1])
+    return [float(word) for word in words]

@@ -4,7 +4,8 @@
 
 Sends the head from standard input and SIZE bytes after it, in chunks of CHUNK
 bytes if that is not 0; with SIZE -1 nothing more. Prints the status of the
-answer and the seconds from the first byte sent to the last received.
+answer, the seconds from the first byte sent to the last received, and the two
+instants on the clock that all processes share.
 """
 
 import os
@@ -52,7 +53,8 @@ def main():
             continue
         got += count
     if size >= 0 or got == wanted:
-        print(status.decode(), time.monotonic() - begun)
+        ended = time.monotonic()
+        print(status.decode(), ended - begun, begun, ended)
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ nothing but memory.
 from __future__ import annotations
 
 import copy
+import typing
 
 from oslo_utils.imageutils import format_inspector
 
@@ -25,7 +26,8 @@ class Detector:
     def __init__(self) -> None:
         self._piece = b''
         self._inspectors: format_inspector.InspectWrapper | None = (
-            format_inspector.InspectWrapper(self))
+            format_inspector.InspectWrapper(
+                typing.cast(typing.IO[bytes], self)))
         self._found: str | None = None
 
     def update(self, block: pipeline.Block) -> None:

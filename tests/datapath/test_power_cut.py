@@ -13,7 +13,6 @@ import pytest
 
 from tests.datapath.disks import disk  # noqa: F401
 from tests.datapath.disks import service_on
-from tests import service as services
 
 DATA = os.urandom(300_000)
 STRIDE = 1 if os.environ.get('LONG_TESTS') else 5
