@@ -13,6 +13,7 @@ import typing
 
 from oslo_config import cfg
 
+from glance_import.async_ import registry
 from glance_import.db import engine
 from glance_import import policies
 from glance_import.policies import enforce
@@ -34,6 +35,7 @@ class Services:
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
+    registry: registry.Registry
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -59,12 +61,17 @@ def poke(state_path: str) -> None:
         os.close(fd)
 
 
-def build(conf: cfg.ConfigOpts) -> Services:
+def build(conf: cfg.ConfigOpts,
+          plugins: registry.Registry | None = None, *,
+          accepting: bool = True) -> Services:
     """Open everything the configuration names.
 
     The database is not asked yet: a database that is away must not keep a
     process from starting to answer.
 
+    :param plugins: those that start-up has looked at already
+    :param accepting: whether imports are asked for here; a conductor only
+        runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.base.StoreError: nor can the store
     """
@@ -78,7 +85,9 @@ def build(conf: cfg.ConfigOpts) -> Services:
         area=staging_area.Area.open(conf.node_staging_uri),
         store=store,
         policy=enforce.Policy(policies.new_enforcer(conf)),
-        plugins=tuple(conf.image_import_opts.image_import_plugins),
+        plugins=(tuple(conf.image_import_opts.image_import_plugins)
+                 if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
-                 if conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path))
+                 if accepting and conf.enable_image_import else ()),
+        wake=functools.partial(poke, conf.state_path),
+        registry=plugins or registry.Registry(conf))

@@ -21,6 +21,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.async_ import extensions
+from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
@@ -77,18 +78,21 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
 
-def check_extensions(conf: cfg.ConfigOpts) -> None:
-    """Every plugin and method that is named can be used.
+def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
+    """Every plugin and method that is named can be used; the plugins.
 
     :raises StartupError: naming the culprit and the file it was read from
     """
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
                    functools.partial(extensions.load_method, method))
+    found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
-        lambda: extensions.load_plugins(
-            conf.image_import_opts.image_import_plugins))
+        lambda: found.load(conf.image_import_opts.image_import_plugins))
+    if found.in_force():
+        LOG.info('isolation of plugins: %s', found.in_force())
+    return found
 
 
 def check(conf: cfg.ConfigOpts) -> services.Services:
@@ -97,8 +101,19 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     :raises StartupError: naming what is wrong, in one line
     """
     check_options(conf)
-    check_extensions(conf)
-    box = open_services(conf)
+    return open_all(conf, check_extensions(conf))
+
+
+def open_all(conf: cfg.ConfigOpts,
+             plugins: registry.Registry | None = None, *,
+             accepting: bool = True) -> services.Services:
+    """Directories, store and database, without judging the options.
+
+    :param plugins: those that were looked at already
+    :param accepting: see ``services.build``
+    :raises StartupError: one of them cannot be used
+    """
+    box = open_services(conf, plugins, accepting=accepting)
     try:
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
@@ -106,7 +121,10 @@ def check(conf: cfg.ConfigOpts) -> services.Services:
     return box
 
 
-def open_services(conf: cfg.ConfigOpts) -> services.Services:
+def open_services(conf: cfg.ConfigOpts,
+                  plugins: registry.Registry | None = None, *,
+                  accepting: bool = True
+                  ) -> services.Services:
     """The services, on an area and a store that can be written.
 
     :raises StartupError: one of them cannot
@@ -117,7 +135,7 @@ def open_services(conf: cfg.ConfigOpts) -> services.Services:
         raise _refused(conf, 'state_path', None,
                        failure.strerror or str(failure)) from failure
     try:
-        return services.build(conf)
+        return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
             f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
@@ -185,6 +203,9 @@ def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
                load: typing.Callable[[], object]) -> None:
     try:
         load()
+    except registry.SectionError as failure:
+        raise _refused(conf, failure.option or '', failure.section,
+                       str(failure)) from failure
     except extensions.ExtensionError as failure:
         raise _refused(conf, option, group, str(failure)) from failure
 

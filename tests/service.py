@@ -267,6 +267,22 @@ class Service:
         """A connected socket, to speak HTTP by hand."""
         return socket.create_connection(('127.0.0.1', self.port), DEADLINE)
 
+    def stage_by_hand(self, image_id: str, length: int | None
+                      ) -> socket.socket:
+        """A connection on which a stage request has begun.
+
+        ``length`` bytes are announced; None begins a chunked body.
+        """
+        body = ('Transfer-Encoding: chunked' if length is None
+                else f'Content-Length: {length}')
+        sock = self.raw()
+        sock.sendall((
+            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
+            'Accept: application/json\r\n'
+            'Content-Type: application/octet-stream\r\n'
+            f'{body}\r\n\r\n').encode())
+        return sock
+
     # -- what lies where
 
     def database(self) -> sqlite3.Connection:

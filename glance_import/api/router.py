@@ -63,7 +63,8 @@ ROUTES = (
         'OPTIONS': Endpoint(stage.options),
         'DELETE': Endpoint(stage.delete)}, import_only=True),
     Route('/v2/images/{image_id}/import', {
-        'POST': Endpoint(imports.post, takes_body=True)}, import_only=True),
+        'POST': Endpoint(imports.post, takes_body=True),
+        'DELETE': Endpoint(imports.delete)}, import_only=True),
     Route('/v2/images/{image_id}/file', {
         'GET': Endpoint(image_data.get),
         'PUT': Endpoint(image_data.put, takes_body=True)}),

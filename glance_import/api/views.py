@@ -6,6 +6,7 @@ import datetime
 import typing
 
 from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
 from glance_import.db import tasks as db_tasks
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
@@ -54,7 +55,27 @@ def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:
     return view
 
 
-def task(record: db_tasks.Task) -> dict[str, typing.Any]:
+def progress(found: db_jobs.Progress) -> dict[str, typing.Any]:
+    """How far an import is; unknown numbers are null."""
+    done, total = found.bytes_done, found.bytes_total
+    fraction = estimated = None
+    if done is not None and total:
+        fraction = round(done / total, 4)
+        if done:
+            seconds = (found.now - found.started_at) * total / done
+            estimated = _moment(found.started_at + seconds)
+    return {'fraction': fraction, 'bytes_done': done, 'bytes_total': total,
+            'step': found.step, 'started_at': _moment(found.started_at),
+            'estimated_end': estimated}
+
+
+def _moment(seconds: float) -> str | None:
+    return when(datetime.datetime.fromtimestamp(
+        seconds, datetime.UTC).replace(tzinfo=None))
+
+
+def task(record: db_tasks.Task, running: db_jobs.Progress | None = None
+         ) -> dict[str, typing.Any]:
     """One task in full; also each row of an image's tasks."""
     view = task_stub(record) | {
         'input': record.input, 'result': record.result,
@@ -62,4 +83,6 @@ def task(record: db_tasks.Task) -> dict[str, typing.Any]:
     for name in ('image_id', 'request_id', 'user_id'):
         if getattr(record, name) is not None:
             view[name] = getattr(record, name)
+    if running is not None:
+        view['progress'] = progress(running)
     return view

@@ -23,11 +23,14 @@ from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import housekeeping
+from glance_import.domain import imports
 from glance_import import services
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'conductor.lock'
 HOUSEKEEPING_SECONDS = 600
+# What a step that is told to stop may still take.
+STOP_SECONDS = 1.0
 
 
 class Conductor:
@@ -63,6 +66,7 @@ class Conductor:
         clean_at = 0.0
         while not self._stop.is_set():
             claimed = self._guarded(self._claim_some) or 0
+            self._guarded(self._check_running)
             if time.monotonic() >= clean_at and not claimed:
                 self._guarded(lambda: housekeeping.clean(self._services))
                 clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
@@ -144,6 +148,49 @@ class Conductor:
             LOG.exception('unexpected error in the conductor')
         self._stop.wait(min(self._poll, 1.0))
         return None
+
+    # -- stopping it
+
+    def _check_running(self) -> None:
+        """Stop what was cancelled, or whose image was deleted."""
+        with self._lock:
+            running = [(claim, stopped) for claim, stopped
+                       in self._running.values() if not stopped.is_set()]
+        if not running:
+            return
+        with self._services.db.read() as conn:
+            wanted = db_jobs.wanted(conn, [claim for claim, _ in running])
+        for claim, stopped in running:
+            if wanted.get(claim.job_id):
+                continue
+            LOG.info('import %s is to be stopped', claim.job_id)
+            stopped.set()
+            if claim.job_id in wanted:
+                threading.Timer(STOP_SECONDS, self._leave_behind,
+                                [claim]).start()
+
+    def _leave_behind(self, claim: db_jobs.Claim) -> None:
+        """End a cancelled import whose step does not listen.
+
+        A get_flow plugin runs in this process and cannot be interrupted. It
+        loses its claim here, and with it the right to write anything.
+        """
+        with self._lock:
+            if claim.job_id not in self._running:
+                return
+
+        def end() -> None:
+            with self._services.db.read() as conn:
+                job = db_jobs.get(conn, claim.job_id)
+            if job is None or job.owner != claim.token:
+                return
+            imports.fail(self._services, claim, job.image_id,
+                         imports.CANCELLED)
+            imports.finish(self._services, claim)
+        try:
+            self._guarded(end)
+        except errors.ClaimLost:
+            pass
 
     # -- running it
 

@@ -76,18 +76,19 @@ class Supervisor:
             # Our own interpreter on our own module, with the words that this
             # process was started with.
             self._child = subprocess.Popen(  # nosec B603
-                [sys.executable, '-m', 'glance_import.cmd.conductor',
+                [_interpreter(), '-m', 'glance_import.cmd.conductor',
                  '--embedded', *self._arguments],
                 preexec_fn=_die_with_parent, close_fds=True)
             status = self._child.wait()
             if self._stop.is_set():
                 return
-            if time.monotonic() - begun > MAX_RETRY_SECONDS:
-                pause = RETRY_SECONDS
+            if status < 0 or time.monotonic() - begun > MAX_RETRY_SECONDS:
+                # Killed, or it had worked: what it left shall not wait.
+                pause = 0.0
             LOG.error('the conductor ended with status %d; starting it '
                       'again in %.0f s', status, pause)
             self._stop.wait(pause)
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
+            pause = min(max(pause * 2, RETRY_SECONDS), MAX_RETRY_SECONDS)
 
     def _take_lock(self) -> bool:
         path = os.path.join(self._state_path, LOCK_FILE)
@@ -103,6 +104,13 @@ class Supervisor:
             return False
         self._lock_fd = fd
         return True
+
+
+def _interpreter() -> str:
+    """The Python that runs us: uWSGI calls itself sys.executable."""
+    if os.path.basename(sys.executable).startswith('python'):
+        return sys.executable
+    return os.path.join(sys.prefix, 'bin', 'python3')
 
 
 def _die_with_parent() -> None:

@@ -71,6 +71,15 @@ def _one(namespace: str, name: str) -> importlib.metadata.EntryPoint | None:
     return points[0] if points else None
 
 
+def find(namespace: str, name: str
+         ) -> importlib.metadata.EntryPoint | None:
+    """The entry point that ``name`` means, not loaded; None for none.
+
+    :raises ExtensionError: two distributions claim the name
+    """
+    return _one(namespace, name)
+
+
 def load(namespace: str, name: str) -> GetFlow:
     """The ``get_flow`` registered under ``name``.
 
@@ -91,7 +100,8 @@ def load(namespace: str, name: str) -> GetFlow:
         # is not the chosen one does not matter here.
         manager = stevedore.NamedExtensionManager(
             namespace, [name], invoke_on_load=False,
-            on_load_failure_callback=chosen, warn_on_missing_entrypoint=False)
+            on_load_failure_callback=chosen,
+            on_missing_entrypoints_callback=lambda missing: None)
     except (Exception, SystemExit) as failure:
         reason = ' '.join(f'{type(failure).__name__}: {failure}'.split())
         raise ExtensionError(

@@ -21,6 +21,7 @@ from taskflow import states as taskflow_states
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
 from glance_import.async_.flows import api_image_import
+from glance_import.async_.flows import contract_plugins
 from glance_import.async_ import runtime
 from glance_import import context
 from glance_import.db import engine as db_engine
@@ -82,6 +83,8 @@ class TaskFlowExecutor:
         if imports.is_over(self._services, job):
             LOG.info('import %s had ended before its conductor died', job.id)
             imports.clean_up_after(self._services, job.image_id, rt.claim)
+        elif job.cancel:
+            self._fail(rt, imports.CANCELLED)
         elif job.attempts > self._services.conf.taskflow_executor.max_attempts:
             self._fail(rt, imports.Failure(
                 f'it was begun {job.attempts - 1} times, and each time the '
@@ -164,7 +167,11 @@ class TaskFlowExecutor:
                 cause, (stores.Cancelled, Interrupted)):
             raise Interrupted(rt.job.id)
         plugin = owners.get(step or '')
-        if isinstance(cause, facades.PluginRefused):
+        if isinstance(cause, contract_plugins.Refused):
+            # Its reason is complete; the log has the rest already.
+            reason = imports.Failure(
+                cause.reason(rt.job.request_id), f'plugin {cause.plugin}')
+        elif isinstance(cause, facades.PluginRefused):
             reason = imports.Failure(str(cause))
         elif plugin is not None:
             LOG.error('plugin %s failed in import %s', plugin, rt.job.id,

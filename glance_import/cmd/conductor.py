@@ -10,19 +10,24 @@ from glance_import.async_ import conductor
 from glance_import import startup
 
 PROG = 'glance-import-conductor'
-# Given by the API to the conductor it starts: the files were judged already,
-# and it ends without a word when another conductor holds this node.
+# Given by the API to the conductor it starts. The API has judged the files;
+# should they have been spoilt since, imports go on: each job names its own
+# plugins.
 EMBEDDED = '--embedded'
 
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if EMBEDDED in arguments:
+    embedded = EMBEDDED in arguments
+    if embedded:
         arguments.remove(EMBEDDED)
     try:
         conf = startup.read(arguments, PROG)
-        box = startup.check(conf)
+        if not embedded:
+            startup.check_options(conf)
+            startup.check_extensions(conf)
+        box = startup.open_all(conf, accepting=False)
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
     runner = conductor.Conductor(box)

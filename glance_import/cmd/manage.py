@@ -17,17 +17,19 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.async_ import extensions
 from glance_import.cmd import manage_db
+from glance_import.cmd import manage_plugins
 from glance_import import conf as configuration
 from glance_import.db import engine
 
 PROG = 'glance-import-manage'
 
 # One line a group.
-GROUPS = (manage_db,)
+GROUPS = (manage_db, manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
-ERRORS = (engine.DatabaseProblem, cfg.Error)
+ERRORS = (engine.DatabaseProblem, cfg.Error, extensions.ExtensionError)
 
 
 class Command(typing.Protocol):

@@ -10,7 +10,24 @@ OPTS = (
         item_type=types.String(quotes=True),
         help='Plugins that every imported image goes through, in this '
              'order, in square brackets: [no_op, fred_mertz]. Each is an '
-             'entry point of the namespace glance.image_import.plugins. A '
-             'name that is unknown, cannot be loaded or is listed twice '
-             'stops the service.'),
+             'entry point of the namespace glance.image_import.plugins '
+             '(get_flow plugins) or glance_import.plugins (plugins of the '
+             'contract), a class in a file of its own, '
+             'file:/etc/glance/plugins/acme.py:Acme, or a program, '
+             'exec:/usr/local/bin/scan. Plugins of the contract each have a '
+             'section of their own below. A name that is unknown, cannot be '
+             'loaded or is listed twice stops the service.'),
+    cfg.StrOpt(
+        'isolation', default='strict', choices=(
+            ('strict', 'in a sandbox made by bubblewrap: no network, no '
+                       'files but the image, limits on everything'),
+            ('process', 'in a process of their own with limits, as the user '
+                        'of the service: no wall'),
+        ),
+        help='How plugins of the contract are run. When strict cannot be '
+             'had, the service does not start; it never falls back.'),
+    cfg.IntOpt(
+        'parallel_inspectors', default=4, min=1,
+        help='Plugins of one import that may read the image at the same '
+             'time.'),
 )

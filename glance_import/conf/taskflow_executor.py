@@ -30,6 +30,14 @@ OPTS = (
         'max_attempts', default=3, min=1,
         help='Times an import is begun, when its conductor died in the '
              'middle, before it fails.'),
+    cfg.IntOpt(
+        'max_queued_imports', default=0, min=0,
+        help='Imports that may wait for a conductor. One more is refused '
+             'with 503 and Retry-After. 0: no limit.'),
+    cfg.IntOpt(
+        'max_imports_per_project', default=0, min=0,
+        help='Imports that one project may have waiting or running. One '
+             'more is refused with 413. 0: no limit.'),
     cfg.BoolOpt(
         'embedded_conductor', default=True,
         help='Start one conductor beside the API on this node, as a process '

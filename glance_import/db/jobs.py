@@ -79,6 +79,29 @@ def get(conn: sa.Connection, job_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import is; times are seconds of the database's clock."""
+
+    step: str | None
+    bytes_done: int | None
+    bytes_total: int | None
+    started_at: float
+    now: float
+
+
+def progress(conn: sa.Connection, ids: collections.abc.Collection[str]
+             ) -> dict[str, Progress]:
+    """Of those of the jobs that were begun, by id."""
+    return {row.id: Progress(row.step, row.bytes_done, row.bytes_total,
+                             row.started_at, row.now)
+            for row in conn.execute(
+                sa.select(Columns.id, Columns.step, Columns.bytes_done,
+                          Columns.bytes_total, Columns.started_at,
+                          tables.db_now().label('now'))
+                .where(Columns.id.in_(ids), Columns.started_at.is_not(None)))}
+
+
 def of_image(conn: sa.Connection, image_id: str) -> Job | None:
     """The import that is queued or running for an image."""
     row = conn.execute(sa.select(*_COLUMNS).where(
@@ -95,13 +118,48 @@ def _claimable() -> sa.ColumnElement[bool]:
 
 def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
             limit: int) -> list[str]:
-    """Ids of claimable jobs whose bytes are within reach, oldest first."""
-    return list(conn.execute(
-        sa.select(Columns.id)
+    """Ids of claimable jobs whose bytes are within reach.
+
+    Projects take turns: a project's next job counts as the later, the more
+    of its jobs run already or stand before it; among equals the project that
+    was served the longest ago comes first, then the oldest job.
+    """
+    running = _TABLE.alias()
+    at_work = (
+        sa.select(sa.func.count()).select_from(running)
+        .where(running.c.project == Columns.project,
+               running.c.owner.is_not(None),
+               running.c.claim_expires >= tables.db_now())
+        .scalar_subquery())
+    place = sa.func.row_number().over(
+        partition_by=Columns.project,
+        order_by=(Columns.created_at, Columns.id))
+    served = tables.import_turns.c
+    turns = (
+        sa.select(Columns.id, Columns.priority, Columns.created_at,
+                  (at_work + place).label('turn'),
+                  sa.func.coalesce(served.served, 0.0).label('served'))
+        .join_from(_TABLE, tables.import_turns,
+                   served.project == Columns.project, isouter=True)
         .where(_claimable(),
                sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
-        .order_by(Columns.priority, Columns.created_at, Columns.id)
+        .subquery())
+    return list(conn.execute(
+        sa.select(turns.c.id)
+        .order_by(turns.c.priority, turns.c.turn, turns.c.served,
+                  turns.c.created_at, turns.c.id)
         .limit(limit)).scalars())
+
+
+def count(conn: sa.Connection, project: str | None = None, *,
+          waiting_only: bool = False) -> int:
+    """How many jobs there are, of one project or all."""
+    query = sa.select(sa.func.count()).select_from(_TABLE)
+    if project is not None:
+        query = query.where(Columns.project == project)
+    if waiting_only:
+        query = query.where(Columns.owner.is_(None))
+    return conn.execute(query).scalar_one()
 
 
 def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
@@ -112,15 +170,27 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
         .where(Columns.id == job_id, _claimable())
         .values(owner=token, conductor=conductor,
                 attempts=Columns.attempts + 1,
+                started_at=sa.func.coalesce(Columns.started_at,
+                                            tables.db_now()),
                 claim_expires=tables.db_now() + seconds))
     if taken.rowcount != 1:
         return None
     job = get(conn, job_id)
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
+    _note_turn(conn, job.project)
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
                  .values(epoch=epoch))
     return dataclasses.replace(job, epoch=epoch)
+
+
+def _note_turn(conn: sa.Connection, project: str | None) -> None:
+    turns = tables.import_turns
+    now = tables.db_now()
+    if project is not None and conn.execute(
+            sa.update(turns).where(turns.c.project == project)
+            .values(served=now)).rowcount == 0:
+        conn.execute(sa.insert(turns).values(project=project, served=now))
 
 
 def next_epoch(conn: sa.Connection, image_id: str) -> int:
@@ -151,6 +221,25 @@ def extend(conn: sa.Connection, claim: Claim, seconds: float) -> bool:
     """Renew the claim; False when it is lost."""
     return hold(conn, claim,
                 claim_expires=tables.db_now() + seconds)
+
+
+def cancel(conn: sa.Connection, image_id: str) -> bool:
+    """Ask whoever runs the image's import, now or next, to end it."""
+    return conn.execute(
+        sa.update(_TABLE).where(Columns.image_id == image_id)
+        .values(cancel=True, not_before=None)).rowcount > 0
+
+
+def wanted(conn: sa.Connection, claims: collections.abc.Sequence[Claim]
+           ) -> dict[str, bool]:
+    """Job id -> whether it shall go on, of the claims still in force."""
+    if not claims:
+        return {}
+    held = {claim.job_id: claim for claim in claims}
+    return {row.id: not row.cancel for row in conn.execute(
+        sa.select(Columns.id, Columns.owner, Columns.cancel)
+        .where(Columns.id.in_(held)))
+        if row.owner == held[row.id].token}
 
 
 def release(conn: sa.Connection, claim: Claim, *,

@@ -261,6 +261,14 @@ import_epochs = sa.Table(
     sa.Column('epoch', sa.Integer, nullable=False),
     **MYSQL)
 
+# When a project's import was last begun (the database's clock): whose turn is
+# the longest ago comes next.
+import_turns = sa.Table(
+    'import_turns', metadata,
+    sa.Column('project', sa.String(255), primary_key=True),
+    sa.Column('served', sa.Double, nullable=False),
+    **MYSQL)
+
 
 def _value_prefix() -> sa.ColumnElement[str]:
     return sa.func.substr(image_properties.c.value,

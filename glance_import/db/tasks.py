@@ -141,6 +141,13 @@ def move(conn: sa.Connection, task_id: str, expected: str, wanted: str, *,
     return True
 
 
+def set_result(conn: sa.Connection, task_id: str,
+               result: dict[str, typing.Any]) -> None:
+    """Write the result of a task that goes on."""
+    conn.execute(sa.update(_INFO).where(_INFO.c.task_id == task_id)
+                 .values(result=json.dumps(result)))
+
+
 def expire(conn: sa.Connection) -> int:
     """Soft-delete the tasks whose time is over; how many there were."""
     now = engine.utcnow()

@@ -8,6 +8,8 @@ whose image is not known here, is left alone.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 import typing
 
@@ -34,6 +36,7 @@ MIN_AGE_SECONDS = 60
 
 def clean(services: services.Services) -> None:
     """One round."""
+    _clean_products(services)
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)
     if expired:
@@ -51,3 +54,17 @@ def clean(services: services.Services) -> None:
             services.area.discard(entry.image_id)
             LOG.info('removed %d staged bytes that image %s (%s) does not '
                      'need', entry.size, entry.image_id, status)
+
+
+def _clean_products(services: services.Services) -> None:
+    """What plugins made for attempts that are over (a process died)."""
+    for product in services.area.products():
+        if time.time() - product.mtime_ns / 1e9 < MIN_AGE_SECONDS:
+            continue
+        with services.db.read() as conn:
+            job = db_jobs.of_image(conn, product.image_id)
+        if job is None or job.epoch > product.epoch:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(product.path)
+            LOG.info('removed what a plugin had made of image %s in an '
+                     'attempt that is over', product.image_id)

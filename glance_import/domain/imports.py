@@ -106,6 +106,7 @@ def request(services: services.Services, ctx: context.RequestContext,
     """
     task_id = str(uuid.uuid4())
     with services.db.write() as conn:
+        _check_bounds(services, conn, ctx.project_id)
         if not db_images.move(conn, image.id, states.UPLOADING,
                               states.IMPORTING):
             status = db_images.status(conn, image.id)
@@ -139,6 +140,41 @@ def request(services: services.Services, ctx: context.RequestContext,
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
+
+
+def _check_bounds(services: services.Services, conn: sa.Connection,
+                  project: str | None) -> None:
+    """Refuse what would be too much to wait for, or too much for one.
+
+    :raises errors.TooLarge: the project has its share
+    :raises errors.Unavailable: the queue is full
+    """
+    options = services.conf.taskflow_executor
+    share, queue = options.max_imports_per_project, options.max_queued_imports
+    if share and db_jobs.count(conn, project) >= share:
+        raise errors.TooLarge(
+            f'Your project has {share} imports waiting or running, the most '
+            'it may have at once here (max_imports_per_project). Ask again '
+            'when one of them has ended.')
+    if queue and db_jobs.count(conn, waiting_only=True) >= queue:
+        raise errors.Unavailable(
+            f'{queue} imports are waiting, the most there may be here '
+            '(max_queued_imports). Ask again later.')
+
+
+def cancel(services: services.Services, image: db_images.Image) -> None:
+    """Ask for the end of the image's import; it comes within seconds.
+
+    :raises errors.Conflict: none is queued or running
+    """
+    with services.db.write() as conn:
+        found = db_jobs.cancel(conn, image.id)
+    if not found:
+        raise errors.Conflict(
+            f'Image {image.id} is {image.status}; no import of it is under '
+            'way that could be cancelled.')
+    services.wake()
+    LOG.info('the import of image %s is to be cancelled', image.id)
 
 
 # -- while it runs --------------------------------------------------------
@@ -214,12 +250,42 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
                 f'{db_images.status(conn, image_id)} when its data was '
                 'ready, so it could not become active.')
         db_images.add_location(conn, image_id, stored.uri, stored.metadata)
+        result = {**((task.result if task else None) or {}),
+                  'image_id': image_id}
+        for name, value in _plugin_properties(result).items():
+            db_images.set_property(conn, image_id, name, value)
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_staging.delete(conn, image_id)
         db_tasks.move(conn, claim.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
-                      result={'image_id': image_id})
+                      result=result)
+
+
+def note_plugins(services: services.Services, claim: db_jobs.Claim,
+                 records: collections.abc.Sequence[
+                     dict[str, typing.Any]]) -> None:
+    """Keep what contract plugins said, in the task of the import.
+
+    Properties among it are written to the image when it becomes active. A
+    step that is done again replaces what it said before.
+    """
+    with claimed(services, claim) as conn:
+        task = db_tasks.get(conn, claim.job_id)
+        result = dict((task.result if task else None) or {})
+        fresh = {(each['plugin'], each['step']) for each in records}
+        result['plugins'] = [
+            each for each in result.get('plugins', ())
+            if (each['plugin'], each['step']) not in fresh] + list(records)
+        db_tasks.set_result(conn, claim.job_id, result)
+
+
+def _plugin_properties(result: dict[str, typing.Any]) -> dict[str, str]:
+    """What the plugins gave, later ones over earlier ones."""
+    found: dict[str, str] = {}
+    for each in result.get('plugins', ()):
+        found.update(each.get('properties') or {})
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,6 +335,9 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
         services.area.discard(image_id)
     LOG.warning('import of image %s (task %s) failed: %s', image_id,
                 claim.job_id, text)
+
+
+CANCELLED = Failure('the import was cancelled')
 
 
 def finish(services: services.Services, claim: db_jobs.Claim) -> None:

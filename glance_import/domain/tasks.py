@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections.abc
 import datetime
 import typing
 
 from glance_import import context
 from glance_import.db import engine
+from glance_import.db import jobs as db_jobs
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 
@@ -60,6 +62,17 @@ def page(services: services.Services, ctx: context.RequestContext, *,
         return db_tasks.page(conn, owner=owner, filters=filters,
                              sort_key=sort_key, sort_dir=sort_dir,
                              limit=limit, after=after)
+
+
+def progress(services: services.Services,
+             found: collections.abc.Iterable[db_tasks.Task]
+             ) -> dict[str, db_jobs.Progress]:
+    """How far those of the tasks are that run now, by id."""
+    ids = [task.id for task in found if task.status == 'processing']
+    if not ids:
+        return {}
+    with services.db.read() as conn:
+        return db_jobs.progress(conn, ids)
 
 
 def of_image(services: services.Services,

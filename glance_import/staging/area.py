@@ -1,9 +1,11 @@
 """The staging area: a directory where uploads grow and complete data waits.
 
 ``<image id>`` is complete data, ``<image id>.part`` is an upload that is
-alive (its process holds the lock on it) or was cut. One more file, whose
-name begins with a dot, holds the area's id and serves as the lock under
-which names change hands. Touches this directory and nothing else.
+alive (its process holds the lock on it) or was cut, ``<image
+id>.<epoch>-<n>.new`` is what a plugin made of the data in one attempt at an
+import. One more file, whose name begins with a dot, holds the area's id and
+serves as the lock under which names change hands. Touches this directory and
+nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ ID_FILE = '.staging_area_id'
 PART = '.part'
 # Bytes that are there -> bytes to keep.
 Confirm = collections.abc.Callable[[int], int]
+PRODUCT = '.new'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,16 @@ class Entry:
     complete: bool
     live: bool
     size: int
+    mtime_ns: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """What a plugin wrote in one attempt; time in ns."""
+
+    image_id: str
+    epoch: int
+    path: str
     mtime_ns: int
 
 
@@ -223,6 +236,42 @@ class Area:
                     image_id, complete,
                     live=not complete and self.is_live(image_id),
                     size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+    def new_product(self, image_id: str, epoch: int, number: int) -> str:
+        """An empty file for what a plugin makes of the data; its path.
+
+        ``epoch`` is that of the claim, so that no two attempts share a name;
+        ``number`` tells the plugins of one attempt apart. What lay there is
+        removed, and what earlier attempts have left.
+
+        :raises StagingFull, StagingUnwritable: it cannot be made
+        """
+        path = f'{self.path(image_id)}.{epoch}-{number}{PRODUCT}'
+        try:
+            for old in self.products():
+                if old.image_id == image_id and old.epoch < epoch:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(old.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                             | os.O_CLOEXEC, 0o600))
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        return path
+
+    def products(self) -> collections.abc.Iterator[Product]:
+        """What plugins made and nobody has removed yet."""
+        for name in os.listdir(self.directory):
+            image_id, _, rest = name.removesuffix(PRODUCT).partition('.')
+            epoch = rest.partition('-')[0]
+            if not name.endswith(PRODUCT) or not _is_uuid(image_id) \
+                    or not epoch.isdecimal():
+                continue
+            path = os.path.join(self.directory, name)
+            with contextlib.suppress(FileNotFoundError):
+                yield Product(image_id, int(epoch), path,
+                              os.lstat(path).st_mtime_ns)
 
     def _part(self, image_id: str) -> str:
         return self.path(image_id) + PART

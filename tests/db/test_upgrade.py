@@ -114,7 +114,7 @@ def test_glances_database_only_gets_indexes(glances):
     assert everything(glances) == rows
     assert set(after) - set(schema) == {
         'import_staging', 'import_jobs', 'import_epochs',
-        migrations.VERSION_TABLE}
+        'import_turns', migrations.VERSION_TABLE}
     assert set(after['images']['indexes']) - set(
         schema['images']['indexes']) == {
             'import_images_listed_idx', 'import_images_visibility_idx',
@@ -125,7 +125,7 @@ def test_glances_database_on_a_server(synced):
     """As Glance leaves it, since its schema is the same."""
     run(synced, f'DROP TABLE {migrations.VERSION_TABLE}',
         'DROP TABLE import_staging', 'DROP TABLE import_jobs',
-        'DROP TABLE import_epochs')
+        'DROP TABLE import_epochs', 'DROP TABLE import_turns')
     with synced.write() as connection:
         connection.execute(tables.images.insert().values(
             id='i', status='active', created_at=NOW))

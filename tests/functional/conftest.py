@@ -12,19 +12,3 @@ def service(tmp_path_factory):
     running.start()
     yield running
     running.kill()
-
-
-@pytest.fixture
-def make_service(tmp_path):
-    """Make services of a test's own; all are ended with it."""
-    made = []
-
-    def make(**kwargs):
-        directory = tmp_path / f'service{len(made)}'
-        directory.mkdir()
-        made.append(services.Service(directory, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()

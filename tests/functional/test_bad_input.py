@@ -279,11 +279,8 @@ def test_two_stages_at_once(service):
 
 def test_body_shorter_than_its_length(service):
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 1000\r\n\r\n').encode() + b'x' * 400)
+    with service.stage_by_hand(image_id, 1000) as sock:
+        sock.sendall(b'x' * 400)
         sock.shutdown(socket.SHUT_WR)
         status, _body = services.answer_of(sock)
     assert status == 400
@@ -298,12 +295,8 @@ def test_body_shorter_than_its_length(service):
 
 def test_chunked_body_without_its_end(service):
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Transfer-Encoding: chunked\r\n\r\n').encode()
-            + b'5\r\nhello\r\n')
+    with service.stage_by_hand(image_id, None) as sock:
+        sock.sendall(b'5\r\nhello\r\n')
         sock.shutdown(socket.SHUT_WR)
         status, _body = services.answer_of(sock)
     assert status == 400
@@ -313,12 +306,8 @@ def test_chunked_body_without_its_end(service):
 
 def test_broken_chunks(service):
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Transfer-Encoding: chunked\r\n\r\n').encode()
-            + b'5\r\nhello\r\nzz\r\n')
+    with service.stage_by_hand(image_id, None) as sock:
+        sock.sendall(b'5\r\nhello\r\nzz\r\n')
         status, _body = services.answer_of(sock)
     assert status == 400
     assert service.show(image_id)['status'] == 'queued'
@@ -328,11 +317,8 @@ def test_broken_chunks(service):
 
 def test_client_gone_in_mid_upload(service):
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 1000000\r\n\r\n').encode() + DATA)
+    with service.stage_by_hand(image_id, 1000000) as sock:
+        sock.sendall(DATA)
         services.wait_for(
             lambda: service.show(image_id)['status'] == 'uploading')
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
@@ -406,21 +392,13 @@ def test_over_the_size_cap(make_service):
     service.start()
     image_id = service.create()
     # By its announced length: refused before the client has sent it.
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 100001\r\n\r\n').encode())
+    with service.stage_by_hand(image_id, 100001) as sock:
         status, body = services.answer_of(sock)
     assert status == 413
     assert b'image_size_cap' in body
     # By what comes: refused as soon as it is too much.
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Transfer-Encoding: chunked\r\n\r\n').encode()
-            + b'%x\r\n' % 100001 + b'x' * 100001 + b'\r\n')
+    with service.stage_by_hand(image_id, None) as sock:
+        sock.sendall(b'%x\r\n' % 100001 + b'x' * 100001 + b'\r\n')
         status, _body = services.answer_of(sock)
     assert status == 413
     services.wait_for(lambda: service.show(image_id)['status'] == 'queued')
@@ -435,11 +413,8 @@ def test_upload_slower_than_the_limit(make_service):
     service = make_service(options={'DEFAULT': {'client_socket_timeout': 1}})
     service.start()
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            'Content-Length: 100000\r\n\r\n').encode() + b'x')
+    with service.stage_by_hand(image_id, 100000) as sock:
+        sock.sendall(b'x')
         status, _body = services.answer_of(sock)
     assert status in (400, 408)
     assert service.show(image_id)['status'] == 'uploading'

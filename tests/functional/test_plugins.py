@@ -139,6 +139,18 @@ def get_flow(task_id, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return flow_of('killed', task_id, execute)
 ''',
+    'slow': '''
+import time
+
+
+def get_flow(task_id, **kwargs):
+    def execute(file_path):
+        where = os.path.join(os.environ['SLOW_DIRECTORY'], task_id)
+        open(where, 'w').close()
+        time.sleep(0.4)
+        os.unlink(where)
+    return flow_of('slow', task_id, execute)
+''',
     'looks_around': '''
 def get_flow(task_id, context, image_id, import_req, task_repo, **kwargs):
     assert set(kwargs) == {'task_type', 'image_repo', 'image_factory',
@@ -341,6 +353,32 @@ def test_a_plugin_that_takes_the_process_down(listed, name):
     assert service.staged().count(image_id) == 1
     # Other images are served meanwhile and after.
     assert service.request('GET', '/v2/images').status == 200
+
+
+@pytest.mark.parametrize('engine', ['serial', 'parallel'])
+def test_max_workers_bounds_the_imports_at_once(make_service, plugins,
+                                                tmp_path, engine):
+    service = make_service(path=[plugins], options={
+        'image_import_opts': {'image_import_plugins': '[slow]'},
+        'taskflow_executor': {'max_workers': 2, 'engine_mode': engine}})
+    running = tmp_path / 'running'
+    running.mkdir()
+    service.environment['SLOW_DIRECTORY'] = str(running)
+    service.start()
+    images = []
+    for _ in range(6):
+        images.append(service.create())
+        service.stage(images[-1], DATA)
+        assert service.start_import(images[-1]).status == 202
+    most = 0
+
+    def all_active():
+        nonlocal most
+        most = max(most, len(os.listdir(running)))
+        return all(service.show(image_id)['status'] == 'active'
+                   for image_id in images)
+    services.wait_for(all_active)
+    assert most == 2
 
 
 def refused(make_service, plugins, value):

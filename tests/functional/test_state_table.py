@@ -66,8 +66,8 @@ def queued(service):
 def cut(service):
     """Uploading, but the client went away in the middle."""
     image_id = service.create()
-    with service.raw() as sock:
-        sock.sendall(_stage_head(image_id, len(DATA)) + DATA[:100])
+    with service.stage_by_hand(image_id, len(DATA)) as sock:
+        sock.sendall(DATA[:100])
         services.wait_for(lambda: service.staged().count(f'{image_id}.part'))
     services.wait_for(lambda: f'cut {image_id}' in service.text()
                       or not _live(service, image_id))
@@ -85,21 +85,14 @@ def _live(service, image_id):
         return False
 
 
-def _stage_head(image_id, length):
-    return (f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
-            'Accept: application/json\r\n'
-            'Content-Type: application/octet-stream\r\n'
-            f'Content-Length: {length}\r\n\r\n').encode()
-
-
 _held = []
 
 
 def live(service):
     """Uploading at this moment: the connection stays open."""
     image_id = service.create()
-    sock = service.raw()
-    sock.sendall(_stage_head(image_id, len(DATA)) + DATA[:100])
+    sock = service.stage_by_hand(image_id, len(DATA))
+    sock.sendall(DATA[:100])
     services.wait_for(
         lambda: service.show(image_id)['status'] == 'uploading')
     _held.append(sock)

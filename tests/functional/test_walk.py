@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 
 import pytest
 
@@ -47,6 +48,19 @@ def test_chunked(service, size):
     data = DATA[:20011] if size == 1 else DATA
     image_id = service.create()
     assert service.stage(image_id, chunks=parts(data, size)).status == 204
+    assert service.start_import(image_id).status == 202
+    check_active(service, image_id, data)
+
+
+@pytest.mark.parametrize('size', PARTS.values(), ids=PARTS)
+def test_by_content_length_in_parts(service, size):
+    data = DATA[:20011] if size == 1 else DATA
+    image_id = service.create()
+    with service.stage_by_hand(image_id, len(data)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts(data, size):
+            sock.sendall(part)
+        assert services.answer_of(sock)[0] == 204
     assert service.start_import(image_id).status == 202
     check_active(service, image_id, data)
 

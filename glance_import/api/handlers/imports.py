@@ -33,6 +33,13 @@ def post(asked: call.Call) -> webob.Response:
     return response
 
 
+def delete(asked: call.Call) -> webob.Response:
+    """Cancel the import of an image; 202, and it ends within seconds."""
+    image = images.find(asked, 'modify_image')
+    imports.cancel(asked.services, image)
+    return call.empty(202)
+
+
 def _method(body: typing.Any, enabled: typing.Collection[str]) -> str:
     """The name of the method asked for.
 

@@ -63,8 +63,9 @@ def show(asked: call.Call) -> webob.Response:
     services, ctx = asked.services, asked.ctx
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'get_task')
-    return call.json_response(views.task(
-        tasks.find(services, ctx, asked.args['task_id'])))
+    found = tasks.find(services, ctx, asked.args['task_id'])
+    running = tasks.progress(services, [found])
+    return call.json_response(views.task(found, running.get(found.id)))
 
 
 def create(asked: call.Call) -> webob.Response:
@@ -98,6 +99,7 @@ def delete(asked: call.Call) -> webob.Response:
 def of_image(asked: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/tasks: for everybody who sees the image."""
     image = images.find(asked, 'get_image')
+    found = tasks.of_image(asked.services, image.id)
+    running = tasks.progress(asked.services, found)
     return call.json_response({'tasks': [
-        views.task(record)
-        for record in tasks.of_image(asked.services, image.id)]})
+        views.task(record, running.get(record.id)) for record in found]})

@@ -18,7 +18,17 @@ if typing.TYPE_CHECKING:
 
 def cors(app, services: services.Services):
     """Answers browsers' preflight requests as [cors] says."""
-    return oslo_cors.CORS(app, services.conf)
+    filtered = oslo_cors.CORS(app, services.conf)
+
+    def either(environ, start_response):
+        # Without an Origin it is no preflight; the filter would make a 200
+        # of whatever the API answers.
+        if environ['REQUEST_METHOD'] == 'OPTIONS' \
+                and 'HTTP_ORIGIN' not in environ:
+            return app(environ, start_response)
+        return filtered(environ, start_response)
+
+    return either
 
 
 def http_proxy_to_wsgi(app, services: services.Services):

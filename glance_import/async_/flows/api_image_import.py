@@ -22,9 +22,12 @@ from taskflow import task
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
+from glance_import.async_.flows import contract_plugins
+from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.plugin import chain
 from glance_import import staging
 from glance_import.stores import base as stores
 
@@ -111,6 +114,7 @@ class _ImportToStore(_Step):
         stored = box.store.add_file(
             self.image_id, path, expected, epoch=self.rt.claim.epoch,
             hash_algo=box.conf.hashing_algorithm,
+            progress=progress.Reporter(self.rt, self.label).report,
             cancelled=self.rt.stopped.is_set)
         return dataclasses.asdict(stored)
 
@@ -171,15 +175,22 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
         import_req=import_req, backend=backend)
     flow = linear_flow.Flow(task_type, retry=retry.AlwaysRevert(
         name=f'{task_type}-Retry-{task_id}'))
+    loaded = rt.services.registry.load(plugins)
     flow.add(_Begin(*ids))
+    flow.add(*contract_plugins.prechecks(loaded, *ids))
     flow.add(extensions.load_method(method)(
         task_id=task_id, task_type=task_type, image_id=image_id,
         import_req=import_req))
     flow.add(_VerifyStaging(*ids))
     seen: dict[str, str] = {}
-    for name, make in extensions.load_plugins(plugins).items():
-        flow.add(_plugin_flow(name, make, given(name), task_id, seen))
-        flow.add(_CheckPlugin(name, *ids))
+    for stage in chain.stages(loaded):
+        if stage.do == chain.FLOW:
+            name = stage.plugins[0].name
+            flow.add(_plugin_flow(name, stage.plugins[0].get_flow,
+                                  given(name), task_id, seen))
+            flow.add(_CheckPlugin(name, *ids))
+        else:
+            flow.add(contract_plugins.step(stage, *ids))
     flow.add(_ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
     return flow
 
@@ -242,6 +253,8 @@ def plugin_of_atoms(flow: flow_base.Flow, plugins: list[str],
                 owners.update(dict.fromkeys(atom_names(node), name))
             elif node.name.endswith(f'-Check-{name}-{task_id}'):
                 owners[node.name] = name
+        if isinstance(node, contract_plugins.Step):
+            owners[node.name] = node.whose
     return owners
 
 

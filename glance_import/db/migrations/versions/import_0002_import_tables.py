@@ -75,6 +75,14 @@ epochs = sa.Table(
     sa.Column('epoch', sa.Integer, nullable=False),
     **MYSQL)
 
+# When a project's import was last begun (the database's clock): whose turn is
+# the longest ago comes next.
+turns = sa.Table(
+    'import_turns', metadata,
+    sa.Column('project', sa.String(255), primary_key=True),
+    sa.Column('served', sa.Double, nullable=False),
+    **MYSQL)
+
 
 def upgrade() -> None:
     connection = op.get_bind()

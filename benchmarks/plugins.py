@@ -1,0 +1,141 @@
+"""What contract plugins cost: set-up, reading, and two at a time.
+
+    python benchmarks/plugins.py [--mib 1024] [--directory DIR]
+
+Uses the host and the sandbox as the service does, without the service.
+Prints the best of several runs, and the bound that each figure shall keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections.abc
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+from glance_import.plugin import chain
+from glance_import.plugin import host
+from glance_import.plugin import sandbox
+
+NOTHING = '''
+from glance_import.plugin import ImagePlugin
+class Nothing(ImagePlugin):
+    api = 1
+    def inspect(self):
+        return self.accept()
+'''
+READER = '''
+from glance_import.plugin import ImagePlugin
+class Reader(ImagePlugin):
+    api = 1
+    def inspect(self, data):
+        for block in data:
+            pass
+        return self.accept()
+'''
+HASHER = '''
+import hashlib
+from glance_import.plugin import ImagePlugin
+class Hasher(ImagePlugin):
+    api = 1
+    def inspect(self, data):
+        digest = hashlib.sha256()
+        for block in data:
+            digest.update(block)
+        return self.accept()
+'''
+
+
+def plugin(directory: pathlib.Path, source: str, name: str) -> chain.Plugin:
+    path = directory / f'{name}.py'
+    path.write_text(source)
+    return chain.Plugin(
+        name=name, section=name, kind='file', version='',
+        methods=('inspect',), summary='', settings=chain.Settings(),
+        target=host.Target(name, 'file', name, name.title(),
+                           source=str(path)))
+
+
+def best(times: int, *actions: collections.abc.Callable[[], object]
+         ) -> list[float]:
+    """Seconds of each action at its best, taken in turns.
+
+    The least is what the code costs; the rest is what else the machine does.
+    """
+    taken: list[list[float]] = [[] for _ in actions]
+    for round_ in range(times + 1):
+        for action, results in zip(actions, taken):
+            begun = time.perf_counter()
+            action()
+            # The first round only fills caches.
+            if round_:
+                results.append(time.perf_counter() - begun)
+    return [min(results) for results in taken]
+
+
+def read_once(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    while os.read(fd, 256 * 1024):
+        pass
+    os.close(fd)
+
+
+def judge(way, plugins: list[chain.Plugin], path: str) -> None:
+    for record in chain.inspect(way, plugins, 'inspect', image={'id': 'x'},
+                                data=path, log=lambda plugin, text: None):
+        if record.verdict != 'accept':
+            sys.exit(f'{record.plugin}: {record.reason} {record.detail}')
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--mib', type=int, default=1024)
+    parser.add_argument('--times', type=int, default=7)
+    parser.add_argument('--directory', default=None)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.directory) as scratch:
+        directory = pathlib.Path(scratch)
+        path = directory / 'image'
+        with open(path, 'wb') as image:
+            for _ in range(arguments.mib):
+                image.write(os.urandom(1 << 20))
+        measure(directory, str(path), arguments)
+    return 0
+
+
+def measure(directory: pathlib.Path, path: str,
+            arguments: argparse.Namespace) -> None:
+    nothing = plugin(directory, NOTHING, 'nothing')
+    reader = plugin(directory, READER, 'reader')
+    hasher = plugin(directory, HASHER, 'hasher')
+    other = plugin(directory, HASHER.replace('Hasher', 'Other'), 'other')
+    twin = plugin(directory, READER.replace('Reader', 'Twin'), 'twin')
+    times = arguments.times
+    for isolation in ('strict', 'process'):
+        way = sandbox.make(isolation)
+        once, setup, one, two, hashed, both = best(
+            times, lambda: read_once(path),
+            lambda: judge(way, [nothing], path),
+            lambda: judge(way, [reader], path),
+            lambda: judge(way, [reader, twin], path),
+            lambda: judge(way, [hasher], path),
+            lambda: judge(way, [hasher, other], path))
+        print(isolation)
+        say(f'read {arguments.mib} MiB once', once)
+        say('set-up of one inspector', setup, 'at most 0.080 s')
+        say('an inspector that only reads', one,
+            f'{one / once:.2f} x reading once, at most 1.25')
+        say('two that only read', two, f'{two / one:.2f} x one, at most 1.3')
+        say('one that hashes', hashed)
+        say('two that hash', both, f'{both / hashed:.2f} x one')
+
+
+def say(what: str, seconds: float, bound: str = '') -> None:
+    print(f'  {what:32} {seconds:8.3f} s   {bound}', flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""glance-import-manage plugins: what is listed, what it would say, the flow.
+
+Starts plugins as the service would, on local files; touches neither the
+database nor the staging area.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import tempfile
+import typing
+
+from oslo_config import cfg
+
+from glance_import.async_ import extensions
+from glance_import.async_ import registry
+from glance_import.cmd import plugin as cmd_plugin
+from glance_import.plugin import chain
+from glance_import.plugin import host
+
+NAME = 'plugins'
+HELP = 'The configured plugins: list them, try them on a file, draw the flow.'
+
+_LIMITS = ('timeout', 'idle_timeout', 'cpu', 'memory', 'tmp', 'processes',
+           'files')
+
+
+def _load(conf: cfg.ConfigOpts
+          ) -> tuple[registry.Registry, list[registry.Loaded]]:
+    found = registry.Registry(conf)
+    return found, found.load(conf.image_import_opts.image_import_plugins)
+
+
+def list_(conf: cfg.ConfigOpts) -> int:
+    """List the plugins in the order in which an import runs them."""
+    _registry, loaded = _load(conf)
+    isolation = conf.image_import_opts.isolation
+    rows = [_row(number, plugin, isolation)
+            for number, plugin in enumerate(loaded, 1)]
+    if conf.command.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    if not rows:
+        print('no plugins are configured')
+    for row in rows:
+        print(f"{row['order']}. {row['name']}  {row['kind']}"
+              f"  version {row['version']}  isolation {row['isolation']}")
+        if row['kind'] != 'get_flow':
+            print(f"   [{row['section']}] {', '.join(row['methods'])}; "
+                  f"enforcement {row['enforcement']}; failure_policy "
+                  f"{row['failure_policy']}; may write "
+                  f"{', '.join(row['allowed_properties']) or 'nothing'}")
+            print('   limits: ' + ', '.join(
+                f'{name} {value}' for name, value in row['limits'].items()))
+    return 0
+
+
+def _row(number: int, plugin: registry.Loaded, isolation: str
+         ) -> dict[str, typing.Any]:
+    if not isinstance(plugin, chain.Plugin):
+        return {'order': number, 'name': plugin.name, 'kind': plugin.kind,
+                'version': _version(plugin.name), 'isolation': 'none'}
+    settings = plugin.settings
+    return {
+        'order': number, 'name': plugin.name, 'kind': plugin.kind,
+        'version': plugin.version, 'isolation': isolation,
+        'section': plugin.section, 'methods': list(plugin.methods),
+        'enforcement': settings.enforcement,
+        'failure_policy': settings.failure_policy,
+        'allowed_properties': list(settings.allowed_properties),
+        'limits': {name: _amount(name, getattr(settings.limits, name))
+                   for name in _LIMITS}}
+
+
+def _version(name: str) -> str:
+    point = extensions.find(extensions.PLUGINS, name)
+    return point.dist.version if point and point.dist else 'unknown'
+
+
+def _amount(name: str, value: float) -> str:
+    if name in ('memory', 'tmp'):
+        return f'{int(value) >> 20} MiB'
+    return f'{value:g} s' if name in ('timeout', 'idle_timeout',
+                                      'cpu') else str(value)
+
+
+def dry_run(conf: cfg.ConfigOpts) -> int:
+    """Run the configured contract plugins on a local file; store nothing.
+
+    Exit status 0 when the image would pass, 1 when it would be refused.
+    get_flow plugins need an import and are left out.
+    """
+    known, loaded = _load(conf)
+    path = os.path.abspath(conf.command.image)
+    if not os.path.isfile(path):
+        raise extensions.ExtensionError(f'there is no file {path}')
+    try:
+        image = cmd_plugin._image(conf.command.meta or [], path)
+    except cmd_plugin.Unusable as failure:
+        raise extensions.ExtensionError(str(failure)) from failure
+    records: list[chain.Record] = []
+    with tempfile.TemporaryDirectory(prefix='dry-run-') as directory:
+        for batch in _batches(known, loaded, image, path, directory):
+            records += batch
+            if chain.blocker(batch) is not None:
+                break
+    refused = chain.blocker(records)
+    _tell(conf, records, refused)
+    return 1 if refused else 0
+
+
+def _batches(known: registry.Registry, loaded: list[registry.Loaded],
+             image: dict[str, typing.Any], path: str, directory: str
+             ) -> typing.Iterator[list[chain.Record]]:
+    """Step by step, as an import would."""
+    early = chain.prechecks(loaded)
+    if early:
+        yield chain.inspect(known.way, early, chain.PRECHECK, image=image,
+                            data=None, log=_log)
+    for number, stage in enumerate(chain.stages(loaded)):
+        if stage.do == chain.FLOW:
+            print(f'{stage.plugins[0].name}: get_flow plugin, not run')
+        elif stage.do == chain.INSPECT:
+            yield chain.inspect(known.way, stage.plugins, stage.do,
+                                image=image, data=path, log=_log)
+        else:
+            made = os.path.join(directory, str(number))
+            record = chain.judge(
+                known.way, stage.plugins[0], stage.do, image=image,
+                data=path, sink=functools.partial(_empty, made), log=_log)
+            yield [record]
+            if record.verdict in ('accept', 'warn'):
+                path = made
+                image = {**image, 'size': os.path.getsize(made)}
+
+
+def _empty(path: str) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    return path
+
+
+def _log(plugin: chain.Plugin, text: str) -> None:
+    print(f'{plugin.label}: log: {text}')
+
+
+def _tell(conf: cfg.ConfigOpts, records: list[chain.Record],
+          refused: chain.Record | None) -> None:
+    if conf.command.json:
+        print(json.dumps([record.audit() for record in records], indent=2))
+        return
+    for record in records:
+        print(f'{record.plugin}: {cmd_plugin.describe(record)}')
+        if record.verdict == host.ERROR and record.detail:
+            print(record.detail)
+    print(f'the image would be refused by {refused.plugin}' if refused
+          else 'the image would pass')
+
+
+# -- the flow, drawn
+
+def draw(conf: cfg.ConfigOpts) -> int:
+    """Draw the steps of an import with its plugins."""
+    _registry, loaded = _load(conf)
+    print(_DRAWN[conf.command.format](_steps(loaded)))
+    return 0
+
+
+def _steps(loaded: list[registry.Loaded]) -> list[list[str]]:
+    """The steps in order; those in one list run side by side."""
+    early = [f'{plugin.label}: precheck'
+             for plugin in chain.prechecks(loaded)]
+    steps = [['begin']] + ([early] if early else []) + [
+        ['bring the data (the method)'], ['verify what is staged']]
+    for stage in chain.stages(loaded):
+        if stage.do == chain.FLOW:
+            steps.append([f'{stage.plugins[0].name}: get_flow'])
+        else:
+            steps.append([f'{plugin.label}: {stage.do}'
+                          for plugin in stage.plugins])
+    return steps + [['store'], ['image active, task successful'],
+                    ['remove what was staged']]
+
+
+def _text(steps: list[list[str]]) -> str:
+    return '\n  |\n'.join(' || '.join(f'[{each}]' for each in step)
+                          for step in steps)
+
+
+def _quoted(text: str) -> str:
+    return text.replace('\\', '\\\\').replace('"', '\\"')
+
+
+def _dot(steps: list[list[str]]) -> str:
+    lines = ['digraph import {', '  node [shape=box];']
+    for row, step in enumerate(steps):
+        lines += [f'  s{row}_{column} [label="{_quoted(each)}"];'
+                  for column, each in enumerate(step)]
+    for row in range(len(steps) - 1):
+        lines += [f'  s{row}_{a} -> s{row + 1}_{b};'
+                  for a in range(len(steps[row]))
+                  for b in range(len(steps[row + 1]))]
+    return '\n'.join([*lines, '}'])
+
+
+_BOX, _GAP, _HIGH, _DOWN = 260, 20, 34, 30
+
+
+def _svg(steps: list[list[str]]) -> str:
+    wide = max(len(step) for step in steps) * (_BOX + _GAP) + _GAP
+    high = len(steps) * (_HIGH + _DOWN)
+    shapes = []
+    centres: list[list[int]] = []
+    for row, step in enumerate(steps):
+        left = (wide - len(step) * (_BOX + _GAP) + _GAP) // 2
+        top = row * (_HIGH + _DOWN) + 1
+        here = [left + column * (_BOX + _GAP) + _BOX // 2
+                for column in range(len(step))]
+        for centre, each in zip(here, step):
+            shapes.append(
+                f'<rect x="{centre - _BOX // 2}" y="{top}" width="{_BOX}" '
+                f'height="{_HIGH}" rx="4" fill="none" stroke="black"/>'
+                f'<text x="{centre}" y="{top + 22}" text-anchor="middle" '
+                f'font-family="sans-serif" font-size="13">{_xml(each)}'
+                '</text>')
+        for before in (centres[-1] if centres else []):
+            shapes += [f'<line x1="{before}" y1="{top - _DOWN}" '
+                       f'x2="{after}" y2="{top}" stroke="black"/>'
+                       for after in here]
+        centres.append(here)
+    return '\n'.join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" '
+        f'height="{high}">', *shapes, '</svg>'])
+
+
+def _xml(text: str) -> str:
+    return (text.replace('&', '&amp;').replace('<', '&lt;')
+            .replace('>', '&gt;'))
+
+
+_DRAWN = {'text': _text, 'dot': _dot, 'svg': _svg}
+
+_JSON = (('--json',), {'action': 'store_true', 'help': 'print JSON'})
+
+# name: (function, [(flags, argparse options), ...])
+COMMANDS: dict[str, tuple] = {
+    'list': (list_, (_JSON,)),
+    'dry-run': (dry_run, (
+        (('--image',), {'required': True, 'help': 'the local file'}),
+        (('--meta',), {'action': 'append', 'metavar': 'K=V',
+                       'help': 'metadata; what is no field is a property'}),
+        _JSON)),
+    'draw': (draw, (
+        (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',
+                         'help': 'text (default), dot or svg'}),)),
+}

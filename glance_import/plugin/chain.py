@@ -1,0 +1,271 @@
+"""What the verdicts of contract plugins are worth, one and many.
+
+Applies the operator's decisions (failure policy, enforcement, allowed
+properties) to one run, and runs neighbours of the list side by side with the
+outcome they would have one after another. The import flow and the dry run
+both use it; it knows neither.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import concurrent.futures
+import dataclasses
+import threading
+import typing
+
+from glance_import.plugin import host
+from glance_import.plugin import sandbox
+
+RESERVED_PREFIX = 'os_glance'
+# What is no custom property of an image but a part of it.
+BASE_NAMES = frozenset({
+    'id', 'name', 'status', 'visibility', 'owner', 'protected', 'os_hidden',
+    'disk_format', 'container_format', 'min_disk', 'min_ram', 'tags', 'size',
+    'virtual_size', 'checksum', 'os_hash_algo', 'os_hash_value',
+    'created_at', 'updated_at', 'self', 'file', 'schema', 'direct_url',
+    'stores', 'locations', 'location', 'deleted', 'deleted_at'})
+
+SKIPPED = 'skipped'
+_RETRY = 'retry:'
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The operator's section of a plugin."""
+
+    failure_policy: str = 'closed'
+    enforcement: str = 'enforce'
+    allowed_properties: tuple[str, ...] = ()
+    limits: host.Limits = host.Limits()
+    options: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def attempts(self) -> int:
+        """How often the plugin is run at most."""
+        if self.failure_policy.startswith(_RETRY):
+            return 1 + int(self.failure_policy[len(_RETRY):])
+        return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """A contract plugin that was found, judged and configured."""
+
+    name: str
+    section: str
+    kind: str
+    version: str
+    methods: tuple[str, ...]
+    summary: str
+    target: host.Target
+    settings: Settings
+
+    @property
+    def label(self) -> str:
+        """What users and the log know it by: no path of this host."""
+        return self.name if self.kind == 'class' else self.section
+
+
+@dataclasses.dataclass
+class Record:
+    """What is kept of one run. ``blocks``: the image must not pass."""
+
+    plugin: str
+    version: str
+    step: str
+    verdict: str
+    code: str | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+    bytes_read: int | None = None
+    attempts: int = 0
+    properties: dict[str, str] = dataclasses.field(default_factory=dict)
+    blocks: bool = False
+    detail: str = ''
+
+    def audit(self) -> dict[str, typing.Any]:
+        """For the task of the import."""
+        return {'plugin': self.plugin, 'version': self.version,
+                'step': self.step, 'verdict': self.verdict,
+                'code': self.code, 'reason': self.reason,
+                'seconds': round(self.seconds, 3),
+                'bytes_read': self.bytes_read, 'attempts': self.attempts,
+                'properties': self.properties}
+
+
+Log = collections.abc.Callable[[Plugin, str], None]
+Asked = collections.abc.Callable[[], bool]
+
+
+def judge(way: sandbox.Strict | sandbox.Process, plugin: Plugin, do: str, *,
+          image: dict[str, typing.Any], data: str | None = None,
+          sink: collections.abc.Callable[[], str] | None = None,
+          log: Log, cancelled: Asked = host.never) -> Record:
+    """One plugin's verdict, as the operator wants it taken.
+
+    :param sink: makes a new empty file for each attempt; its path
+    """
+    settings = plugin.settings
+    record = Record(plugin.label, plugin.version, do, host.ERROR)
+    for attempt in range(1, settings.attempts + 1):
+        result = _run(way, plugin, do, image, data,
+                      sink() if sink is not None else None, log, cancelled)
+        record.attempts = attempt
+        record.seconds += result.seconds
+        if result.verdict != host.ERROR:
+            break
+        log(plugin, f'failed: {result.reason}')
+    record.verdict, record.code = result.verdict, result.code
+    record.reason, record.detail = result.reason, result.detail
+    record.bytes_read = result.bytes_read
+    record.blocks = _blocks(settings, result.verdict)
+    if not record.blocks:
+        record.properties = result.properties
+    return record
+
+
+def _run(way, plugin: Plugin, do: str, image, data, sink, log: Log,
+         cancelled: Asked) -> host.Result:
+    try:
+        result = host.run(
+            way, plugin.target, do, image=image,
+            options=plugin.settings.options, data=data, sink=sink,
+            limits=plugin.settings.limits,
+            log=lambda text: log(plugin, text), cancelled=cancelled)
+    except sandbox.SandboxError as failure:
+        return host.Result(host.ERROR, 'it could not be started',
+                           detail=str(failure))
+    if result.verdict == 'broken':
+        return host.Result(host.ERROR, 'it breaks the contract: '
+                           + '; '.join(result.problems))
+    problem = _property_problem(plugin, result.properties)
+    if problem:
+        return dataclasses.replace(result, verdict=host.ERROR, code=None,
+                                   reason=problem, properties={})
+    return result
+
+
+def _property_problem(plugin: Plugin, properties: dict[str, str]
+                      ) -> str | None:
+    for name in properties:
+        if name.startswith(RESERVED_PREFIX) or name in BASE_NAMES:
+            return (f'it wrote the property {name!r}, which belongs to the '
+                    'service')
+        if not name.startswith(plugin.settings.allowed_properties):
+            return (f'it wrote the property {name!r}, which '
+                    'allowed_properties does not allow')
+    return None
+
+
+def _blocks(settings: Settings, verdict: str) -> bool:
+    if verdict == host.ERROR:
+        return settings.failure_policy != 'open'
+    if verdict == 'reject':
+        return settings.enforcement == 'enforce'
+    return verdict == host.CANCELLED
+
+
+def inspect(way: sandbox.Strict | sandbox.Process,
+            plugins: collections.abc.Sequence[Plugin], do: str, *,
+            image: dict[str, typing.Any], data: str | None, log: Log,
+            cancelled: Asked = host.never, parallel: int = 4,
+            around: collections.abc.Callable[[], None] = lambda: None,
+            ) -> list[Record]:
+    """Verdicts of plugins that only look, in the order of the list.
+
+    They run side by side, but as if in order: who comes after one that
+    blocks is ended and its verdict does not count.
+
+    :param around: called first in each thread
+    """
+    if len(plugins) == 1:
+        return [judge(way, plugins[0], do, image=image, data=data, log=log,
+                      cancelled=cancelled)]
+    lock = threading.Lock()
+    first_blocker = len(plugins)
+
+    def one(index: int) -> Record:
+        nonlocal first_blocker
+        around()
+
+        def ended() -> bool:
+            return cancelled() or first_blocker < index
+
+        if ended():
+            return _skipped(plugins[index], do)
+        record = judge(way, plugins[index], do, image=image, data=data,
+                       log=log, cancelled=ended)
+        if record.blocks and record.verdict != host.CANCELLED:
+            with lock:
+                first_blocker = min(first_blocker, index)
+        return record
+
+    # Each thread lives as long as the sandbox it starts, and longer.
+    with concurrent.futures.ThreadPoolExecutor(
+            min(parallel, len(plugins)),
+            thread_name_prefix='plugin') as pool:
+        records = list(pool.map(one, range(len(plugins))))
+    for index in range(first_blocker + 1, len(plugins)):
+        records[index] = _skipped(plugins[index], do)
+    return records
+
+
+def _skipped(plugin: Plugin, do: str) -> Record:
+    return Record(plugin.label, plugin.version, do, SKIPPED)
+
+
+def blocker(records: collections.abc.Iterable[Record]) -> Record | None:
+    """The first that keeps the image from passing."""
+    return next((each for each in records if each.blocks), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Neighbours of the list that one step of an import runs."""
+
+    do: str
+    plugins: tuple[typing.Any, ...]
+
+
+FLOW = 'flow'
+PRECHECK, INSPECT, TRANSFORM = 'precheck', 'inspect', 'transform'
+
+
+def stages(plugins: collections.abc.Iterable[typing.Any]) -> list[Stage]:
+    """The list cut into steps; what is no ``Plugin`` is a step by itself.
+
+    Inspectors beside each other share one; whatever may change the data is
+    a step of its own between them.
+    """
+    found: list[Stage] = []
+    group: list[Plugin] = []
+
+    def close() -> None:
+        if group:
+            found.append(Stage(INSPECT, tuple(group)))
+            group.clear()
+
+    for plugin in plugins:
+        if not isinstance(plugin, Plugin):
+            close()
+            found.append(Stage(FLOW, (plugin,)))
+            continue
+        if plugin.settings.enforcement == 'off':
+            continue
+        if INSPECT in plugin.methods:
+            group.append(plugin)
+        if TRANSFORM in plugin.methods:
+            close()
+            found.append(Stage(TRANSFORM, (plugin,)))
+    close()
+    return found
+
+
+def prechecks(plugins: collections.abc.Iterable[typing.Any]
+              ) -> tuple[Plugin, ...]:
+    """Those to ask before a byte is read."""
+    return tuple(
+        plugin for plugin in plugins if isinstance(plugin, Plugin)
+        and PRECHECK in plugin.methods
+        and plugin.settings.enforcement != 'off')

@@ -1,0 +1,568 @@
+"""Runs one plugin on one image in its sandbox, and trusts nothing it says.
+
+Starts the process, feeds the order, reads answers and output with bounds,
+measures time, and ends everything when it is over; the thread that calls
+``run`` is the one whose death ends the plugin. Knows nothing of imports.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import dataclasses
+import json
+import marshal
+import os
+import selectors
+import signal
+import subprocess  # nosec B404
+import threading
+import time
+import typing
+
+from glance_import.plugin import sandbox
+
+ERROR = 'error'
+CANCELLED = 'cancelled'
+_TICK = 0.2
+_GRACE_SECONDS = 1.0
+_MEMORY_SECONDS = 0.5
+_LINE_BYTES = 256 * 1024
+# What may be said at all, in bytes: this, and so much for each second.
+_SAID_BYTES = 1 << 20
+_SAID_RATE = 16 * 1024
+_LOG_LINE = 1000
+REASON = 1000
+CODE = 100
+_PROPERTIES = 64
+_NAME, _VALUE = 255, 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds of one run: seconds and bytes."""
+
+    timeout: float = 3600.0
+    idle_timeout: float = 60.0
+    cpu: int = 3600
+    memory: int = 512 << 20
+    tmp: int = 64 << 20
+    files: int = 64
+    processes: int = 16
+    output: int = 1 << 40
+    log: int = 64 << 10
+
+    def for_runner(self, *, sink: bool, counts_processes: bool
+                   ) -> dict[str, int]:
+        """What the runner sets with setrlimit."""
+        found = {
+            'CORE': 0, 'CPU': max(self.cpu, 1), 'AS': self.memory,
+            'NOFILE': self.files,
+            'FSIZE': max(self.output, self.tmp) if sink else self.tmp}
+        if counts_processes:
+            # The sandbox's first process counts too.
+            found['NPROC'] = self.processes + 1
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Which plugin; ``source`` is a path for ``file`` and ``exec``.
+
+    ``path`` are directories to import from and ``read`` what the plugin may
+    read, both of the host.
+    """
+
+    name: str
+    kind: str
+    module: str = ''
+    attribute: str = ''
+    source: str = ''
+    path: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Result:
+    """How a run ended. ``seconds`` include the start of the sandbox."""
+
+    verdict: str
+    reason: str | None = None
+    code: str | None = None
+    properties: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    bytes_read: int | None = None
+    written: int | None = None
+    # For the operator alone: a stack trace, what it said last.
+    detail: str = ''
+    described: dict[str, typing.Any] | None = None
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def never() -> bool:
+    return False
+
+
+def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
+        image: dict[str, typing.Any] | None = None,
+        options: dict[str, typing.Any] | None = None,
+        data: str | None = None, sink: str | None = None,
+        limits: Limits = Limits(),
+        log: collections.abc.Callable[[str], None] = lambda text: None,
+        cancelled: collections.abc.Callable[[], bool] = never) -> Result:
+    """Have a plugin ``describe`` itself or judge an image.
+
+    :param data: path of the image's bytes
+    :param sink: path of an existing, empty file for ``transform``
+    :param log: called with each line the plugin logs, in this thread
+    :param cancelled: asked several times a second
+    :raises sandbox.SandboxError: the sandbox itself cannot be started
+    """
+    started_at = time.monotonic()
+    running = _Run(way, target, do, limits, log)
+    try:
+        running.start(image or {}, options or {}, data, sink)
+        running.watch(cancelled)
+    finally:
+        running.end()
+    result = running.result()
+    result.seconds = time.monotonic() - started_at
+    return result
+
+
+class _Run:
+    """One process and what it has said so far."""
+
+    def __init__(self, way, target: Target, do: str, limits: Limits,
+                 log: collections.abc.Callable[[str], None]) -> None:
+        self._way = way
+        self._target = target
+        self._do = do
+        self._limits = limits
+        self._log = log
+        self._process: subprocess.Popen | None = None
+        self._started: sandbox.Started | None = None
+        self._selector = selectors.DefaultSelector()
+        self._answer_fd = -1
+        self._buffers: dict[int, bytearray] = {}
+        self._said = 0
+        self._logged = 0
+        self._muted = 0
+        self._begun = self._alive_at = time.monotonic()
+        self._init_fd: int | None = None
+        self._hello = False
+        self._last: dict[str, typing.Any] | None = None
+        self._bytes: int | None = None
+        self._stopped: tuple[str, str] | None = None
+        self._tail = ''
+        self._exec_answer = bytearray()
+        self._returncode: int | None = None
+
+    # -- beginning
+
+    def start(self, image, options, data, sink) -> None:
+        way = self._way
+        answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
+        self._answer_fd = answer_read
+        os.set_blocking(answer_read, False)
+        to_close = [answer_write]
+        try:
+            started = self._started = way.start(
+                sandbox.Job(data=data, sink=sink, read=self._binds(),
+                            tmp_bytes=self._limits.tmp), answer_write)
+            to_close += started.descriptors[1:]
+            order = {**self._order(image, options, sink), **started.order}
+            # The command is ours; what runs in it is judged by its walls.
+            self._process = subprocess.Popen(  # nosec B603
+                started.command, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=dict(sandbox.ENVIRONMENT), cwd='/',
+                pass_fds=started.descriptors, start_new_session=True)
+        except OSError as failure:
+            raise sandbox.SandboxError(
+                f'the process cannot be started: {failure}') from failure
+        finally:
+            for fd in to_close:
+                os.close(fd)
+        self._give_order(order)
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._listen(answer_read, self._answers)
+        self._listen(self._process.stdout.fileno(), self._output)
+        if started.status_fd is not None:
+            os.set_blocking(started.status_fd, False)
+            self._listen(started.status_fd, self._status)
+
+    def _binds(self) -> tuple[tuple[str, str], ...]:
+        """What is bound where it lies, and the plugin's own file."""
+        binds = [(path, path) for path in self._target.read
+                 if os.path.exists(path)]
+        if self._target.kind in ('file', 'exec'):
+            binds.append((self._target.source, self._inside()))
+        return tuple(binds)
+
+    def _inside(self) -> str:
+        return os.path.join(sandbox.PLUGIN,
+                            os.path.basename(self._target.source))
+
+    def _order(self, image, options, sink) -> dict[str, typing.Any]:
+        target, way = self._target, self._way
+        return {
+            'do': self._do, 'kind': target.kind,
+            'path': [way.library(), *target.path],
+            'module': target.module, 'attribute': target.attribute,
+            'source': (way.path(target.source, self._inside())
+                       if target.source else ''),
+            'shown': target.source,
+            'image': image, 'options': options,
+            'deadline': time.time() + self._limits.timeout,
+            'sink_limit': self._limits.output,
+            'limits': self._limits.for_runner(
+                sink=sink is not None,
+                counts_processes=way.counts_processes)}
+
+    def _give_order(self, order: dict[str, typing.Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        packed = marshal.dumps(order)
+        pipe = self._process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write(len(packed).to_bytes(8, 'big') + packed)
+            pipe.flush()
+
+    def _listen(self, fd: int, take: collections.abc.Callable[
+            [int, bytes], None]) -> None:
+        self._buffers[fd] = bytearray()
+        self._selector.register(fd, selectors.EVENT_READ, take)
+
+    # -- while it runs
+
+    def watch(self, cancelled: collections.abc.Callable[[], bool]) -> None:
+        """Until it has ended, or has to be ended."""
+        assert self._process is not None
+        memory_at = self._begun + _MEMORY_SECONDS
+        while self._stopped is None and self._open():
+            for key, _events in self._selector.select(_TICK):
+                self._read(key.fd, key.data)
+            now = time.monotonic()
+            self._check_time(now)
+            if now >= memory_at:
+                memory_at = now + _MEMORY_SECONDS
+                self._check_memory()
+            if cancelled():
+                self._cancel()
+            if self._process.poll() is not None:
+                self._drain()
+                return
+
+    def _open(self) -> bool:
+        return bool(self._selector.get_map())
+
+    def _stop(self, kind: str, reason: str) -> None:
+        if self._stopped is None:
+            self._stopped = (kind, reason)
+
+    def _check_time(self, now: float) -> None:
+        limits = self._limits
+        if now - self._begun > limits.timeout:
+            self._stop(ERROR, 'it took longer than its time limit of '
+                       f'{limits.timeout:g} s')
+        elif self._target.kind != 'exec' \
+                and now - self._alive_at > limits.idle_timeout:
+            self._stop(ERROR, 'it did nothing for '
+                       f'{limits.idle_timeout:g} s, its idle limit')
+
+    def _check_memory(self) -> None:
+        """Its processes together: each alone is bound by the kernel."""
+        assert self._process is not None
+        used = _resident(self._process.pid)
+        if used > self._limits.memory + (32 << 20):
+            self._stop(ERROR, 'its processes together use more than '
+                       f'{self._limits.memory >> 20} MiB of memory')
+
+    def _cancel(self) -> None:
+        """A moment to end by itself, for those that look."""
+        assert self._process is not None and self._process.stdin is not None
+        self._stop(CANCELLED, 'the import was stopped')
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_SECONDS)
+        # What it said to that; bounded, whatever it is.
+        for key in list(self._selector.get_map().values()):
+            for _ in range(16):
+                if not self._read(key.fd, key.data):
+                    break
+
+    def _drain(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            while self._stopped is None and self._read(key.fd, key.data):
+                pass
+
+    def _read(self, fd: int, take) -> bool:
+        """One bounded read; False when there is nothing (more)."""
+        try:
+            block = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if not block:
+            self._selector.unregister(fd)
+            return False
+        take(fd, block)
+        return True
+
+    def _allowed(self) -> float:
+        return _SAID_BYTES + self._limits.log + _SAID_RATE * (
+            time.monotonic() - self._begun)
+
+    def _count(self, block: bytes) -> bool:
+        self._said += len(block)
+        if self._said > self._allowed():
+            self._stop(ERROR, f'it wrote {self._said} bytes of log and '
+                       'answers, more than a plugin may')
+            return False
+        return True
+
+    def _lines(self, fd: int, block: bytes
+               ) -> collections.abc.Iterator[bytes]:
+        buffer = self._buffers[fd]
+        buffer += block
+        while (end := buffer.find(b'\n')) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[:end + 1]
+            yield line
+
+    def _answers(self, fd: int, block: bytes) -> None:
+        if self._target.kind == 'exec' and self._hello:
+            self._exec_says(block)
+            return
+        if not self._count(block):
+            return
+        for line in self._lines(fd, block):
+            self._answer(line)
+            if self._target.kind == 'exec' and self._hello:
+                rest, self._buffers[fd] = bytes(self._buffers[fd]), \
+                    bytearray()
+                self._exec_says(rest)
+                return
+        if len(self._buffers[fd]) > _LINE_BYTES:
+            self._stop(ERROR, 'its answer is longer than '
+                       f'{_LINE_BYTES >> 10} KiB')
+
+    def _exec_says(self, block: bytes) -> None:
+        self._exec_answer += block
+        if len(self._exec_answer) > _LINE_BYTES:
+            self._stop(ERROR, 'its answer is longer than '
+                       f'{_LINE_BYTES >> 10} KiB')
+
+    def _answer(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+            kind = said['t']
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._stop(ERROR, 'it wrote what is no answer into the channel '
+                       'of answers')
+            return
+        self._alive_at = time.monotonic()
+        if kind == 'hello':
+            self._hello = True
+        elif kind == 'log':
+            self._say(str(said.get('text')))
+        elif kind == 'beat':
+            if isinstance(said.get('bytes'), int):
+                self._bytes = said['bytes']
+        elif self._last is None:
+            self._last = said
+
+    def _output(self, fd: int, block: bytes) -> None:
+        """What it prints: into the log, up to a bound."""
+        self._tail = (self._tail + block.decode('utf-8', 'replace'))[-2000:]
+        if not self._count(block):
+            return
+        self._alive_at = time.monotonic()
+        for line in self._lines(fd, block):
+            self._say(line.decode('utf-8', 'replace'))
+        if len(self._buffers[fd]) > _LINE_BYTES:
+            self._buffers[fd].clear()
+
+    def _say(self, text: str) -> None:
+        # One line, without what could pass for another line or a colour.
+        clean = ''.join(each if each.isprintable() else '?'
+                        for each in text[:_LOG_LINE])
+        if self._logged + len(clean) > self._limits.log:
+            self._muted += 1
+            return
+        self._logged += len(clean)
+        self._log(clean)
+
+    def _status(self, fd: int, block: bytes) -> None:
+        """bwrap says which process is the first one inside."""
+        for line in self._lines(fd, block):
+            with contextlib.suppress(ValueError, KeyError, OSError,
+                                     TypeError):
+                pid = json.loads(line)['child-pid']
+                if self._init_fd is None:
+                    self._init_fd = os.pidfd_open(pid)
+
+    # -- the end
+
+    def end(self) -> None:
+        """Nothing of it is left when this returns."""
+        process = self._process
+        if process is not None:
+            if self._init_fd is not None:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
+            if process.poll() is None:
+                process.kill()
+            self._returncode = process.wait()
+            if self._way.name == sandbox.PROCESS:
+                sandbox.kill_leftovers(process)
+            self._wait_inside()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
+        self._selector.close()
+        if self._answer_fd >= 0:
+            os.close(self._answer_fd)
+        if self._init_fd is not None:
+            os.close(self._init_fd)
+        if self._started is not None:
+            self._started.clean()
+        if self._muted:
+            self._log(f'({self._muted} more lines were not logged)')
+
+    def _wait_inside(self) -> None:
+        """The first process inside is gone only after all others.
+
+        bwrap itself returns as soon as the plugin does, which may have left
+        a child behind that still writes.
+        """
+        if self._init_fd is None:
+            return
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._init_fd, selectors.EVENT_READ)
+            waiting.select()
+
+    def result(self) -> Result:
+        """What came of it; call ``end`` first."""
+        if self._stopped is not None:
+            return Result(self._stopped[0], self._stopped[1],
+                          bytes_read=self._bytes, detail=self._tail)
+        if not self._hello:
+            raise sandbox.SandboxError(
+                'the sandbox of the plugin cannot be started: '
+                + (_one_line(self._tail) or f'it ended with status '
+                   f'{self._returncode}'))
+        if self._target.kind == 'exec' and self._last is None:
+            self._last = self._parse_exec()
+        if self._last is None:
+            return Result(ERROR, self._how_it_died(),
+                          bytes_read=self._bytes, detail=self._tail)
+        return self._judge(self._last)
+
+    def _parse_exec(self) -> dict[str, typing.Any] | None:
+        if self._returncode != 0:
+            return None
+        try:
+            said = json.loads(bytes(self._exec_answer))
+            if not isinstance(said, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            return {'t': 'error', 'text': 'what it wrote to its standard '
+                    'output is no JSON object'}
+        if said.get('t') == 'error':
+            return said
+        if self._do == 'describe':
+            return {**said, 't': 'described'}
+        return {**said, 't': 'end'}
+
+    def _how_it_died(self) -> str:
+        status = self._returncode
+        if status is not None and status > 128:
+            status = 128 - status
+        if status is not None and status < 0:
+            with contextlib.suppress(ValueError):
+                name = signal.Signals(-status).name
+                meaning = {
+                    'SIGXCPU': ', its limit of processor time',
+                    'SIGKILL': ', perhaps a limit of the kernel',
+                    'SIGXFSZ': ', its limit of written bytes',
+                }.get(name, '')
+                return f'it was ended by the signal {name}{meaning}'
+        return f'it ended with status {status} and without a verdict'
+
+    def _judge(self, said: dict[str, typing.Any]) -> Result:
+        kind = said['t']
+        if kind == 'described':
+            return Result('described', described=said)
+        if kind == 'broken':
+            return Result('broken', problems=[
+                str(each)[:REASON] for each in said.get('problems', [])])
+        if kind == 'error':
+            return Result(ERROR, _one_line(str(said.get('text')))[:REASON],
+                          bytes_read=self._bytes,
+                          detail=str(said.get('trace') or self._tail))
+        if kind != 'end':
+            return Result(ERROR, 'it gave an unknown answer')
+        return self._verdict(said)
+
+    def _verdict(self, said: dict[str, typing.Any]) -> Result:
+        verdict = said.get('verdict')
+        reason, code = said.get('reason'), said.get('code')
+        properties = said.get('properties') or {}
+        problem = None
+        if verdict not in ('accept', 'reject', 'warn'):
+            problem = f'it gave the unknown verdict {str(verdict)[:40]!r}'
+        elif verdict != 'accept' and not (
+                isinstance(reason, str) and reason.strip()):
+            problem = f'it gave the verdict {verdict!r} without a reason'
+        elif code is not None and not isinstance(code, str):
+            problem = 'it gave a code that is not a string'
+        else:
+            problem = _properties_problem(properties)
+        if problem:
+            return Result(ERROR, problem, bytes_read=self._bytes)
+        read = said.get('bytes')
+        return Result(
+            str(verdict), _one_line(reason or '')[:REASON] or None,
+            _one_line(code or '')[:CODE] or None, dict(properties),
+            bytes_read=read if isinstance(read, int) else None,
+            written=said.get('written'))
+
+
+def _properties_problem(properties: typing.Any) -> str | None:
+    if not isinstance(properties, dict):
+        return 'it gave properties that are no mapping'
+    if len(properties) > _PROPERTIES:
+        return f'it gave more than {_PROPERTIES} properties'
+    for name, value in properties.items():
+        if not isinstance(value, str) or len(value) > _VALUE:
+            return (f'the value of its property {name[:60]!r} is not a '
+                    'string, or too long')
+        if not 0 < len(name) <= _NAME or not name.isprintable():
+            return f'it gave a property named {name[:60]!r}'
+    return None
+
+
+def _resident(pid: int) -> int:
+    """Bytes in memory of a process's descendants, as far as can be seen."""
+    total = 0
+    pending = [pid]
+    page = os.sysconf('SC_PAGE_SIZE')
+    while pending:
+        each = pending.pop()
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f'/proc/{each}/statm') as statm:
+                total += int(statm.read().split()[1]) * page
+            for thread in os.listdir(f'/proc/{each}/task'):
+                with open(f'/proc/{each}/task/{thread}/children') as found:
+                    pending += map(int, found.read().split())
+    return total
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(''.join(each if each.isprintable() else ' '
+                            for each in text).split())
+
+
+Event = threading.Event

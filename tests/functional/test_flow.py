@@ -1,0 +1,57 @@
+"""The flow's factory: plain JSON in, the same steps out, nothing touched."""
+
+import json
+
+from glance_import.async_ import extensions
+from glance_import.async_.flows import api_image_import
+from glance_import.async_ import runtime
+from glance_import import context
+from glance_import.db import jobs as db_jobs
+
+ARGUMENTS = {
+    'task_id': '11111111-1111-4111-8111-111111111111',
+    'task_type': 'api_image_import',
+    'image_id': '22222222-2222-4222-8222-222222222222',
+    'method': 'glance-direct',
+    'import_req': {'method': {'name': 'glance-direct'}},
+    'plugins': ['no_op'], 'backend': [None]}
+
+
+class _Untouchable:
+    """Services that must not be used while a flow is built."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f'the factory used the services: {name}')
+
+
+def build():
+    rt = runtime.Runtime(
+        services=_Untouchable(),
+        job=db_jobs.Job(
+            id=ARGUMENTS['task_id'], image_id=ARGUMENTS['image_id'],
+            project='p', user_id='u', area=None, method='glance-direct',
+            roles=[], request_id='req-1', request={}, plugins=['no_op'],
+            epoch=1, attempts=1, owner='t', cancel=False, step=None),
+        claim=db_jobs.Claim(ARGUMENTS['task_id'], 't', 1),
+        context=context.RequestContext(), stopped=None)
+    make = extensions.load(extensions.FLOWS, 'api_image_import')
+    assert make is api_image_import.get_flow
+    with runtime.use(rt):
+        return make(**json.loads(json.dumps(ARGUMENTS)))
+
+
+def test_same_steps_each_time():
+    names = list(api_image_import.atom_names(build()))
+    assert names == list(api_image_import.atom_names(build()))
+    assert len(names) == len(set(names))
+    steps = [name.split('-')[1] for name in names]
+    assert steps == ['Retry', 'Begin', 'ConfigureStaging', 'NoOp', 'Check',
+                     'ImportToStore', 'CompleteTask', 'DeleteFromFS']
+
+
+def test_plugins_own_their_atoms():
+    flow = build()
+    owners = api_image_import.plugin_of_atoms(
+        flow, ['no_op'], ARGUMENTS['task_id'])
+    assert {name.split('-')[1] for name in owners} == {'NoOp', 'Check'}
+    assert set(owners.values()) == {'no_op'}
