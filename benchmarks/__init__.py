@@ -1,0 +1,1 @@
+"""Benchmarks: run them with ``tox -e bench``; nothing imports them."""

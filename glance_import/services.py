@@ -79,7 +79,9 @@ def build(conf: cfg.ConfigOpts,
     :raises glance_import.domain.protections.ProtectionError: nor can the
         file of property protections
     """
-    store = file_store.FileStore(conf.glance_store.filesystem_store_datadir)
+    store = file_store.FileStore(
+        conf.glance_store.filesystem_store_datadir,
+        legacy_checksum=conf.legacy_checksum)
     store.prepare()
     policy = enforce.Policy(policies.new_enforcer(conf))
     return Services(

@@ -88,6 +88,8 @@ def blocks(environ: Environ, *, size_hint: int = BLOCK
             break
         got += len(block)
         yield block
+        # No buffer is kept alive while the client is waited for.
+        del block
     if expected is not None and got != expected:
         raise truncated(got, expected)
 

@@ -16,6 +16,8 @@ from glance_import.api import body
 # Largest buffer a flowing body is received into, and what it starts with.
 BLOCK = 1 << 20
 SMALL = 64 << 10
+# What one that trickles is received into.
+LEAST = 4 << 10
 # Longest chunk-size line with its extensions, and most bytes of trailers.
 LINE_LIMIT = 4096
 TRAILER_LIMIT = 16384
@@ -90,12 +92,12 @@ class Input:
             if got is not None:
                 break
             del buffer
-            self._size = SMALL
+            self._size = min(self._size, SMALL)
             self._source.wait()
         if got == len(buffer):
             self._size = min(4 * self._size, BLOCK)
         elif 4 * got < len(buffer):
-            self._size = max(self._size // 4, SMALL)
+            self._size = max(self._size // 4, LEAST)
         return memoryview(buffer)[:got]
 
     # The rest is the file interface that PEP 3333 asks for.

@@ -62,12 +62,17 @@ ROUTES = (
         'PATCH': Endpoint(images.update, takes_body=True),
         'DELETE': Endpoint(images.delete)}),
     Route('/v2/images/{image_id}/stage', {
-        'PUT': Endpoint(stage.put, takes_body=True)}, import_only=True),
+        'PUT': Endpoint(stage.put, takes_body=True),
+        'HEAD': Endpoint(stage.head),
+        'PATCH': Endpoint(stage.patch, takes_body=True),
+        'OPTIONS': Endpoint(stage.options),
+        'DELETE': Endpoint(stage.delete)}, import_only=True),
     Route('/v2/images/{image_id}/import', {
         'POST': Endpoint(imports.post, takes_body=True),
         'DELETE': Endpoint(imports.delete)}, import_only=True),
     Route('/v2/images/{image_id}/file', {
-        'GET': Endpoint(image_data.get)}),
+        'GET': Endpoint(image_data.get),
+        'PUT': Endpoint(image_data.put, takes_body=True)}),
     Route('/v2/images/{image_id}/actions/deactivate', {
         'POST': Endpoint(actions.deactivate)}),
     Route('/v2/images/{image_id}/actions/reactivate', {

@@ -63,6 +63,13 @@ OPTS = (
             'sha512', 'sha256', 'sha384', 'blake2b', 'sha3_256', 'sha3_384',
             'sha3_512'),
         help='Digest kept as os_hash_value of each image.'),
+    cfg.BoolOpt(
+        'legacy_checksum', default=True,
+        help='Also compute the md5 that the image field checksum and the '
+             'header Content-MD5 show. False leaves the field null: for '
+             'hosts that have no md5, and for speed (of the processor time '
+             'of an upload md5 takes about a third). Some older clients '
+             'verify a download by it alone.'),
     cfg.IntOpt(
         'image_member_quota', default=128,
         help='Projects an image may be shared with. Negative: no limit.'),

@@ -16,4 +16,10 @@ OPTS = (
              'else can write. With several API nodes: a directory on a '
              'filesystem that all of them share. On the filesystem of the '
              'file store, importing costs the same for any size.'),
+    cfg.IntOpt(
+        'incomplete_upload_lifetime', default=168, min=0,
+        help='Hours that the bytes of an interrupted upload are kept, to go '
+             'on with, counted from the last request that added some. Then '
+             'they are removed and the image is queued again. 0 keeps them '
+             'until the upload or the image is deleted.'),
 )

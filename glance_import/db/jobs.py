@@ -177,7 +177,7 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
         return None
     job = get(conn, job_id)
     assert job is not None
-    epoch = _next_epoch(conn, job.image_id)
+    epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
                  .values(epoch=epoch))
@@ -193,7 +193,7 @@ def _note_turn(conn: sa.Connection, project: str | None) -> None:
         conn.execute(sa.insert(turns).values(project=project, served=now))
 
 
-def _next_epoch(conn: sa.Connection, image_id: str) -> int:
+def next_epoch(conn: sa.Connection, image_id: str) -> int:
     """Counted for the image, not the job: no two attempts ever share one."""
     epochs = tables.import_epochs
     if conn.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
 import typing
 
 import sqlalchemy as sa
@@ -21,7 +22,11 @@ _TABLE = tables.import_staging
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """Sizes in bytes; identity fields are None until data is complete."""
+    """Sizes in bytes; identity fields are None until data is complete.
+
+    ``verified``: of an open upload, the bytes to keep should it be cut now;
+    None for all that came. ``updated_at`` is naive UTC.
+    """
 
     image_id: str
     upload_id: str
@@ -36,6 +41,9 @@ class Record:
     inode: int | None
     mtime_ns: int | None
     ctime_ns: int | None
+    detected_format: str | None
+    verified: int | None
+    updated_at: datetime.datetime
 
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Record))
@@ -49,7 +57,7 @@ def get(conn: sa.Connection, image_id: str) -> Record | None:
 
 
 def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
-          expected: int | None) -> None:
+          expected: int | None, verified: int | None = None) -> None:
     """Record a new upload in place of whatever was known before.
 
     The caller has moved or touched the image's row in this transaction, so
@@ -59,15 +67,22 @@ def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
     now = engine.utcnow()
     conn.execute(sa.insert(_TABLE).values(
         image_id=image_id, upload_id=upload_id, state='open', area=area,
-        expected=expected, created_at=now, updated_at=now))
+        expected=expected, verified=verified, created_at=now, updated_at=now))
+
+
+def opened(conn: sa.Connection, area: str) -> list[Record]:
+    """Uploads into an area that are under way or were cut."""
+    return [Record(**row._mapping) for row in conn.execute(
+        sa.select(*_COLUMNS).where(
+            _TABLE.c.area == area, _TABLE.c.state == 'open'))]
 
 
 def move(conn: sa.Connection, image_id: str,
-         expected: collections.abc.Collection[str], wanted: str, *,
+         found: collections.abc.Collection[str], wanted: str, *,
          upload_id: str | None = None, **changes: typing.Any) -> bool:
     """Compare-and-swap the state (of that very upload, if one is named)."""
     query = sa.update(_TABLE).where(
-        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(expected))
+        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(found))
     if upload_id is not None:
         query = query.where(_TABLE.c.upload_id == upload_id)
     return conn.execute(query.values(

@@ -209,6 +209,7 @@ import_staging = sa.Table(
     sa.Column('mtime_ns', sa.BigInteger),
     sa.Column('ctime_ns', sa.BigInteger),
     sa.Column('detected_format', sa.String(20)),
+    sa.Column('verified', sa.BigInteger),
     sa.Column('created_at', sa.DateTime, nullable=False),
     sa.Column('updated_at', sa.DateTime),
     sa.Index('import_staging_state_idx', 'state', 'updated_at'),

@@ -1,7 +1,8 @@
 """Removes what nobody needs any more, and says so in the log.
 
-It deletes only what it can name: expired tasks, and staged files of images
-whose record says that they are not staged. A file whose upload is alive, or
+It deletes only what it can name: expired tasks, interrupted uploads that
+nobody will go on with, and staged files of images whose record says that they
+are not staged. A file whose upload is alive, or
 whose image is not known here, is left alone.
 """
 
@@ -18,6 +19,7 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import resumable
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
@@ -39,6 +41,7 @@ def clean(services: services.Services) -> None:
         expired = db_tasks.expire(conn)
     if expired:
         LOG.info('removed %d expired tasks', expired)
+    resumable.sweep(services)
     for entry in services.area.list():
         age = time.time() - entry.mtime_ns / 1e9
         if entry.live or age < MIN_AGE_SECONDS:

@@ -90,8 +90,8 @@ def _check_staged(services: services.Services, image_id: str,
                 and record.expected is not None else 'an unknown number of')
     raise errors.Conflict(
         f'The data staged for image {image_id} is incomplete: {received} of '
-        f'{expected} bytes are there. Upload it again with PUT '
-        f'/v2/images/{image_id}/stage.')
+        f'{expected} bytes are there. Go on with PATCH (tus 1.0) or upload '
+        f'it again with PUT, both on /v2/images/{image_id}/stage.')
 
 
 def request(services: services.Services, ctx: context.RequestContext,

@@ -21,6 +21,7 @@ from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import.domain import integrity
 from glance_import.domain import states
 from glance_import import staging
 
@@ -42,65 +43,103 @@ class BadBody(errors.Invalid):
     """What came is not a body at all (broken chunks)."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Announced:
+    """What a client says about its data before it comes; sizes in bytes.
+
+    ``length`` is the Content-Length, ``size`` what a header says that the
+    image will have; either is None when nothing was said.
+    """
+
+    length: int | None = None
+    size: int | None = None
+    digests: tuple[integrity.Claimed, ...] = ()
+
+    def check(self, cap: int) -> None:
+        """What is wrong before the first byte.
+
+        :raises errors.Invalid: the two do not agree
+        :raises errors.TooLarge: over ``cap``
+        """
+        if self.size is not None and self.length not in (None, self.size):
+            raise errors.Invalid(
+                f'x-openstack-image-size says {self.size} bytes, '
+                f'Content-Length {self.length}.')
+        if (self.expected or 0) > cap:
+            raise errors.TooLarge(over_cap(cap))
+
+    @property
+    def expected(self) -> int | None:
+        return self.length if self.length is not None else self.size
+
+
 def stage(services: services.Services, image_id: str,
-          blocks: collections.abc.Iterable[staging.Block], *,
-          expected: int | None, announced: int | None = None) -> None:
+          blocks: collections.abc.Iterable[staging.Block],
+          announced: Announced) -> None:
     """Receive the data of an image into the staging area.
 
     :param blocks: the body; raises UploadCut or BadBody by itself
-    :param expected: bytes of the body by its Content-Length, None if unknown
-    :param announced: bytes the image shall have, when the client said so
     :raises errors.Conflict: the image is not one to stage now
+    :raises errors.Invalid: the data is not what was announced
     :raises errors.TooLarge: over image_size_cap, or no room
     :raises errors.Unavailable: the staging area does not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
     cap = services.conf.image_size_cap
+    announced.check(cap)
+    recover(services, image_id)
     _check_allowed(services, image_id)
-    if announced is not None and expected not in (None, announced):
-        raise errors.Invalid(
-            f'x-openstack-image-size says {announced} bytes, '
-            f'Content-Length {expected}.')
-    for size in (expected, announced):
-        if size is not None and size > cap:
-            raise errors.TooLarge(_over_cap(cap))
+    check = integrity.Check(announced.digests,
+                            integrity.computed_by(services.conf))
     upload_id = str(uuid.uuid4())
-    upload = _begin(services, image_id, cap)
+    upload = begin(services, image_id, also=check.also)
     try:
-        _record_begin(services, image_id, upload_id,
-                      expected if expected is not None else announced)
+        record_begin(services, image_id, upload_id, announced.expected)
     except BaseException:
         upload.refuse()
         raise
     try:
-        for block in blocks:
-            upload.write(block)
-        if announced is not None and upload.size != announced:
-            raise errors.Invalid(
-                f'x-openstack-image-size says {announced} bytes, '
-                f'{upload.size} came.')
+        receive(upload, blocks, announced, check)
         staged = upload.finish()
     except (staging.StagingError, errors.Invalid) as failure:
-        _refuse(services, image_id, upload_id, upload)
-        raise _as_domain_error(failure, image_id, cap) from failure
+        refuse(services, image_id, upload_id, upload)
+        raise as_domain_error(failure, image_id, cap) from failure
     except BaseException:
         # A cut, or a fault of ours: the bytes stay, known to be unfinished.
         upload.cut()
         raise
-    _record_complete(services, image_id, upload_id, staged)
+    record_complete(services, image_id, upload_id, staged)
     LOG.info('staged image %s: %d bytes', image_id, staged.size)
 
 
-def _over_cap(cap: int) -> str:
+def receive(upload: staging.Upload,
+            blocks: collections.abc.Iterable[staging.Block],
+            announced: Announced, check: integrity.Check) -> None:
+    """All of a body, found to be what was announced.
+
+    :raises errors.Invalid: it is not
+    """
+    for block in blocks:
+        upload.write(block)
+        # Or its buffer would live until the next block comes.
+        del block
+    if announced.size is not None and upload.size != announced.size:
+        raise errors.Invalid(
+            f'x-openstack-image-size says {announced.size} bytes, '
+            f'{upload.size} came.')
+    check.verify(upload.settle())
+
+
+def over_cap(cap: int) -> str:
     return (f'The image is larger than {cap} bytes, the most that is '
             'accepted here (image_size_cap).')
 
 
-def _as_domain_error(failure: Exception, image_id: str,
-                     cap: int) -> Exception:
+def as_domain_error(failure: Exception, image_id: str,
+                    cap: int) -> Exception:
     """The refusal a user reads for what the staging area says."""
     if isinstance(failure, staging.TooLarge):
-        return errors.TooLarge(_over_cap(cap))
+        return errors.TooLarge(over_cap(cap))
     if isinstance(failure, staging.StagingFull):
         return errors.TooLarge(f'There is no room for the image: {failure}.')
     if isinstance(failure, staging.UploadGone):
@@ -113,10 +152,11 @@ def _as_domain_error(failure: Exception, image_id: str,
     return failure
 
 
-def _not_now(image_id: str, status: str | None) -> errors.DomainError:
+def not_now(image_id: str, status: str | None) -> errors.DomainError:
     if status in (None, states.DELETED):
         return errors.NotFound(f'No image found with ID {image_id}')
     hint = {
+        states.SAVING: 'its data is being uploaded',
         states.UPLOADING: 'its staged data is complete: import it, or '
                           'delete the image',
         states.IMPORTING: 'an import of it is running',
@@ -141,23 +181,33 @@ def _check_allowed(services: services.Services, image_id: str) -> None:
         status = db_images.status(conn, image_id)
         record = db_staging.get(conn, image_id)
     if not _may_begin(status, record):
-        raise _not_now(image_id, status)
+        raise not_now(image_id, status)
 
 
-def _begin(services: services.Services, image_id: str,
-           cap: int) -> staging.Upload:
+def begin(services: services.Services, image_id: str, *,
+          also: collections.abc.Sequence[typing.Any] = ()
+          ) -> staging.Upload:
+    """Take the lock that makes an upload, and throw away older parts.
+
+    :raises errors.Conflict: somebody else has it
+    """
+    conf = services.conf
     try:
         return services.area.begin(
-            image_id, services.conf.hashing_algorithm, size_limit=cap)
+            image_id, conf.hashing_algorithm, also=also,
+            size_limit=conf.image_size_cap,
+            legacy_checksum=conf.legacy_checksum)
     except staging.UploadInProgress as failure:
         raise errors.Conflict(
             f'Image {image_id} cannot be staged: {failure}.') from failure
     except staging.StagingError as failure:
-        raise _as_domain_error(failure, image_id, cap) from failure
+        raise as_domain_error(failure, image_id,
+                              conf.image_size_cap) from failure
 
 
-def _record_begin(services: services.Services, image_id: str,
-                  upload_id: str, expected: int | None) -> None:
+def record_begin(services: services.Services, image_id: str,
+                 upload_id: str, expected: int | None,
+                 verified: int | None = None) -> None:
     """queued (or cut, or returned) -> uploading, one transaction."""
     with services.db.write() as conn:
         if not db_images.move(conn, image_id, states.QUEUED,
@@ -167,14 +217,15 @@ def _record_begin(services: services.Services, image_id: str,
                              size=None)
             status = db_images.status(conn, image_id)
             if not _may_begin(status, db_staging.get(conn, image_id)):
-                raise _not_now(image_id, status)
+                raise not_now(image_id, status)
         db_images.drop_property(conn, image_id, images.ERROR)
         db_staging.begin(conn, image_id, upload_id=upload_id,
-                         area=services.area.id, expected=expected)
+                         area=services.area.id, expected=expected,
+                         verified=verified)
 
 
-def _record_complete(services: services.Services, image_id: str,
-                     upload_id: str, staged: staging.Staged) -> None:
+def record_complete(services: services.Services, image_id: str,
+                    upload_id: str, staged: staging.Staged) -> None:
     identity = staged.identity
     with services.db.write() as conn:
         done = db_images.update(
@@ -184,7 +235,8 @@ def _record_complete(services: services.Services, image_id: str,
             upload_id=upload_id, size=staged.size, checksum=staged.checksum,
             hash_algo=staged.hash_algo, hash_value=staged.hash_value,
             device=identity.device, inode=identity.inode,
-            mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns)
+            mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns,
+            detected_format=(staged.detected_format or '')[:20] or None)
         status = db_images.status(conn, image_id)
     if done:
         return
@@ -197,8 +249,8 @@ def _record_complete(services: services.Services, image_id: str,
         f'The upload to image {image_id} was replaced by another one.')
 
 
-def _refuse(services: services.Services, image_id: str, upload_id: str,
-            upload: staging.Upload) -> None:
+def refuse(services: services.Services, image_id: str, upload_id: str,
+           upload: staging.Upload, status: str = states.UPLOADING) -> None:
     """Nothing is kept; the image is queued again.
 
     The file goes first: dying in between leaves a cut upload, which may be
@@ -209,10 +261,88 @@ def _refuse(services: services.Services, image_id: str, upload_id: str,
     except staging.StagingError as failure:
         LOG.warning('image %s: a refused upload could not be removed: %s',
                     image_id, failure)
+    give_back(services, image_id, upload_id, status)
+
+
+def give_back(services: services.Services, image_id: str, upload_id: str,
+              status: str) -> bool:
+    """``status`` -> queued, if that very upload is still the image's."""
     with services.db.write() as conn:
-        if db_images.update(conn, image_id, expected=(states.UPLOADING,)) \
-                and db_staging.delete(conn, image_id, upload_id):
-            db_images.move(conn, image_id, states.UPLOADING, states.QUEUED)
+        return (db_images.update(conn, image_id, expected=(status,))
+                and db_staging.delete(conn, image_id, upload_id)
+                and db_images.move(conn, image_id, status, states.QUEUED))
+
+
+def recover(services: services.Services, image_id: str) -> bool:
+    """Bring an image back whose direct upload died with its process.
+
+    It is found ``saving`` while nobody holds its part file.
+    """
+    try:
+        return give_up(services, image_id, died_saving)
+    except staging.UploadInProgress:
+        return False
+    except staging.StagingError as failure:
+        raise as_domain_error(failure, image_id,
+                              services.conf.image_size_cap) from failure
+
+
+def died_saving(status: str, record: db_staging.Record) -> bool:
+    """A condition for ``give_up``: a direct upload and nobody at it."""
+    return status == states.SAVING and record.state == states.OPEN
+
+
+def give_up(services: services.Services, image_id: str,
+            condition: collections.abc.Callable[
+                [str, db_staging.Record], bool]) -> bool:
+    """Discard an image's data that nobody works on; it is queued again.
+
+    :param condition: whether to, by the status and what is known of the
+        data; asked before and again when nothing can change any more
+    :returns: whether that was done
+    :raises staging.UploadInProgress: the data is being uploaded
+    """
+    found = _look_if(services, image_id, condition)
+    if found is None:
+        return False
+
+    def confirm(size: int) -> int:
+        if _look_if(services, image_id, condition) != found:
+            raise _Changed
+        return 0
+    try:
+        upload = services.area.resume(image_id, 'md5', confirm=confirm,
+                                      legacy_checksum=False)
+    except _Changed:
+        return False
+    try:
+        status, record = found
+        done = give_back(services, image_id, record.upload_id, status)
+        if done:
+            services.area.discard(image_id)
+            LOG.info('image %s is queued again; its %s data was discarded',
+                     image_id, record.state)
+        return done
+    finally:
+        upload.refuse()
+
+
+class _Changed(Exception):
+    pass
+
+
+def _look_if(services: services.Services, image_id: str,
+             condition: collections.abc.Callable[
+                 [str, db_staging.Record], bool]
+             ) -> tuple[str, db_staging.Record] | None:
+    with services.db.read() as conn:
+        status = db_images.status(conn, image_id)
+        record = db_staging.get(conn, image_id)
+    if status is None or record is None \
+            or record.area != services.area.id \
+            or not condition(status, record):
+        return None
+    return status, record
 
 
 @dataclasses.dataclass(frozen=True)

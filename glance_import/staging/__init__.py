@@ -12,10 +12,11 @@ from glance_import.staging.identity import Identity
 from glance_import.staging.identity import same_bytes
 from glance_import.staging.identity import Staged
 from glance_import.staging.pipeline import Block
+from glance_import.staging.upload import Sealed
 from glance_import.staging.upload import Upload
 
 __all__ = (
-    'Area', 'Block', 'Entry', 'Identity', 'Staged', 'StagingError',
-    'StagingFull', 'StagingUnwritable', 'TooLarge', 'Upload', 'UploadGone',
-    'UploadInProgress', 'same_bytes',
+    'Area', 'Block', 'Entry', 'Identity', 'Sealed', 'Staged',
+    'StagingError', 'StagingFull', 'StagingUnwritable', 'TooLarge', 'Upload',
+    'UploadGone', 'UploadInProgress', 'same_bytes',
 )

@@ -17,9 +17,9 @@ import errno
 import fcntl
 import os
 import stat
-import time
 import uuid
 
+from glance_import.staging import digests as running
 from glance_import.staging import errors
 from glance_import.staging import identity as identities
 from glance_import.staging import upload as uploads
@@ -28,6 +28,8 @@ SCHEME = 'file://'
 OPTION = 'node_staging_uri'
 ID_FILE = '.staging_area_id'
 PART = '.part'
+# Bytes that are there -> bytes to keep.
+Confirm = collections.abc.Callable[[int], int]
 PRODUCT = '.new'
 
 
@@ -58,6 +60,7 @@ class Area:
     def __init__(self, directory: str, area_id: str) -> None:
         self.directory = directory
         self.id = area_id
+        self.kept = running.Kept()
 
     @classmethod
     def open(cls, uri: str) -> Area:
@@ -105,31 +108,94 @@ class Area:
         :raises UploadInProgress: somebody alive is uploading this image
         :raises StagingFull, StagingUnwritable: the part file cannot be made
         """
+        fd = self._lock_part(image_id)
         try:
-            fd = self._lock_part(image_id)
-        except OSError as failure:
-            raise errors.from_os(failure) from failure
-        try:
+            os.ftruncate(fd, 0)
             return uploads.Upload(
-                fd, publish=lambda fd: self._publish(image_id, fd),
-                remove=lambda fd: self._remove(image_id, fd),
-                hash_algo=hash_algo, size_limit=size_limit,
-                legacy_checksum=legacy_checksum, also=also)
+                fd, _Names(self, image_id),
+                running.Digests(hash_algo, legacy_checksum),
+                size_limit=size_limit, also=also)
+        except OSError as failure:
+            os.close(fd)
+            raise errors.from_os(failure) from failure
         except BaseException:
             os.close(fd)
             raise
 
+    def resume(self, image_id: str, hash_algo: str, *,
+               confirm: Confirm, size_limit: int | None = None,
+               legacy_checksum: bool = True,
+               also: collections.abc.Sequence[uploads.Digest] = (),
+               ) -> uploads.Upload:
+        """Go on with an upload that was cut or suspended.
+
+        Its bytes are read once where this process does not have their
+        digests any more. What is not there is an upload of size 0.
+
+        :param confirm: called with the bytes that are there, when nobody
+            else can change them any more; returns how many of them to keep,
+            or raises what comes out of here
+        :raises UploadInProgress, StagingFull, StagingUnwritable: as in
+            ``begin``
+        """
+        fd = self._lock_part(image_id)
+        names = _Names(self, image_id)
+        try:
+            size = os.lseek(fd, 0, os.SEEK_END)
+            try:
+                most = confirm(size)
+            except BaseException:
+                if not size:
+                    names.remove(fd)
+                raise
+            if most < size:
+                os.ftruncate(fd, most)
+                size = os.lseek(fd, most, os.SEEK_SET)
+            digests = self.kept.take(image_id, identities.Identity.of_fd(fd))
+            if digests is None or (
+                    digests.hash_algo != hash_algo
+                    or (digests.checksum is not None) != legacy_checksum):
+                digests = running.Digests(hash_algo, legacy_checksum)
+                digests.read(fd, size)
+            return uploads.Upload(
+                fd, names, digests, size=size, size_limit=size_limit,
+                also=also)
+        except OSError as failure:
+            os.close(fd)
+            raise errors.from_os(failure) from failure
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def take_back(self, image_id: str, size: int) -> bool:
+        """Make complete data of that size an unfinished part again.
+
+        For an upload that was published by a process which died before it
+        could say so. False when there is a part, or no such data.
+        """
+        part = self._part(image_id)
+        with self._names():
+            found = self.identity(image_id)
+            if (found is None or found.size != size
+                    or os.path.lexists(part)):
+                return False
+            os.rename(self.path(image_id), part)
+            return True
+
     def is_live(self, image_id: str) -> bool:
         """Whether a process is uploading this image now."""
-        try:
-            fd = os.open(self._part(image_id), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            # A shared lock, so that two who ask do not meet each other.
-            return not _try_lock(fd, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
+        # Under the lock on names a part's lock may change hands between two
+        # descriptors of one upload, so only there it tells the truth.
+        with self._names():
+            try:
+                fd = os.open(self._part(image_id),
+                             os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return False
+            try:
+                return not _try_lock(fd, fcntl.LOCK_SH)
+            finally:
+                os.close(fd)
 
     def identity(self, image_id: str) -> identities.Identity | None:
         """What lies complete under this image's name, None when nothing."""
@@ -219,38 +285,70 @@ class Area:
         return _locked_id(self.directory, self.id)
 
     def _lock_part(self, image_id: str) -> int:
-        path = self._part(image_id)
-        for _ in range(3):
+        """The part, made if it was not there, and locked for us."""
+        try:
             with self._names():
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                fd = os.open(self._part(image_id),
+                             os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                              | os.O_NOFOLLOW, 0o600)
                 try:
-                    if _try_lock(fd, fcntl.LOCK_EX):
-                        os.ftruncate(fd, 0)
-                        return fd
-                except OSError:
+                    if not _try_lock(fd, fcntl.LOCK_EX):
+                        raise errors.UploadInProgress(
+                            'another upload of this image is under way')
+                except BaseException:
                     os.close(fd)
                     raise
+                return fd
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+
+
+class _Names:
+    """See ``upload.Names``: those of one image in the area."""
+
+    def __init__(self, area: Area, image_id: str) -> None:
+        self._area = area
+        self._image_id = image_id
+        self.part = area._part(image_id)
+
+    def publish(self, fd: int) -> None:
+        with self._area._names():
+            if not _same(fd, self.part):
+                raise _discarded()
+            os.replace(self.part, self._area.path(self._image_id))
+        sync_directory(self._area.directory)
+
+    def remove(self, fd: int) -> None:
+        with self._area._names():
+            if _same(fd, self.part):
+                os.unlink(self.part)
+
+    def reopen(self, fd: int) -> int:
+        # Nobody looks for the lock before the one on names is free again.
+        with self._area._names():
+            try:
+                if not _same(fd, self.part):
+                    raise _discarded()
+            finally:
                 os.close(fd)
-            # is_live() of somebody else holds the lock for an instant too.
-            time.sleep(0.005)
-        raise errors.UploadInProgress(
-            'another upload of this image is under way')
+            fd = os.open(self.part, os.O_RDONLY | os.O_CLOEXEC
+                         | os.O_NOFOLLOW)
+            if not _try_lock(fd, fcntl.LOCK_EX):
+                os.close(fd)
+                raise _discarded()
+            return fd
 
-    def _publish(self, image_id: str, fd: int) -> None:
-        part = self._part(image_id)
-        with self._names():
-            if not _same(fd, part):
-                raise errors.UploadGone(
-                    'the upload was discarded before it was complete')
-            os.replace(part, self.path(image_id))
-        sync_directory(self.directory)
+    def sync(self) -> None:
+        sync_directory(self._area.directory)
 
-    def _remove(self, image_id: str, fd: int) -> None:
-        part = self._part(image_id)
-        with self._names():
-            if _same(fd, part):
-                os.unlink(part)
+    def keep(self, fd: int, digests: running.Digests) -> None:
+        self._area.kept.put(
+            self._image_id, identities.Identity.of_fd(fd), digests)
+
+
+def _discarded() -> errors.UploadGone:
+    return errors.UploadGone(
+        'the upload was discarded before it was complete')
 
 
 def sync_directory(path: str) -> None:

@@ -46,6 +46,8 @@ class Staged:
 
     ``size`` is in bytes; ``checksum`` is md5 in hex, or None where the
     operator wants none; ``hash_value`` is the ``hash_algo`` digest in hex.
+    ``detected_format`` is what the content looks like, where it was looked
+    at.
     """
 
     size: int
@@ -53,6 +55,7 @@ class Staged:
     hash_algo: str
     hash_value: str
     identity: Identity
+    detected_format: str | None = None
 
 
 def same_bytes(path: str, known: Staged) -> Identity | None:

@@ -2,18 +2,21 @@
 
 An upload is alive exactly as long as its process holds the lock on the part
 file; nothing else says so. ``finish`` makes the bytes durable and complete,
-``cut`` keeps them as an unfinished part, ``refuse`` deletes them. Touches the
-part file, and the names in the area through the functions it is given.
+``suspend`` makes them durable, to go on later, ``cut`` keeps them as an
+unfinished part, ``refuse`` deletes them; ``seal`` makes them durable and
+keeps the lock, for whoever takes them elsewhere. Touches the part file, and
+the names in the area through the functions it is given.
 """
 
 from __future__ import annotations
 
 import collections.abc
 import ctypes
-import hashlib
+import dataclasses
 import os
 import typing
 
+from glance_import.staging import digests as running
 from glance_import.staging import errors
 from glance_import.staging import identity as identities
 from glance_import.staging import pipeline
@@ -45,9 +48,59 @@ class Digest(typing.Protocol):
     def update(self, block: pipeline.Block, /) -> object: ...
 
 
-def new_md5() -> typing.Any:
-    # Not for security: also there on hosts in FIPS mode.
-    return hashlib.new('md5', usedforsecurity=False)
+class Names(typing.Protocol):
+    """What an upload may have done to its names in the area.
+
+    Each takes the descriptor of the part, to be sure that the name still
+    means this very file.
+    """
+
+    def publish(self, fd: int) -> None:
+        """Give the part the name of complete data, durably."""
+
+    def remove(self, fd: int) -> None:
+        """Remove the part."""
+
+    def reopen(self, fd: int) -> int:
+        """Close ``fd``; a descriptor for reading that has the lock."""
+
+    def sync(self) -> None:
+        """Make the part's name durable."""
+
+    def keep(self, fd: int, digests: running.Digests) -> None:
+        """Remember the digests of a part to go on with."""
+
+    @property
+    def part(self) -> str:
+        """Path of the part file."""
+
+
+@dataclasses.dataclass
+class Sealed:
+    """Durable bytes that only the holder of this knows; nobody writes.
+
+    ``path`` is their file while this is open. ``close`` removes it.
+    """
+
+    path: str
+    staged: identities.Staged
+    _names: Names
+    _fd: int
+
+    def close(self) -> None:
+        """Remove the file and let go of it; done twice, nothing happens.
+
+        :raises StagingUnwritable: it cannot be removed
+        """
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            self._names.remove(fd)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        finally:
+            os.close(fd)
 
 
 class Upload:
@@ -56,28 +109,25 @@ class Upload:
     As a context manager an upload that is still open at the end is cut.
     """
 
-    def __init__(self, fd: int, publish: collections.abc.Callable[[int], None],
-                 remove: collections.abc.Callable[[int], None],
-                 hash_algo: str, *, size_limit: int | None = None,
-                 legacy_checksum: bool = True,
+    def __init__(self, fd: int, names: Names, digests: running.Digests, *,
+                 size: int = 0, size_limit: int | None = None,
                  also: collections.abc.Sequence[Digest] = ()) -> None:
-        self.size = 0
+        """``size`` bytes are there, and ``digests`` are of them."""
+        self.size = size
         self._fd = fd
-        self._publish = publish
-        self._remove = remove
-        self._hash_algo = hash_algo
+        self._names = names
         self._size_limit = size_limit
         self._pending = bytearray()
-        self._written = 0
-        self._hinted = 0
-        self._hash = hashlib.new(hash_algo)
-        self._md5 = new_md5() if legacy_checksum else None
+        self._written = size
+        self._hinted = size
+        self._digests = digests
         self._pipeline = pipeline.Pipeline()
         pools = pipeline.pools()
         self._pipeline.add(pools.disk, self._write_out)
-        for digest in (self._hash, self._md5, *also):
-            if digest is not None:
-                self._pipeline.add(pools.digest, digest.update)
+        for work in digests.updates:
+            self._pipeline.add(pools.digest, work)
+        for each in also:
+            self._pipeline.add(pools.digest, each.update)
 
     @property
     def is_open(self) -> bool:
@@ -108,6 +158,17 @@ class Upload:
                 len(self._pending) >= SMALL and self._pipeline.idle):
             self._flush()
 
+    def settle(self) -> running.Digests:
+        """Wait until every byte is written and counted; their digests.
+
+        :raises StagingFull, StagingUnwritable: as in ``write``
+        """
+        self._check()
+        self._flush()
+        self._pipeline.drain()
+        self._check()
+        return self._digests
+
     def finish(self) -> identities.Staged:
         """Make the bytes durable and complete, under the image's name.
 
@@ -115,23 +176,79 @@ class Upload:
         :raises StagingFull, StagingUnwritable: as in ``write``; the upload
             is still open then, to be refused or cut
         """
-        self._check()
-        self._flush()
-        self._pipeline.drain()
-        self._check()
+        self.settle()
         try:
             os.fdatasync(self._fd)
-            self._publish(self._fd)
+            self._names.publish(self._fd)
             found = identities.Identity.of_fd(self._fd)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         self._close()
-        return identities.Staged(
-            size=self.size,
-            checksum=self._md5.hexdigest() if self._md5 else None,
-            hash_algo=self._hash_algo,
-            hash_value=self._hash.hexdigest(),
-            identity=found)
+        return self._staged(found)
+
+    def seal(self) -> Sealed:
+        """Make the bytes durable where they are; nobody may write any more.
+
+        :raises UploadGone: the part file was removed meanwhile
+        :raises StagingFull, StagingUnwritable: as in ``finish``
+        """
+        self.settle()
+        try:
+            os.fdatasync(self._fd)
+            fd, self._fd = self._fd, -1
+            fd = self._names.reopen(fd)
+            found = identities.Identity.of_fd(fd)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        return Sealed(self._names.part, self._staged(found), self._names, fd)
+
+    def sync(self) -> None:
+        """Make what came durable; the upload goes on.
+
+        :raises StagingFull, StagingUnwritable: as in ``finish``
+        """
+        self.settle()
+        try:
+            os.fdatasync(self._fd)
+            self._names.sync()
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+
+    def suspend(self) -> None:
+        """Make what came durable and let go of it, to go on later.
+
+        :raises StagingFull, StagingUnwritable: as in ``finish``
+        """
+        self.sync()
+        try:
+            self._names.keep(self._fd, self._digests)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        self._close()
+
+    def drop_after(self, size: int,
+                   digests: running.Digests | None = None) -> None:
+        """Cut the part back to ``size`` bytes and let go of it.
+
+        :param digests: those of the bytes that stay, if they are known
+        :raises StagingUnwritable: the disk does not do it
+        """
+        self._pending = bytearray()
+        self._pipeline.fail(errors.StagingError('the bytes were dropped'))
+        self._pipeline.drain()
+        try:
+            os.ftruncate(self._fd, size)
+            os.fdatasync(self._fd)
+            if digests is not None:
+                self._names.keep(self._fd, digests)
+        except OSError as failure:
+            raise errors.from_os(failure) from failure
+        finally:
+            self._close()
+
+    def snapshot(self) -> running.Digests:
+        """The digests before anything is written, to come back to."""
+        return self._digests.copy()
 
     def cut(self) -> None:
         """Keep what came as an unfinished part and let go of it."""
@@ -149,7 +266,7 @@ class Upload:
         self._pipeline.fail(errors.StagingError('the upload was refused'))
         self._pipeline.drain()
         try:
-            self._remove(self._fd)
+            self._names.remove(self._fd)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         finally:
@@ -195,6 +312,13 @@ class Upload:
             start_writeback(self._fd, self._hinted,
                             self._written - self._hinted)
             self._hinted = self._written
+
+    def _staged(self, found: identities.Identity) -> identities.Staged:
+        return identities.Staged(
+            size=self.size, checksum=self._digests.checksum,
+            hash_algo=self._digests.hash_algo,
+            hash_value=self._digests.hash_value, identity=found,
+            detected_format=self._digests.detected_format())
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -19,6 +19,7 @@ import os
 import signal
 
 from glance_import import staging
+from glance_import.staging import digests
 from glance_import.staging import pipeline
 from glance_import.staging import upload
 
@@ -129,7 +130,7 @@ class Copy:
         self._position = 0
         self._hinted = 0
         self._hash = hashlib.new(hash_algo)
-        self._md5 = upload.new_md5() if legacy_checksum else None
+        self._md5 = digests.new_md5() if legacy_checksum else None
         self._pipeline = pipeline.Pipeline()
         pools = pipeline.pools()
         if target is not None:

@@ -34,8 +34,11 @@ class FileStore:
     Safe to use from many threads and processes at once.
     """
 
-    def __init__(self, datadir: str, store_id: str = 'file') -> None:
+    def __init__(self, datadir: str, store_id: str = 'file', *,
+                 legacy_checksum: bool = True) -> None:
+        """:param legacy_checksum: take an md5 of bytes that are not known"""
         self.id = store_id
+        self.legacy_checksum = legacy_checksum
         self.datadir = os.path.normpath(datadir)
 
     def prepare(self) -> None:
@@ -177,8 +180,8 @@ class Attempt:
         self._store = store
         self._expected = expected
         self._hash_algo = expected.hash_algo if expected else hash_algo
-        self._with_checksum = (expected is None
-                               or expected.checksum is not None)
+        self._with_checksum = (store.legacy_checksum if expected is None
+                               else expected.checksum is not None)
         self._progress = progress
         self._cancelled = cancelled
         self._names = object_names(image_id, epoch)

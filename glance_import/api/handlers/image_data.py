@@ -10,6 +10,8 @@ from webob import exc
 
 from glance_import.api import call
 from glance_import.api.handlers import images
+from glance_import.api.handlers import stage
+from glance_import.domain import direct
 from glance_import.domain import errors
 from glance_import.domain import states
 from glance_import.stores import base as stores
@@ -53,6 +55,15 @@ def get(asked: call.Call) -> webob.Response:
     if image.checksum:
         response.headers['Content-MD5'] = image.checksum
     return response
+
+
+def put(asked: call.Call) -> webob.Response:
+    """PUT /v2/images/{image_id}/file: data, and the image is active; 204."""
+    asked.require_content_type('application/octet-stream')
+    image = images.find(asked, 'upload_image')
+    direct.save(asked.services, image, asked.blocks(),
+                stage.announced(asked))
+    return call.empty(204)
 
 
 def _range(req: webob.Request, size: int) -> tuple[int, int]:

@@ -1,15 +1,33 @@
-"""PUT /v2/images/{image_id}/stage: the data of an image, on its way in."""
+"""/v2/images/{image_id}/stage: the data of an image, on its way in.
+
+PUT sends all of it in one request. The other methods are those of tus 1.0
+(core, checksum, expiration, termination), with which an upload goes in parts
+and survives an interruption.
+"""
 
 from __future__ import annotations
 
+import collections.abc
+import datetime
+import email.utils
+import functools
+
 import webob
+from webob import exc
 
 from glance_import.api import call
+from glance_import.api import digests
+from glance_import.api import faults
 from glance_import.api.handlers import images
 from glance_import.domain import errors
+from glance_import.domain import resumable
 from glance_import.domain import uploads
 
 SIZE_HEADER = 'x-openstack-image-size'
+TUS_VERSION = '1.0.0'
+EXTENSIONS = 'checksum,expiration,termination'
+
+Handler = collections.abc.Callable[[call.Call], webob.Response]
 
 
 def put(asked: call.Call) -> webob.Response:
@@ -17,22 +35,137 @@ def put(asked: call.Call) -> webob.Response:
     asked.require_content_type('application/octet-stream')
     image = images.find(asked, 'modify_image')
     uploads.stage(asked.services, image.id, asked.blocks(),
-                  expected=_length(asked), announced=_announced(asked))
+                  announced(asked))
     return call.empty(204)
 
 
-def _length(asked: call.Call) -> int | None:
+def announced(asked: call.Call) -> uploads.Announced:
+    """What the headers say of the data in the body.
+
+    :raises errors.Invalid: something that cannot be
+    """
+    return uploads.Announced(
+        length=body_length(asked), size=_number(asked, SIZE_HEADER),
+        digests=digests.claimed(asked.req.headers))
+
+
+def body_length(asked: call.Call) -> int | None:
     """Bytes of the body if Content-Length says so."""
     chunked = 'chunked' in asked.req.environ.get(
         'HTTP_TRANSFER_ENCODING', '').lower()
     return None if chunked else asked.req.content_length or 0
 
 
-def _announced(asked: call.Call) -> int | None:
-    given = asked.req.headers.get(SIZE_HEADER)
+def _number(asked: call.Call, name: str) -> int | None:
+    given = asked.req.headers.get(name)
     if given is None:
         return None
-    if not (given.isascii() and given.isdigit()):
+    # As many digits as the largest image can have.
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
         raise errors.Invalid(
-            f'{SIZE_HEADER} must be a number of bytes, not {given!r}.')
+            f'{name} must be a number of bytes, not {given[:40]!r}.')
     return int(given)
+
+
+# -- tus ------------------------------------------------------------------
+
+class HTTPChecksumMismatch(exc.HTTPClientError):
+    """The protocol's own status."""
+
+    code = 460
+    title = 'Checksum Mismatch'
+
+
+def _tus(handler: Handler) -> Handler:
+    """What every answer of the protocol has, errors too."""
+    @functools.wraps(handler)
+    def wrapped(asked: call.Call) -> webob.Response:
+        try:
+            given = asked.req.headers.get('Tus-Resumable', TUS_VERSION)
+            if given != TUS_VERSION:
+                raise exc.HTTPPreconditionFailed(
+                    f'Version {given[:40]!r} of tus is not spoken here.',
+                    headers={'Tus-Version': TUS_VERSION})
+            response = handler(asked)
+        except errors.DomainError as failure:
+            answer = _fault(failure)
+            answer.headers['Tus-Resumable'] = TUS_VERSION
+            raise answer from failure
+        except exc.HTTPException as answer:
+            answer.headers['Tus-Resumable'] = TUS_VERSION
+            raise
+        response.headers['Tus-Resumable'] = TUS_VERSION
+        return response
+    return wrapped
+
+
+def _fault(failure: errors.DomainError) -> exc.HTTPException:
+    if isinstance(failure, resumable.ChecksumMismatch):
+        return HTTPChecksumMismatch(str(failure))
+    answer = faults.answer(failure)
+    if answer is None:
+        raise failure
+    if isinstance(failure, resumable.Locked):
+        answer = exc.HTTPLocked(str(failure), headers={
+            'Retry-After': str(failure.retry_after)})
+    if isinstance(failure, resumable.OffsetMismatch):
+        answer.headers['Upload-Offset'] = str(failure.offset)
+    return answer
+
+
+@_tus
+def head(asked: call.Call) -> webob.Response:
+    """Where the upload stands; of a queued image, at 0."""
+    image = images.find(asked, 'modify_image')
+    position = resumable.look(asked.services, image.id)
+    response = _answer(200, position)
+    response.headers['Cache-Control'] = 'no-store'
+    if position.length is not None:
+        response.headers['Upload-Length'] = str(position.length)
+    return response
+
+
+@_tus
+def patch(asked: call.Call) -> webob.Response:
+    """Add a part at the offset where the upload stands; 204."""
+    asked.require_content_type('application/offset+octet-stream')
+    offset = _number(asked, 'Upload-Offset')
+    if offset is None:
+        raise errors.Invalid('The header Upload-Offset is needed.')
+    image = images.find(asked, 'modify_image')
+    checksum = digests.upload_checksum(asked.req.headers)
+    position = resumable.add(asked.services, image.id, asked.blocks(),
+                             resumable.Part(
+        offset, _number(asked, 'Upload-Length'), body_length(asked),
+        (*((checksum,) if checksum is not None else ()),
+         *digests.claimed(asked.req.headers))))
+    return _answer(204, position)
+
+
+@_tus
+def options(asked: call.Call) -> webob.Response:
+    """What of the protocol is spoken here."""
+    response = call.empty(204)
+    response.headers.update({
+        'Tus-Version': TUS_VERSION, 'Tus-Extension': EXTENSIONS,
+        'Tus-Max-Size': str(asked.services.conf.image_size_cap),
+        'Tus-Checksum-Algorithm': ','.join(digests.TUS)})
+    return response
+
+
+@_tus
+def delete(asked: call.Call) -> webob.Response:
+    """Discard what was uploaded; the image is queued again. 204."""
+    image = images.find(asked, 'modify_image')
+    resumable.terminate(asked.services, image.id)
+    return call.empty(204)
+
+
+def _answer(status: int, position: resumable.Position) -> webob.Response:
+    response = call.empty(status)
+    response.headers['Upload-Offset'] = str(position.offset)
+    if position.expires is not None:
+        response.headers['Upload-Expires'] = email.utils.format_datetime(
+            position.expires.replace(tzinfo=datetime.timezone.utc),
+            usegmt=True)
+    return response

@@ -1,0 +1,116 @@
+"""Header fields by which a client tells digests of what it sends.
+
+Repr-Digest and Content-Digest (RFC 9530), Content-MD5 (RFC 1864) and
+Upload-Checksum (tus). Touches nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections.abc
+import hashlib
+import re
+import typing
+
+from glance_import.domain import errors
+from glance_import.domain import integrity
+
+# Names of RFC 9530's registry -> hashlib's.
+RFC9530 = {'sha-256': 'sha256', 'sha-512': 'sha512', 'md5': 'md5',
+           'sha': 'sha1'}
+# tus's names are free; these are offered.
+TUS = ('sha1', 'md5', 'sha256', 'sha384', 'sha512', 'blake2b')
+# A member of a dictionary of byte sequences (RFC 8941); parameters are
+# allowed and mean nothing here.
+_MEMBER = re.compile(
+    r'[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[^,"]*)?[ \t]*\Z')
+
+Headers = collections.abc.Mapping[str, str]
+
+
+def claimed(headers: Headers) -> tuple[integrity.Claimed, ...]:
+    """All that the headers of a request claim of its body.
+
+    Of several algorithms in a field those that are not known are passed
+    over; a field with none that is known cannot be kept and is refused.
+
+    :raises errors.Invalid: a field is malformed or has no known algorithm
+    """
+    found: list[integrity.Claimed] = []
+    for name in ('Repr-Digest', 'Content-Digest'):
+        if headers.get(name) is not None:
+            found += _fields(name, headers[name])
+    if headers.get('Content-MD5') is not None:
+        found.append(_md5(headers['Content-MD5']))
+    return tuple(found)
+
+
+def upload_checksum(headers: Headers) -> integrity.Claimed | None:
+    """tus's checksum of a part.
+
+    :raises errors.Invalid: malformed, or an algorithm that is not offered
+    """
+    given = headers.get('Upload-Checksum')
+    if given is None:
+        return None
+    algorithm, _, text = given.strip().partition(' ')
+    if algorithm not in TUS:
+        raise errors.Invalid(
+            f'Upload-Checksum: the algorithm {algorithm!r} is not one of '
+            + ', '.join(TUS) + '.')
+    return _claim('Upload-Checksum', algorithm, _decoded(
+        'Upload-Checksum', text.strip()))
+
+
+def _fields(name: str, value: str
+            ) -> collections.abc.Iterator[integrity.Claimed]:
+    known = False
+    for member in value.split(','):
+        match = _MEMBER.match(member)
+        if match is None:
+            raise errors.Invalid(
+                f'{name} is not of the form algorithm=:base64:.')
+        algorithm = RFC9530.get(match[1])
+        if algorithm is not None:
+            known = True
+            yield _claim(name, algorithm, _decoded(name, match[2]))
+    if not known:
+        raise errors.Invalid(
+            f'{name} has no algorithm that is known here: '
+            + ', '.join(RFC9530) + '.')
+
+
+def _md5(value: str) -> integrity.Claimed:
+    value = value.strip()
+    # In hex as this very API sends it, or base64 as the standard says.
+    if re.fullmatch('[0-9a-fA-F]{32}', value):
+        digest = bytes.fromhex(value)
+    else:
+        digest = _decoded('Content-MD5', value)
+    return _claim('Content-MD5', 'md5', digest)
+
+
+def _decoded(name: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise errors.Invalid(f'{name}: the digest is not base64.') from None
+
+
+def _claim(name: str, algorithm: str, digest: bytes) -> integrity.Claimed:
+    try:
+        size = _new(algorithm).digest_size
+    except ValueError:
+        raise errors.Invalid(
+            f'{name}: {algorithm} cannot be computed on this host.'
+        ) from None
+    if len(digest) != size:
+        raise errors.Invalid(
+            f'{name}: a digest by {algorithm} has {size} bytes, not '
+            f'{len(digest)}.')
+    return integrity.Claimed(name, algorithm, digest)
+
+
+def _new(algorithm: str) -> typing.Any:
+    return hashlib.new(algorithm, usedforsecurity=False)

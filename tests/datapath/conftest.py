@@ -1,0 +1,3 @@
+"""The service of the functional tests."""
+
+from tests.functional.conftest import service  # noqa: F401
