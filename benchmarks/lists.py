@@ -97,9 +97,9 @@ def pages(marker: str) -> dict[str, str]:
     return {
         'first page': '', 'next page': f'marker={marker}',
         'by name': 'name=special', 'by owner': f'owner={OWNER}',
-        'by rare tag': 'tag=special', 'by common tag': 'tag=tag-7',
+        'by rare tag': 'tag=special', 'by common tag': 'tag=tag-8',
         'by rare property': 'rare=special',
-        'by common property': 'os_distro=distro-7',
+        'by common property': 'os_distro=distro-8',
         'limit 1000': 'limit=1000',
     }
 
