@@ -15,6 +15,7 @@ from oslo_config import cfg
 
 from glance_import.async_ import registry
 from glance_import.db import engine
+from glance_import.domain import protections
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
@@ -32,6 +33,7 @@ class Services:
     area: staging_area.Area
     store: file_store.FileStore
     policy: enforce.Policy
+    protections: protections.Protections
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
@@ -74,17 +76,21 @@ def build(conf: cfg.ConfigOpts,
         runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.base.StoreError: nor can the store
+    :raises glance_import.domain.protections.ProtectionError: nor can the
+        file of property protections
     """
     store = file_store.FileStore(
         conf.glance_store.filesystem_store_datadir,
         legacy_checksum=conf.legacy_checksum)
     store.prepare()
+    policy = enforce.Policy(policies.new_enforcer(conf))
     return Services(
         conf=conf,
         db=engine.Database(conf),
         area=staging_area.Area.open(conf.node_staging_uri),
         store=store,
-        policy=enforce.Policy(policies.new_enforcer(conf)),
+        policy=policy,
+        protections=protections.load(conf, policy),
         plugins=(tuple(conf.image_import_opts.image_import_plugins)
                  if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)

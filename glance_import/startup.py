@@ -25,6 +25,7 @@ from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import.domain import protections
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -142,6 +143,10 @@ def open_services(conf: cfg.ConfigOpts,
     except stores.StoreError as failure:
         raise StartupError(_where(
             conf, 'filesystem_store_datadir', 'glance_store')
+            + str(failure)) from failure
+    except protections.ProtectionError as failure:
+        raise StartupError(
+            _where(conf, 'property_protection_file', None)
             + str(failure)) from failure
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure

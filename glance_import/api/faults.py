@@ -26,7 +26,7 @@ STATUS = (
 )
 
 
-def answer(failure: errors.DomainError) -> exc.HTTPException | None:
+def answer(failure: errors.DomainError) -> exc.WSGIHTTPException | None:
     """The HTTP answer to a refusal, None when it means nothing in HTTP."""
     for kind, status in STATUS:
         if isinstance(failure, kind):

@@ -18,11 +18,15 @@ from webob import exc
 
 from glance_import.api import call
 from glance_import.api import faults
+from glance_import.api.handlers import actions
 from glance_import.api.handlers import image_data
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import info
+from glance_import.api.handlers import members
+from glance_import.api.handlers import schemas
 from glance_import.api.handlers import stage
+from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
 from glance_import.domain import errors
 
@@ -55,6 +59,7 @@ ROUTES = (
         'POST': Endpoint(images.create, takes_body=True)}),
     Route('/v2/images/{image_id}', {
         'GET': Endpoint(images.show),
+        'PATCH': Endpoint(images.update, takes_body=True),
         'DELETE': Endpoint(images.delete)}),
     Route('/v2/images/{image_id}/stage', {
         'PUT': Endpoint(stage.put, takes_body=True),
@@ -68,8 +73,30 @@ ROUTES = (
     Route('/v2/images/{image_id}/file', {
         'GET': Endpoint(image_data.get),
         'PUT': Endpoint(image_data.put, takes_body=True)}),
+    Route('/v2/images/{image_id}/actions/deactivate', {
+        'POST': Endpoint(actions.deactivate)}),
+    Route('/v2/images/{image_id}/actions/reactivate', {
+        'POST': Endpoint(actions.reactivate)}),
+    Route('/v2/images/{image_id}/tags/{tag}', {
+        'PUT': Endpoint(tags.put),
+        'DELETE': Endpoint(tags.delete)}),
+    Route('/v2/images/{image_id}/members', {
+        'GET': Endpoint(members.index),
+        'POST': Endpoint(members.create, takes_body=True)}),
+    Route('/v2/images/{image_id}/members/{member_id}', {
+        'GET': Endpoint(members.show),
+        'PUT': Endpoint(members.update, takes_body=True),
+        'DELETE': Endpoint(members.delete)}),
     Route('/v2/images/{image_id}/tasks', {
         'GET': Endpoint(tasks.of_image)}),
+    Route('/v2/schemas/{name}', {
+        'GET': Endpoint(schemas.show)}),
+    Route('/v2/info/stores', {
+        'GET': Endpoint(info.stores)}),
+    Route('/v2/info/stores/detail', {
+        'GET': Endpoint(info.stores)}),
+    Route('/v2/info/usage', {
+        'GET': Endpoint(info.usage)}),
     Route('/v2/info/import', {
         'GET': Endpoint(info.import_methods)}, import_only=True),
     Route('/v2/tasks', {

@@ -7,6 +7,7 @@ import typing
 
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
+from glance_import.db import members as db_members
 from glance_import.db import tasks as db_tasks
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
@@ -24,10 +25,17 @@ def when(moment: datetime.datetime | None) -> str | None:
     return moment.replace(microsecond=0).isoformat() + 'Z'
 
 
-def image(record: db_images.Image) -> dict[str, typing.Any]:
-    """One image. A custom property without a value is an empty string."""
+def image(record: db_images.Image,
+          properties: dict[str, str | None] | None = None
+          ) -> dict[str, typing.Any]:
+    """One image. A custom property without a value is an empty string.
+
+    ``properties`` are those the reader may see, all of them if not given.
+    """
+    if properties is None:
+        properties = record.properties
     view: dict[str, typing.Any] = {
-        name: value or '' for name, value in record.properties.items()
+        name: value or '' for name, value in properties.items()
         if name not in _HIDDEN}
     view |= {name: getattr(record, name) for name in _DIRECT}
     path = f'/v2/images/{record.id}'
@@ -40,6 +48,31 @@ def image(record: db_images.Image) -> dict[str, typing.Any]:
         'schema': '/v2/schemas/image',
     }
     return view
+
+
+def places(record: db_images.Image, *, direct: bool, every: bool
+           ) -> dict[str, typing.Any]:
+    """Where stores have the data, for those who may know."""
+    active = [location for location in record.locations
+              if location.status == 'active']
+    view: dict[str, typing.Any] = {}
+    if direct and active:
+        view['direct_url'] = active[0].url
+    if every:
+        view['locations'] = [{'url': location.url,
+                              'metadata': location.metadata}
+                             for location in active]
+    return view
+
+
+def member(record: db_members.Member) -> dict[str, typing.Any]:
+    """One project that an image is shared with."""
+    return {
+        'member_id': record.member, 'image_id': record.image_id,
+        'status': record.status, 'created_at': when(record.created_at),
+        'updated_at': when(record.updated_at),
+        'schema': '/v2/schemas/member',
+    }
 
 
 def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:

@@ -79,6 +79,25 @@ OPTS = (
     cfg.IntOpt(
         'image_tag_quota', default=128,
         help='Tags an image may have. Negative: no limit.'),
+    cfg.BoolOpt(
+        'show_image_direct_url', default=False,
+        help='Show where a store has the data of an image, as direct_url, '
+             'to those whom the rule get_image_location lets see it. It '
+             'tells users about the inside of the cloud.'),
+    cfg.BoolOpt(
+        'show_multiple_locations', default=False,
+        help='The same for every place that has the data, as locations.'),
+    cfg.StrOpt(
+        'property_protection_file',
+        help='File that says which roles may create, read, update and '
+             'delete which custom properties. Unset: no property is '
+             'protected. A file that cannot be used stops the service.'),
+    cfg.StrOpt(
+        'property_protection_rule_format', default='roles', choices=(
+            ('roles', 'the values of the file are lists of roles'),
+            ('policies', 'each value is the name of one policy rule'),
+        ),
+        help='How property_protection_file is written.'),
     cfg.IntOpt(
         'limit_param_default', default=25, min=1,
         help='Items on a page of a list when the client names no limit.'),

@@ -31,6 +31,10 @@ class Scope:
     is_admin: bool = False
 
 
+# For the service itself, whoever asked was judged before.
+EVERYTHING = Scope(None, True)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
     """Where bytes of an image are: a URI and what the store said of it."""
@@ -69,38 +73,33 @@ class Image:
 
 _BASE = tuple(field.name for field in dataclasses.fields(Image)
               if field.name not in ('properties', 'tags', 'locations'))
-_SELECT = sa.select(*(Columns[name] for name in _BASE))
+SELECT = sa.select(*(Columns[name] for name in _BASE))
 _LIVE = Columns.deleted == sa.false()
 
 
-def _visible(scope: Scope, *, listing: bool) -> sa.ColumnElement[bool]:
-    """What ``scope`` may see; a list leaves out others' community images.
+def _visible(scope: Scope) -> sa.ColumnElement[bool]:
+    """What ``scope`` may see by id.
 
-    Contract 9.5: a list holds own images, public ones and those shared with
-    the project and accepted; an image asked for by id may also be a
-    community image or one whose sharing is still pending.
+    More than lists show (glance_import.db.listing): also others' community
+    images and those whose sharing is still pending.
     """
     if scope.is_admin:
         return sa.true()
     members = tables.image_members.c
-    shared_with = sa.and_(
-        members.image_id == Columns.id, members.member == scope.project_id,
-        members.deleted == sa.false())
-    if listing:
-        shared_with = sa.and_(shared_with, members.status == 'accepted')
-    open_to_all = ('public',) if listing else ('public', 'community')
     ways = [
-        Columns.visibility.in_(open_to_all),
-        sa.and_(Columns.visibility == 'shared',
-                sa.exists().where(shared_with)),
+        Columns.visibility.in_(('public', 'community')),
+        sa.and_(Columns.visibility == 'shared', sa.exists().where(
+            members.image_id == Columns.id,
+            members.member == scope.project_id,
+            members.deleted == sa.false())),
     ]
     if scope.project_id is not None:
         ways.append(Columns.owner == scope.project_id)
     return sa.or_(*ways)
 
 
-def _assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
-              ) -> list[Image]:
+def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
+             ) -> list[Image]:
     """Add properties, tags and locations: three queries for any number."""
     ids = [row.id for row in rows]
     if not ids:
@@ -108,27 +107,29 @@ def _assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
     properties: dict[str, dict[str, str | None]] = {i: {} for i in ids}
     tags: dict[str, list[str]] = {i: [] for i in ids}
     locations: dict[str, list[Location]] = {i: [] for i in ids}
+    # Removed rows are few and skipped here. A condition on them would have
+    # SQLite read every row that is not removed, by Glance's index on that.
     table = tables.image_properties
     row: typing.Any
     for row in conn.execute(
-            sa.select(table.c.image_id, table.c.name, table.c.value)
-            .where(table.c.image_id.in_(ids),
-                   table.c.deleted == sa.false())):
-        properties[row.image_id][row.name] = row.value
+            sa.select(table.c.image_id, table.c.name, table.c.value,
+                      table.c.deleted).where(table.c.image_id.in_(ids))):
+        if not row.deleted:
+            properties[row.image_id][row.name] = row.value
     table = tables.image_tags
     for row in conn.execute(
-            sa.select(table.c.image_id, table.c.value)
-            .where(table.c.image_id.in_(ids), table.c.deleted == sa.false())
-            .order_by(table.c.value)):
-        tags[row.image_id].append(row.value)
+            sa.select(table.c.image_id, table.c.value, table.c.deleted)
+            .where(table.c.image_id.in_(ids)).order_by(table.c.value)):
+        if not row.deleted:
+            tags[row.image_id].append(row.value)
     table = tables.image_locations
     for row in conn.execute(
             sa.select(table.c.image_id, table.c.value, table.c.meta_data,
-                      table.c.status)
-            .where(table.c.image_id.in_(ids), table.c.deleted == sa.false())
-            .order_by(table.c.id)):
-        locations[row.image_id].append(
-            Location(row.value, _metadata(row.meta_data), row.status))
+                      table.c.status, table.c.deleted)
+            .where(table.c.image_id.in_(ids)).order_by(table.c.id)):
+        if not row.deleted:
+            locations[row.image_id].append(
+                Location(row.value, _metadata(row.meta_data), row.status))
     return [Image(**row._mapping, properties=properties[row.id],
                   tags=tuple(tags[row.id]),
                   locations=tuple(locations[row.id]))
@@ -144,10 +145,10 @@ def _metadata(value: typing.Any) -> dict[str, typing.Any]:
 
 def get(conn: sa.Connection, image_id: str, scope: Scope) -> Image | None:
     """The image, or None when it is absent or not to be seen."""
-    row = conn.execute(_SELECT.where(
-        Columns.id == image_id, _LIVE, _visible(scope, listing=False))
+    row = conn.execute(SELECT.where(
+        Columns.id == image_id, _LIVE, _visible(scope))
     ).first()
-    return _assemble(conn, [row])[0] if row is not None else None
+    return assemble(conn, [row])[0] if row is not None else None
 
 
 def is_member(conn: sa.Connection, image_id: str,
@@ -166,66 +167,6 @@ def status(conn: sa.Connection, image_id: str) -> str | None:
     if row is None:
         return None
     return 'deleted' if row.deleted else row.status
-
-
-def page(conn: sa.Connection, scope: Scope, *,
-         conditions: collections.abc.Sequence[sa.ColumnElement[bool]] = (),
-         order: collections.abc.Sequence[tuple[str, str]],
-         limit: int, after: Image | None = None) -> list[Image]:
-    """A page of images after the image ``after``, in ``order``.
-
-    ``order`` holds (column, 'asc' or 'desc') pairs that end in the id, so
-    that the order is total.
-    """
-    query = _SELECT.where(_LIVE, _visible(scope, listing=True), *conditions)
-    if after is not None:
-        query = query.where(_after(order, after))
-    query = query.order_by(*(
-        getattr(_sortable(name), direction)() for name, direction in order))
-    return _assemble(conn, conn.execute(query.limit(limit)).all())
-
-
-def _sortable(name: str) -> sa.ColumnElement[typing.Any]:
-    """The column, with NULL taken as the least value on every database."""
-    column = Columns[name]
-    if not column.nullable or name in ('created_at', 'updated_at', 'id'):
-        return column
-    blank: typing.Any = (
-        -1 if isinstance(column.type, (sa.Integer, sa.BigInteger)) else '')
-    return sa.func.coalesce(column, blank)
-
-
-def _after(order: collections.abc.Sequence[tuple[str, str]],
-           last: Image) -> sa.ColumnElement[bool]:
-    """Keyset paging: strictly behind ``last`` in a total order."""
-    ways = []
-    equal: list[sa.ColumnElement[bool]] = []
-    for name, direction in order:
-        column = _sortable(name)
-        value = getattr(last, name)
-        if value is None:
-            value = (-1 if isinstance(Columns[name].type,
-                                      (sa.Integer, sa.BigInteger)) else '')
-        further = column > value if direction == 'asc' else column < value
-        ways.append(sa.and_(*equal, further))
-        equal.append(column == value)
-    return sa.or_(*ways)
-
-
-def having_property(name: str, value: str) -> sa.ColumnElement[bool]:
-    """Images with that custom property."""
-    table = tables.image_properties.c
-    return sa.exists().where(
-        table.image_id == Columns.id, table.name == name,
-        table.value == value, table.deleted == sa.false())
-
-
-def having_tag(value: str) -> sa.ColumnElement[bool]:
-    """Images with that tag."""
-    table = tables.image_tags.c
-    return sa.exists().where(
-        table.image_id == Columns.id, table.value == value,
-        table.deleted == sa.false())
 
 
 def insert(conn: sa.Connection, values: dict[str, typing.Any],
@@ -283,6 +224,16 @@ def update(conn: sa.Connection, image_id: str,
     return result.rowcount == 1
 
 
+def lock(conn: sa.Connection, image_id: str) -> bool:
+    """Keep others from changing the image until the transaction ends.
+
+    Changes nothing the user sees; False when the image is gone.
+    """
+    return conn.execute(
+        sa.update(tables.images).where(Columns.id == image_id, _LIVE)
+        .values(id=image_id)).rowcount == 1
+
+
 def set_property(conn: sa.Connection, image_id: str, name: str,
                  value: str | None) -> None:
     """Write one property, reviving a removed one (the key is unique)."""
@@ -317,6 +268,24 @@ def properties(conn: sa.Connection, image_id: str) -> dict[str, str | None]:
     return {row.name: row.value for row in conn.execute(
         sa.select(table.c.name, table.c.value).where(
             table.c.image_id == image_id, table.c.deleted == sa.false()))}
+
+
+def add_tag(conn: sa.Connection, image_id: str, value: str) -> None:
+    """One more tag; whether it is there already, the caller has looked."""
+    now = engine.utcnow()
+    conn.execute(sa.insert(tables.image_tags).values(
+        image_id=image_id, value=value, created_at=now, updated_at=now,
+        deleted=False))
+
+
+def drop_tag(conn: sa.Connection, image_id: str, value: str) -> bool:
+    """Remove a tag; False when there is none such."""
+    table = tables.image_tags
+    return conn.execute(
+        sa.update(table)
+        .where(table.c.image_id == image_id, table.c.value == value,
+               table.c.deleted == sa.false())
+        .values(deleted=True, deleted_at=engine.utcnow())).rowcount > 0
 
 
 def add_location(conn: sa.Connection, image_id: str, url: str,

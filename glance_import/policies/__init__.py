@@ -11,9 +11,10 @@ from oslo_policy import policy
 
 from glance_import.policies import base
 from glance_import.policies import images
+from glance_import.policies import members
 from glance_import.policies import tasks
 
-MODULES = (base, images, tasks)
+MODULES = (base, images, members, tasks)
 
 
 def list_rules():

@@ -17,6 +17,12 @@ _SEEN = ("(project_id:%(project_id)s or project_id:%(member_id)s or "
          "'shared':%(visibility)s)")
 ADMIN_OR_MAY_SEE = f'{ADMIN} or (role:reader and {_SEEN})'
 ADMIN_OR_MAY_READ_DATA = f'{ADMIN} or (role:member and {_SEEN})'
+ADMIN_OR_READER_OF_SHARED = (
+    f'{ADMIN} or (role:reader and (project_id:%(project_id)s or '
+    'project_id:%(member_id)s))')
+# member_id is the project that a membership is about.
+ADMIN_OR_MEMBER_OF_SHARED = (
+    f'{ADMIN} or (role:member and project_id:%(member_id)s)')
 
 RULES = (
     policy.RuleDefault('context_is_admin', 'role:admin',

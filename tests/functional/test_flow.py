@@ -4,7 +4,9 @@ import json
 
 from glance_import.async_ import extensions
 from glance_import.async_.flows import api_image_import
+from glance_import.async_ import registry
 from glance_import.async_ import runtime
+from glance_import import conf as configuration
 from glance_import import context
 from glance_import.db import jobs as db_jobs
 
@@ -18,7 +20,13 @@ ARGUMENTS = {
 
 
 class _Untouchable:
-    """Services that must not be used while a flow is built."""
+    """Services that must not be used while a flow is built.
+
+    All but the registry, which knows what the plugins' names mean.
+    """
+
+    def __init__(self):
+        self.registry = registry.Registry(configuration.new())
 
     def __getattr__(self, name):
         raise AssertionError(f'the factory used the services: {name}')

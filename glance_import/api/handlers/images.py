@@ -1,19 +1,25 @@
-"""Images: list, create, show, delete."""
+"""Images: list, create, show, change, delete."""
 
 from __future__ import annotations
 
 import typing
 
 import webob
+from webob import exc
 
 from glance_import.api import call
 from glance_import.api import paging
+from glance_import.api import patches
 from glance_import.api import schemas
 from glance_import.api import views
-from glance_import.domain import errors
+from glance_import.db import images as db_images
+from glance_import.domain import changes
 from glance_import.domain import images
+from glance_import.domain import listing
 
-_VISIBILITIES = ('public', 'private', 'shared', 'community')
+# Rules that a visibility asks for beside the one of the request itself.
+VISIBILITY_RULES = {'public': 'publicize_image',
+                    'community': 'communitize_image'}
 
 
 def index(asked: call.Call) -> webob.Response:
@@ -24,19 +30,14 @@ def index(asked: call.Call) -> webob.Response:
     query = paging.Query(asked.req)
     limit = query.limit(services.conf)
     marker = query.take('marker')
-    order = paging.image_order(query, images.SORT_KEYS)
+    order = paging.image_order(query, listing.SORT_KEYS)
     tags = query.take_all('tag')
     filters = query.rest()
     schemas.refuse_nul([filters, tags])
-    if filters.get('visibility', 'public') not in _VISIBILITIES:
-        raise errors.Invalid(
-            f"Invalid visibility value: {filters['visibility']}")
-    if 'changes-since' in filters:
-        raise errors.Invalid('The filter changes-since is not supported.')
-    found = images.page(services, ctx, filters=filters, tags=tags,
-                        order=order, limit=limit, marker=marker)
+    found = listing.page(services, ctx, filters=filters, tags=tags,
+                         order=order, limit=limit, marker=marker)
     envelope: dict[str, typing.Any] = {
-        'images': [views.image(record) for record in found],
+        'images': [view(asked, record) for record in found],
         'first': query.link('/v2/images'),
         'schema': '/v2/schemas/images',
     }
@@ -49,21 +50,17 @@ def create(asked: call.Call) -> webob.Response:
     """POST /v2/images: a record, queued, waiting for its data."""
     services, ctx = asked.services, asked.ctx
     wanted = asked.json()
-    conf = services.conf
-    schemas.check_create(
-        wanted, conf.image_format.disk_formats,
-        conf.image_format.container_formats,
-        exempt=images.READ_ONLY | images.RESERVED)
+    schemas.check_image(wanted, services.conf,
+                        exempt=images.READ_ONLY | images.RESERVED)
     owner = wanted.get('owner', ctx.project_id)
     target = {'project_id': ctx.project_id, 'owner': owner}
     services.policy.require(ctx, 'add_image', target)
-    for visibility, rule in (('public', 'publicize_image'),
-                             ('community', 'communitize_image')):
-        if wanted.get('visibility') == visibility:
-            services.policy.require(ctx, rule, target)
+    if wanted.get('visibility') in VISIBILITY_RULES:
+        services.policy.require(
+            ctx, VISIBILITY_RULES[wanted['visibility']], target)
     made = images.create(services, ctx, wanted)
     response = call.json_response(
-        views.image(made), 201,
+        view(asked, made), 201,
         Location=f'{asked.req.application_url}/v2/images/{made.id}')
     if services.methods:
         # Clients split at the comma alone: no blank behind it.
@@ -75,7 +72,32 @@ def create(asked: call.Call) -> webob.Response:
 def show(asked: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}."""
     image = find(asked, 'get_image')
-    return call.json_response(views.image(image))
+    return call.json_response(view(asked, image))
+
+
+def update(asked: call.Call) -> webob.Response:
+    """PATCH /v2/images/{image_id}: operations, all of them or none."""
+    services, ctx = asked.services, asked.ctx
+    media_type = asked.req.content_type
+    if media_type not in patches.MEDIA_TYPES:
+        raise exc.HTTPUnsupportedMediaType(
+            'This request takes a body of one of the types '
+            + ', '.join(patches.MEDIA_TYPES) + '.',
+            headers={'Accept-Patch': ', '.join(patches.MEDIA_TYPES)})
+    operations = patches.parse(asked.json(), media_type)
+    for each in operations:
+        if each.op != 'remove' and each.position is None:
+            schemas.check_image({each.name: each.value}, services.conf)
+    schemas.refuse_nul([each.name for each in operations])
+    image = find(asked, 'modify_image')
+    for each in operations:
+        if each.name == 'visibility' and each.value in VISIBILITY_RULES \
+                and each.value != image.visibility:
+            services.policy.require_for_image(
+                ctx, VISIBILITY_RULES[each.value], image.id,
+                images.target(services, ctx, image))
+    return call.json_response(view(asked, changes.apply(
+        services, ctx, image, operations)))
 
 
 def delete(asked: call.Call) -> webob.Response:
@@ -83,6 +105,21 @@ def delete(asked: call.Call) -> webob.Response:
     image = find(asked, 'delete_image')
     images.delete(asked.services, image)
     return call.empty(204)
+
+
+def view(asked: call.Call, record: db_images.Image
+         ) -> dict[str, typing.Any]:
+    """The image as the caller may read it."""
+    shown = views.image(record, asked.services.protections.readable(
+        asked.ctx, record.properties))
+    conf = asked.services.conf
+    if (conf.show_image_direct_url or conf.show_multiple_locations) \
+            and asked.services.policy.allows(
+                asked.ctx, 'get_image_location', {
+                    'project_id': record.owner, 'owner': record.owner}):
+        shown |= views.places(record, direct=conf.show_image_direct_url,
+                              every=conf.show_multiple_locations)
+    return shown
 
 
 def find(asked: call.Call, rule: str) -> typing.Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import webob
 
 from glance_import.api import call
+from glance_import.domain import errors
 
 
 def import_methods(asked: call.Call) -> webob.Response:
@@ -14,3 +15,13 @@ def import_methods(asked: call.Call) -> webob.Response:
         'type': 'array',
         'value': list(asked.services.methods),
     }})
+
+
+def stores(asked: call.Call) -> webob.Response:
+    """GET /v2/info/stores, which tells whether there are several."""
+    raise errors.NotFound('Multi backend is not supported at this site.')
+
+
+def usage(asked: call.Call) -> webob.Response:
+    """GET /v2/info/usage: nothing is counted here."""
+    return call.json_response({'usage': {}})

@@ -91,7 +91,7 @@ def _tus(handler: Handler) -> Handler:
             answer = _fault(failure)
             answer.headers['Tus-Resumable'] = TUS_VERSION
             raise answer from failure
-        except exc.HTTPException as answer:
+        except exc.WSGIHTTPException as answer:
             answer.headers['Tus-Resumable'] = TUS_VERSION
             raise
         response.headers['Tus-Resumable'] = TUS_VERSION
@@ -99,7 +99,7 @@ def _tus(handler: Handler) -> Handler:
     return wrapped
 
 
-def _fault(failure: errors.DomainError) -> exc.HTTPException:
+def _fault(failure: errors.DomainError) -> exc.WSGIHTTPException:
     if isinstance(failure, resumable.ChecksumMismatch):
         return HTTPChecksumMismatch(str(failure))
     answer = faults.answer(failure)
@@ -146,10 +146,11 @@ def patch(asked: call.Call) -> webob.Response:
 def options(asked: call.Call) -> webob.Response:
     """What of the protocol is spoken here."""
     response = call.empty(204)
-    response.headers.update({
-        'Tus-Version': TUS_VERSION, 'Tus-Extension': EXTENSIONS,
-        'Tus-Max-Size': str(asked.services.conf.image_size_cap),
-        'Tus-Checksum-Algorithm': ','.join(digests.TUS)})
+    for name, value in (
+            ('Tus-Version', TUS_VERSION), ('Tus-Extension', EXTENSIONS),
+            ('Tus-Max-Size', str(asked.services.conf.image_size_cap)),
+            ('Tus-Checksum-Algorithm', ','.join(digests.TUS))):
+        response.headers[name] = value
     return response
 
 

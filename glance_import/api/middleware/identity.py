@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import typing
+from urllib import parse
 
 from webob import exc
 
@@ -87,7 +88,8 @@ def _local_user(environ: dict[str, typing.Any]) -> tuple[str, str, str]:
 
 def _user_of_token(environ: dict[str, typing.Any]
                    ) -> tuple[str, str, str] | None:
-    parts = environ.get('HTTP_X_AUTH_TOKEN', '').split(':')
+    # python-glanceclient quotes what it takes for a token of Keystone's.
+    parts = parse.unquote(environ.get('HTTP_X_AUTH_TOKEN', '')).split(':')
     if len(parts) != 3 or not parts[0]:
         return None
     return parts[0], parts[1], parts[2]

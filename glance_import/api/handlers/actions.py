@@ -1,0 +1,24 @@
+"""Taking the data of an active image away from its users, and back."""
+
+from __future__ import annotations
+
+import webob
+
+from glance_import.api import call
+from glance_import.api.handlers import images
+from glance_import.domain import changes
+from glance_import.domain import states
+
+
+def deactivate(asked: call.Call) -> webob.Response:
+    """POST /v2/images/{image_id}/actions/deactivate."""
+    image = images.find(asked, 'deactivate')
+    changes.activate(asked.services, image.id, wanted=states.DEACTIVATED)
+    return call.empty(204)
+
+
+def reactivate(asked: call.Call) -> webob.Response:
+    """POST /v2/images/{image_id}/actions/reactivate."""
+    image = images.find(asked, 'reactivate')
+    changes.activate(asked.services, image.id, wanted=states.ACTIVE)
+    return call.empty(204)

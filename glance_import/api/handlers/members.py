@@ -1,0 +1,124 @@
+"""Members of an image: sharing it, and accepting what is shared."""
+
+from __future__ import annotations
+
+import typing
+
+import webob
+
+from glance_import.api import call
+from glance_import.api.handlers import images
+from glance_import.api import schemas
+from glance_import.api import views
+from glance_import.db import images as db_images
+from glance_import.db import members as db_members
+from glance_import.domain import errors
+from glance_import.domain import members
+
+
+def index(asked: call.Call) -> webob.Response:
+    """GET /v2/images/{image_id}/members: those the caller may see.
+
+    The owner sees all, a member itself.
+    """
+    image = images.find(asked, 'get_image')
+    members.require_shared(image)
+    asked.services.policy.require_for_image(
+        asked.ctx, 'get_members', image.id,
+        _target(image, _own(asked, image)))
+    return call.json_response({
+        'members': [views.member(each) for each
+                    in members.of_image(asked.services, image.id)
+                    if _may_see(asked, image, each)],
+        'schema': '/v2/schemas/members',
+    })
+
+
+def show(asked: call.Call) -> webob.Response:
+    """GET /v2/images/{image_id}/members/{member_id}."""
+    image = images.find(asked, 'get_image')
+    members.require_shared(image)
+    found = members.find(asked.services, image.id, asked.args['member_id'])
+    if not _may_see(asked, image, found):
+        raise errors.NotFound(
+            f'{found.member} is not a member of image {image.id}.')
+    return call.json_response(views.member(found))
+
+
+def create(asked: call.Call) -> webob.Response:
+    """POST /v2/images/{image_id}/members: share it with a project."""
+    member = _name(asked.json())
+    image = images.find(asked, 'get_image')
+    _require(asked, image, 'add_member', None)
+    members.require_shared(image)
+    return call.json_response(views.member(
+        members.add(asked.services, image.id, member)))
+
+
+def update(asked: call.Call) -> webob.Response:
+    """PUT /v2/images/{image_id}/members/{member_id}: accept or reject."""
+    status = _status(asked.json())
+    image = images.find(asked, 'get_image')
+    members.require_shared(image)
+    found = members.find(asked.services, image.id, asked.args['member_id'])
+    _require(asked, image, 'modify_member', found.member)
+    return call.json_response(views.member(members.set_status(
+        asked.services, image.id, found.member, status)))
+
+
+def delete(asked: call.Call) -> webob.Response:
+    """DELETE /v2/images/{image_id}/members/{member_id}: share no more."""
+    image = images.find(asked, 'get_image')
+    _require(asked, image, 'delete_member', None)
+    members.require_shared(image)
+    members.delete(asked.services, image.id, asked.args['member_id'])
+    return call.empty(204)
+
+
+def _target(image: db_images.Image, member: str | None
+            ) -> dict[str, typing.Any]:
+    """The membership as policy rules see it.
+
+    ``member_id`` is the project the membership is about, whoever asks.
+    """
+    return {'project_id': image.owner, 'owner': image.owner,
+            'member_id': member, 'visibility': image.visibility,
+            'image_id': image.id}
+
+
+def _own(asked: call.Call, image: db_images.Image) -> str | None:
+    return images.images.target(
+        asked.services, asked.ctx, image)['member_id']
+
+
+def _may_see(asked: call.Call, image: db_images.Image,
+             member: db_members.Member) -> bool:
+    return asked.services.policy.allows(
+        asked.ctx, 'get_member', _target(image, member.member))
+
+
+def _require(asked: call.Call, image: db_images.Image, rule: str,
+             member: str | None) -> None:
+    """The image is seen, so a denial is a plain 403."""
+    asked.services.policy.require(asked.ctx, rule, _target(image, member))
+
+
+def _name(body: typing.Any) -> str:
+    member = body.get('member') if isinstance(body, dict) else None
+    if not isinstance(member, str) or not member.strip():
+        raise errors.Invalid(
+            "The request body needs 'member', the id of a project.")
+    if len(member) > members.MAX_NAME:
+        raise errors.Invalid(
+            f"'member' may have {members.MAX_NAME} characters.")
+    schemas.refuse_nul(member)
+    return member
+
+
+def _status(body: typing.Any) -> str:
+    status = body.get('status') if isinstance(body, dict) else None
+    if not isinstance(status, str) or status not in members.STATUSES:
+        raise errors.Invalid(
+            "The request body needs 'status', one of: "
+            + ', '.join(members.STATUSES) + '.')
+    return status

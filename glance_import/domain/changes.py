@@ -1,0 +1,259 @@
+"""Changes a user asks for: attributes, custom properties, tags, activation.
+
+Each is worked out and written in one transaction that locks the image's row
+first, and writes only what it changes: two users' changes follow each other,
+and neither an import nor a change undoes the other. Touches the database.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+from glance_import import context
+from glance_import.db import images as db_images
+from glance_import.domain import errors
+from glance_import.domain import images
+from glance_import.domain import protections
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+BASE = ('name', 'visibility', 'owner', 'disk_format', 'container_format',
+        'min_disk', 'min_ram', 'protected', 'os_hidden')
+FORMATS = ('disk_format', 'container_format')
+# While an import runs it relies on the formats; before it they are free.
+FORMATS_OPEN = (states.QUEUED, states.UPLOADING)
+MAX_TAG = 255
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of a PATCH.
+
+    ``position`` is what follows the name in the pointer (locations only);
+    an ``exclusive`` add refuses a property that is there.
+    """
+
+    op: str
+    name: str
+    value: typing.Any = None
+    position: str | None = None
+    exclusive: bool = False
+
+
+class _Draft:
+    """An image while operations are applied to it."""
+
+    def __init__(self, image: db_images.Image,
+                 ctx: context.RequestContext,
+                 judge: protections.Judge) -> None:
+        self.image = image
+        self.base = {name: getattr(image, name) for name in BASE}
+        self.properties = dict(image.properties)
+        self.tags = list(image.tags)
+        self._ctx = ctx
+        self._judge = judge
+
+    def apply(self, operation: Operation) -> None:
+        if operation.name == 'locations':
+            raise errors.Forbidden(
+                'The locations of an image cannot be changed here: they are '
+                'not shown (show_multiple_locations).')
+        _APPLY[operation.op](self, operation)
+
+    def add(self, operation: Operation) -> None:
+        name = operation.name
+        if self._set_base(operation):
+            return
+        if name in self.properties:
+            if operation.exclusive:
+                raise errors.Conflict(f'Property {name} already present.')
+            self._judge.require(name, 'update')
+        else:
+            self._judge.require(name, 'create')
+        self.properties[name] = operation.value
+
+    def replace(self, operation: Operation) -> None:
+        name = operation.name
+        if self._set_base(operation):
+            return
+        self._require_present(name)
+        self._judge.require(name, 'update')
+        self.properties[name] = operation.value
+
+    def remove(self, operation: Operation) -> None:
+        name = operation.name
+        if name in BASE or name == 'tags':
+            raise errors.Forbidden(f'Property {name} may not be removed.')
+        if name in images.REMOVABLE and self._in_use(name):
+            raise errors.Forbidden(f"Attribute '{name}' is reserved.")
+        self._require_present(name)
+        self._judge.require(name, 'delete')
+        del self.properties[name]
+
+    def _in_use(self, name: str) -> bool:
+        """Whether a property of the service still says something."""
+        if self.image.status == states.IMPORTING \
+                or images.LOCK in self.properties:
+            return True
+        return name != images.ERROR and self.properties.get(name) != ''
+
+    def _require_present(self, name: str) -> None:
+        # What one may not read is absent.
+        if name not in self.properties \
+                or not self._judge.allows(name, 'read'):
+            raise errors.Conflict(f'Property {name} does not exist.')
+
+    def _set_base(self, operation: Operation) -> bool:
+        name, value = operation.name, operation.value
+        if name == 'tags':
+            self.tags = list(value)
+            return True
+        if name not in BASE:
+            return False
+        if name == 'owner' and value != self.base['owner'] \
+                and not self._ctx.is_admin:
+            raise errors.Forbidden(
+                'Only an administrator may give an image to another owner.')
+        if name in FORMATS and value != self.base[name] \
+                and self.image.status not in FORMATS_OPEN:
+            raise errors.Forbidden(
+                f"Attribute '{name}' cannot be changed while the image is "
+                f'{self.image.status}; only before it is imported.')
+        self.base[name] = value
+        return True
+
+
+_APPLY = {'add': _Draft.add, 'replace': _Draft.replace,
+          'remove': _Draft.remove}
+
+
+def apply(services: services.Services, ctx: context.RequestContext,
+          image: db_images.Image,
+          operations: collections.abc.Sequence[Operation]
+          ) -> db_images.Image:
+    """Apply a PATCH, all of it or nothing; the image as it is then.
+
+    :raises errors.Forbidden: it changes what the caller may not change
+    :raises errors.Conflict: a property is there, or is not
+    :raises errors.TooLarge: too many properties or tags then
+    :raises errors.NotFound: the image was deleted meanwhile
+    """
+    if not operations:
+        return image
+    # Asked before the transaction: a rule may ask another service.
+    judge = services.protections.judge(
+        ctx, {operation.name for operation in operations})
+    with services.db.write() as conn:
+        found = _locked(conn, image.id)
+        draft = _Draft(found, ctx, judge)
+        for operation in operations:
+            draft.apply(operation)
+        _check_quotas(services, found, draft)
+        _write(conn, found, draft)
+        changed = db_images.get(conn, image.id, db_images.EVERYTHING)
+    assert changed is not None
+    return changed
+
+
+def _locked(conn, image_id: str) -> db_images.Image:
+    """The image as it is, and stays until the transaction ends."""
+    if not db_images.update(conn, image_id):
+        raise errors.NotFound(f'No image found with ID {image_id}')
+    found = db_images.get(conn, image_id, db_images.EVERYTHING)
+    assert found is not None
+    return found
+
+
+def _check_quotas(services: services.Services, before: db_images.Image,
+                  draft: _Draft) -> None:
+    """Refuse growth past the quota; a record past it may shrink."""
+    images.check_quota('properties', _grown(
+        _countable(before.properties), _countable(draft.properties)),
+        services.conf.image_property_quota)
+    images.check_quota('tags', _grown(before.tags, draft.tags),
+                       services.conf.image_tag_quota)
+
+
+def _countable(properties: collections.abc.Iterable[str]) -> list[str]:
+    """A user's own properties: the service's do not count."""
+    return [name for name in properties
+            if not name.startswith(images.RESERVED_PREFIX)]
+
+
+def _grown(before: collections.abc.Sequence[str],
+           after: collections.abc.Sequence[str]) -> int:
+    number = len(set(after))
+    return number if number > len(before) else 0
+
+
+def _write(conn, before: db_images.Image, draft: _Draft) -> None:
+    base = {name: value for name, value in draft.base.items()
+            if value != getattr(before, name)}
+    if base:
+        db_images.update(conn, before.id, **base)
+    for name, value in draft.properties.items():
+        if name not in before.properties \
+                or before.properties[name] != value:
+            db_images.set_property(conn, before.id, name, value)
+    for name in before.properties.keys() - draft.properties.keys():
+        db_images.drop_property(conn, before.id, name)
+    for tag in sorted(set(draft.tags) - set(before.tags)):
+        db_images.add_tag(conn, before.id, tag)
+    for tag in sorted(set(before.tags) - set(draft.tags)):
+        db_images.drop_tag(conn, before.id, tag)
+
+
+def add_tag(services: services.Services, image_id: str, tag: str) -> None:
+    """Put a tag on an image; one that is there already is fine.
+
+    :raises errors.Invalid: the tag is too long
+    :raises errors.TooLarge: there are too many
+    """
+    if len(tag) > MAX_TAG:
+        raise errors.Invalid(
+            f'A tag may have {MAX_TAG} characters, this one has {len(tag)}.')
+    with services.db.write() as conn:
+        found = _locked(conn, image_id)
+        if tag in found.tags:
+            return
+        images.check_quota('tags', len(found.tags) + 1,
+                           services.conf.image_tag_quota)
+        db_images.add_tag(conn, image_id, tag)
+
+
+def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
+    """Take a tag off an image.
+
+    :raises errors.NotFound: it has none such
+    """
+    with services.db.write() as conn:
+        _locked(conn, image_id)
+        if not db_images.drop_tag(conn, image_id, tag):
+            raise errors.NotFound(
+                f'Image {image_id} has no tag {tag[:MAX_TAG]}.')
+
+
+def activate(services: services.Services, image_id: str, *,
+             wanted: str) -> None:
+    """Move between active and deactivated; once more is fine.
+
+    :raises errors.Forbidden: another status
+    """
+    other = (states.ACTIVE if wanted == states.DEACTIVATED
+             else states.DEACTIVATED)
+    verb = ('deactivated' if wanted == states.DEACTIVATED
+            else 'reactivated')
+    with services.db.write() as conn:
+        if db_images.move(conn, image_id, other, wanted):
+            return
+        status = db_images.status(conn, image_id)
+    if status in (None, states.DELETED):
+        raise errors.NotFound(f'No image found with ID {image_id}')
+    if status != wanted:
+        raise errors.Forbidden(
+            f'Image {image_id} is {status}: only an image that is {other} '
+            f'can be {verb}.')

@@ -1,0 +1,178 @@
+"""Lists of images: what a filter means, and who sees what in a list.
+
+Values come as text from a query string; each kind of filter is a row of a
+table. Touches the database through ``db.listing`` alone.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import datetime
+import re
+import typing
+
+from oslo_utils import timeutils
+
+from glance_import import context
+from glance_import.db import images as db_images
+from glance_import.db import listing as db_listing
+from glance_import.domain import errors
+from glance_import.domain import images
+from glance_import.domain import members
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from glance_import import services
+
+SORT_KEYS = images.SORT_KEYS
+VISIBILITIES = ('public', 'private', 'shared', 'community', 'all')
+MEMBER_STATUSES = (*members.STATUSES, 'all')
+_TEXT = frozenset({'name', 'status', 'container_format', 'disk_format',
+                   'owner', 'id', 'checksum', 'os_hash_value',
+                   'os_hash_algo'})
+_NUMBERS = frozenset({'size', 'virtual_size', 'min_disk', 'min_ram'})
+_BOOLEANS = frozenset({'protected', 'os_hidden'})
+_TIMES = frozenset({'created_at', 'updated_at'})
+# These take "in:one,two" too.
+_LISTS = frozenset({'name', 'id', 'status', 'container_format',
+                    'disk_format'})
+_OPERATORS = frozenset({'gt', 'gte', 'lt', 'lte', 'eq', 'neq'})
+_MAX_NUMBER = 2 ** 63 - 1
+_ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^",]*))\s*(,|$)')
+
+Condition = typing.Union['sa.ColumnElement[bool]', bool]
+
+
+def page(services: services.Services, ctx: context.RequestContext, *,
+         filters: dict[str, str], tags: list[str],
+         order: list[tuple[str, str]], limit: int,
+         marker: str | None) -> list[db_images.Image]:
+    """A page of the images the caller may list.
+
+    :raises errors.Invalid: an unknown marker or a filter value that is none
+    """
+    wanted = _wanted(ctx, dict(filters), tags)
+    with services.db.read() as conn:
+        after = None
+        if marker is not None:
+            after = images.peek(conn, ctx, marker)
+            if after is None:
+                raise errors.Invalid(
+                    f'The marker {marker[:100]} is not an image of this '
+                    'list.')
+        return db_listing.page(conn, wanted, order=order, limit=limit,
+                               after=after)
+
+
+def _wanted(ctx: context.RequestContext, filters: dict[str, str],
+            tags: list[str]) -> db_listing.Wanted:
+    if 'changes-since' in filters:
+        raise errors.Invalid('The filter changes-since is not supported.')
+    visibility = _one_of(filters, 'visibility', VISIBILITIES)
+    member_status = _one_of(filters, 'member_status', MEMBER_STATUSES)
+    hidden = _boolean('os_hidden', filters.pop('os_hidden', 'false'))
+    conditions = [db_listing.compare('status', 'neq', states.KILLED)]
+    properties: dict[str, str] = {}
+    exact: dict[str, str] = {}
+    for name, value in filters.items():
+        found = _condition(name, value)
+        if found is None:
+            properties[name] = value
+            continue
+        conditions.append(found)
+        if name in _TEXT and not _is_list(name, value):
+            exact[name] = value
+    return db_listing.Wanted(
+        scope=images.scope(ctx), visibility=visibility,
+        member_status=member_status or 'accepted', hidden=hidden,
+        conditions=conditions, exact=exact, properties=properties,
+        tags=sorted(set(tags)))
+
+
+def _one_of(filters: dict[str, str], name: str,
+            known: collections.abc.Sequence[str]) -> str | None:
+    value = filters.pop(name, None)
+    if value is not None and value not in known:
+        raise errors.Invalid(
+            f"The filter {name} takes one of {', '.join(known)}, not "
+            f"'{value[:100]}'.")
+    return value
+
+
+def _condition(name: str, value: str) -> sa.ColumnElement[bool] | None:
+    """What a filter asks of an image's own columns; None: a property."""
+    if name in _TEXT:
+        if _is_list(name, value):
+            return db_listing.among(name, _split(value[3:]))
+        return db_listing.compare(name, 'eq', value)
+    if name in _NUMBERS:
+        return db_listing.compare(name, 'eq', _number(name, value))
+    if name in _BOOLEANS:
+        return db_listing.compare(name, 'eq', _boolean(name, value))
+    if name in _TIMES:
+        operator, moment = _time(name, value)
+        return db_listing.compare(name, operator, moment)
+    base, ending = name[:-4], name[-4:]
+    if base in _NUMBERS and ending in ('_min', '_max'):
+        return db_listing.compare(base, 'gte' if ending == '_min' else 'lte',
+                                  _number(name, value))
+    return None
+
+
+def _is_list(name: str, value: str) -> bool:
+    return name in _LISTS and value.startswith('in:')
+
+
+def _split(text: str) -> list[str]:
+    """Values between commas; quotes keep a comma inside one.
+
+    :raises errors.Invalid: the quotes do not match
+    """
+    values = []
+    at = 0
+    while True:
+        match = _ITEM.match(text, at)
+        if match is None:
+            raise errors.Invalid(
+                f"The filter value '{text[:100]}' is not a list of values "
+                'between commas, each in double quotes or without any.')
+        quoted, bare, end = match.groups()
+        values.append(bare.strip() if quoted is None
+                      else re.sub(r'\\(.)', r'\1', quoted))
+        if not end:
+            return values
+        at = match.end()
+
+
+def _number(name: str, value: str) -> int:
+    if not re.fullmatch(r'-?[0-9]{1,19}', value) \
+            or abs(int(value)) > _MAX_NUMBER:
+        raise errors.Invalid(
+            f"The filter {name} takes a whole number, not '{value[:100]}'.")
+    return int(value)
+
+
+def _boolean(name: str, value: str) -> bool:
+    try:
+        return {'true': True, 'false': False}[value.lower()]
+    except KeyError:
+        raise errors.Invalid(f'The filter {name} takes true or false, not '
+                             f"'{value[:100]}'.") from None
+
+
+def _time(name: str, value: str) -> tuple[str, datetime.datetime]:
+    """An operator and a moment (naive UTC)."""
+    operator, colon, rest = value.partition(':')
+    if not colon or operator not in _OPERATORS:
+        operator, rest = 'eq', value
+    try:
+        return operator, timeutils.normalize_time(
+            timeutils.parse_isotime(rest)).replace(microsecond=0)
+    except (ValueError, OverflowError) as failure:
+        raise errors.Invalid(
+            f'The filter {name} takes an operator ('
+            + ', '.join(sorted(_OPERATORS))
+            + ") and a time such as gt:2026-01-31T12:00:00Z, not "
+            f"'{value[:100]}'.") from failure

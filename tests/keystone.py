@@ -1,0 +1,220 @@
+"""A real Keystone for tests: from the package index, on SQLite.
+
+Runs under gunicorn on a free port of 127.0.0.1 in a directory of its own,
+with the projects and users that the tests ask for, and is ended by its pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import grp
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+import typing
+
+import requests
+
+from tests import environments
+from tests import servers
+
+READY_SECONDS = 90
+PASSWORD = 'secret'
+
+CONF = '''
+[DEFAULT]
+log_dir = {top}
+[database]
+connection = sqlite:///{top}/keystone.sqlite?timeout=60
+[token]
+provider = fernet
+[fernet_tokens]
+key_repository = {top}/fernet
+[credential]
+key_repository = {top}/credentials
+[cache]
+enabled = true
+backend = dogpile.cache.memory
+[identity]
+password_hash_algorithm = bcrypt
+password_hash_rounds = 4
+[unified_limit]
+driver = sql
+'''
+
+# SQLite refuses to turn a reader into a writer while another one writes, so
+# each transaction says at its beginning that it may write.
+GUNICORN = '''
+wsgi_app = 'keystone.wsgi.api:application'
+bind = '127.0.0.1:{port}'
+threads = 8
+
+
+def post_fork(server, worker):
+    import sqlalchemy
+    from sqlalchemy import event
+
+    @event.listens_for(sqlalchemy.engine.Engine, 'before_cursor_execute',
+                       retval=True)
+    def immediate(connection, cursor, statement, *rest):
+        if statement == 'BEGIN':
+            statement = 'BEGIN IMMEDIATE'
+        return statement, rest[0]
+'''
+
+
+class Keystone:
+    """``start`` it, then make projects and users; ``remove`` at the end."""
+
+    def __init__(self, environment: environments.Environment,
+                 directory: pathlib.Path) -> None:
+        self._environment = environment
+        self.directory = directory
+        self.port = servers.free_port()
+        self.url = f'http://127.0.0.1:{self.port}/v3'
+        self._process: subprocess.Popen | None = None
+        self._admin: dict[str, str] = {}
+        self.projects: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Configuration, keys, database and an administrator."""
+        top = self.directory
+        (top / 'keystone.conf').write_text(CONF.format(top=top))
+        (top / 'gunicorn.conf.py').write_text(
+            GUNICORN.format(port=self.port))
+        user = getpass.getuser()
+        group = grp.getgrgid(os.getgid()).gr_name
+        for setup in ('fernet_setup', 'credential_setup'):
+            self._manage(setup, '--keystone-user', user,
+                         '--keystone-group', group)
+        # The slow part, and the same each time.
+        template = self._environment.directory / 'keystone.sqlite'
+        if template.exists():
+            shutil.copyfile(template, top / 'keystone.sqlite')
+        else:
+            self._manage('db_sync')
+            kept = template.with_suffix(f'.{os.getpid()}')
+            shutil.copyfile(top / 'keystone.sqlite', kept)
+            kept.replace(template)
+        self._manage(
+            'bootstrap', '--bootstrap-password', PASSWORD,
+            '--bootstrap-username', 'admin', '--bootstrap-project-name',
+            'admin', '--bootstrap-role-name', 'admin',
+            '--bootstrap-service-name', 'keystone', '--bootstrap-region-id',
+            'RegionOne', '--bootstrap-public-url', self.url,
+            '--bootstrap-admin-url', self.url, '--bootstrap-internal-url',
+            self.url)
+
+    def _manage(self, *arguments: str) -> None:
+        subprocess.run(
+            [self._environment.program('keystone-manage'), '--config-file',
+             str(self.directory / 'keystone.conf'), *arguments], check=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+
+    def start(self) -> None:
+        """Start, and wait for the first answer."""
+        # Keystone reads the command line itself, so gunicorn gets none.
+        with open(self.directory / 'out', 'ab') as out:
+            self._process = subprocess.Popen(
+                [self._environment.program('gunicorn')],
+                cwd=self.directory, stdout=out, stderr=out,
+                start_new_session=True, env={
+                    **os.environ, 'OS_KEYSTONE_CONFIG_FILES': str(
+                        self.directory / 'keystone.conf')})
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(self.url, timeout=30).ok:
+                    return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise AssertionError('Keystone does not answer:\n'
+                             + (self.directory / 'out').read_text()[-5000:])
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            # Quickly: a graceful end waits for kept connections.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(15)
+
+    # -- what is in it
+
+    def token(self, user: str = 'admin', project: str = 'admin') -> str:
+        """A new token; its text goes into X-Auth-Token."""
+        domain = {'id': 'default'}
+        answer = requests.post(f'{self.url}/auth/tokens', json={'auth': {
+            'identity': {'methods': ['password'], 'password': {'user': {
+                'name': user, 'domain': domain, 'password': PASSWORD}}},
+            'scope': {'project': {'name': project, 'domain': domain}}}},
+            timeout=60)
+        assert answer.status_code == 201, answer.text
+        return answer.headers['X-Subject-Token']
+
+    def call(self, method: str, path: str, body: typing.Any = None
+             ) -> typing.Any:
+        """One request as the administrator."""
+        if not self._admin:
+            self._admin = {'X-Auth-Token': self.token()}
+        answer = requests.request(method, self.url + path, json=body,
+                                  headers=self._admin, timeout=60)
+        assert answer.ok, (method, path, answer.text)
+        return answer.json() if answer.content else None
+
+    def role(self, name: str) -> str:
+        for found in self.call('GET', '/roles')['roles']:
+            if found['name'] == name:
+                return found['id']
+        return self.call('POST', '/roles', {'role': {'name': name}}
+                         )['role']['id']
+
+    def add_project(self, name: str) -> str:
+        made = self.call('POST', '/projects', {'project': {
+            'name': name, 'domain_id': 'default'}})
+        self.projects[name] = made['project']['id']
+        return self.projects[name]
+
+    def add_user(self, name: str, project: str, *roles: str) -> None:
+        user = self.call('POST', '/users', {'user': {
+            'name': name, 'domain_id': 'default', 'password': PASSWORD}}
+        )['user']['id']
+        for role in roles:
+            self.call('PUT', f'/projects/{self.projects[project]}/users/'
+                             f'{user}/roles/{self.role(role)}')
+
+    def add_endpoint(self, kind: str, name: str, url: str) -> None:
+        service = self.call('POST', '/services', {'service': {
+            'type': kind, 'name': name}})['service']['id']
+        for interface in ('public', 'internal', 'admin'):
+            self.call('POST', '/endpoints', {'endpoint': {
+                'service_id': service, 'interface': interface,
+                'url': url, 'region': 'RegionOne'}})
+
+    def variables(self, user: str, project: str) -> dict[str, str]:
+        """What clients read from the environment."""
+        return {
+            'OS_AUTH_URL': self.url, 'OS_USERNAME': user,
+            'OS_PASSWORD': PASSWORD, 'OS_PROJECT_NAME': project,
+            'OS_USER_DOMAIN_ID': 'default',
+            'OS_PROJECT_DOMAIN_ID': 'default',
+            'OS_REGION_NAME': 'RegionOne',
+            'OS_IDENTITY_API_VERSION': '3'}
+
+    def middleware(self) -> dict[str, str]:
+        """[keystone_authtoken] of a service."""
+        return {
+            'www_authenticate_uri': self.url, 'auth_url': self.url,
+            'auth_type': 'password', 'username': 'glance',
+            'password': PASSWORD, 'project_name': 'service',
+            'user_domain_id': 'default', 'project_domain_id': 'default',
+            'service_token_roles_required': 'true',
+            'http_connect_timeout': '5', 'http_request_max_retries': '0'}
