@@ -199,9 +199,10 @@ def test_methods_and_paths(service):
     image_id = service.create()
     for method, path, status, allow in (
             ('DELETE', '/v2/images', 405, 'GET, POST'),
-            ('PUT', f'/v2/images/{image_id}', 405, 'DELETE, GET'),
-            ('GET', f'/v2/images/{image_id}/import', 405, 'POST'),
-            ('POST', f'/v2/images/{image_id}/stage', 405, 'PUT'),
+            ('PUT', f'/v2/images/{image_id}', 405, 'DELETE, GET, PATCH'),
+            ('GET', f'/v2/images/{image_id}/import', 405, 'DELETE, POST'),
+            ('POST', f'/v2/images/{image_id}/stage', 405,
+             'DELETE, HEAD, OPTIONS, PATCH, PUT'),
             ('OPTIONS', '/v2/images', 405, 'GET, POST'),
             ('DELETE', f'/v2/tasks/{uuid.uuid4()}', 405, 'GET'),
             ('BREW', '/v2/images', 501, None),
