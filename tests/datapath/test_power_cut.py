@@ -15,7 +15,7 @@ from tests.datapath.disks import disk  # noqa: F401
 from tests.datapath.disks import service_on
 
 DATA = os.urandom(300_000)
-STRIDE = 1 if os.environ.get('LONG_TESTS') else 5
+STRIDE = 1 if os.environ.get('LONG_TESTS') else 9
 CUT = (OSError, http.client.HTTPException)
 
 
