@@ -18,6 +18,14 @@ OPTS = (
              'section of their own below. A name that is unknown, cannot be '
              'loaded or is listed twice stops the service.'),
     cfg.StrOpt(
+        'plugins_on_upload', default='refuse', choices=(
+            ('refuse', 'where plugins are listed, PUT /v2/images/{id}/file '
+                       'is refused: data comes in by stage and import alone'),
+            ('bypass', 'such data goes into the store without any plugin'),
+        ),
+        help='What becomes of data that is put into an image without an '
+             'import, which no plugin would see.'),
+    cfg.StrOpt(
         'isolation', default='strict', choices=(
             ('strict', 'in a sandbox made by bubblewrap: no network, no '
                        'files but the image, limits on everything'),

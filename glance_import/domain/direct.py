@@ -16,11 +16,13 @@ import uuid
 
 from oslo_log import log
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import.domain import imports
 from glance_import.domain import integrity
 from glance_import.domain import states
 from glance_import.domain import uploads
@@ -39,6 +41,7 @@ def save(services: services.Services, image: db_images.Image,
     """Receive the data of an image and make it active.
 
     :param blocks: the body; raises UploadCut or BadBody by itself
+    :raises errors.Forbidden: plugins are listed that would not see it
     :raises errors.Invalid: formats are missing, or it is not the data that
         was announced
     :raises errors.Conflict: the image is not queued
@@ -46,6 +49,7 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
+    _check_plugins(services, image.id)
     _check_formats(image)
     announced.check(services.conf.image_size_cap)
     uploads.recover(services, image.id)
@@ -62,6 +66,19 @@ def save(services: services.Services, image: db_images.Image,
             sealed.close()
     LOG.info('image %s is active: %d bytes', image.id, sealed.staged.size)
     _clean(services, image.id, epoch)
+
+
+def _check_plugins(services: services.Services, image_id: str) -> None:
+    """What no plugin would see does not come in, unless the operator says.
+
+    :raises errors.Forbidden: naming the way that is open
+    """
+    options = services.conf.image_import_opts
+    if services.plugins and options.plugins_on_upload == 'refuse':
+        raise errors.Forbidden(
+            'Every image goes through plugins here, so data is not put into '
+            f'an image directly: use PUT /v2/images/{image_id}/stage and '
+            f'POST /v2/images/{image_id}/import.')
 
 
 def _check_formats(image: db_images.Image) -> None:
@@ -132,8 +149,11 @@ def _store(services: services.Services, image_id: str,
         with contextlib.suppress(staging.StagingError):
             sealed.close()
         if stored is not None:
-            with contextlib.suppress(stores.StoreError):
-                services.store.delete(stored.uri)
+            # The commit may have happened all the same (a connection lost
+            # while it was answered), so this asks before it deletes; with
+            # the database away the object stays, to be found later.
+            with contextlib.suppress(stores.StoreError, *engine.ERRORS):
+                imports.discard_object(services, image_id, stored.uri)
         uploads.give_back(services, image_id, upload_id, states.SAVING)
         if isinstance(failure, stores.StoreError):
             raise _as_domain_error(failure, image_id) from failure

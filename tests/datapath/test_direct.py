@@ -133,3 +133,23 @@ def test_too_large(make_service):
         'Transfer-Encoding': 'chunked'}, chunks=iter([DATA])).status == 413
     check_nothing_is_kept(service, image_id)
     assert put(service, image_id, DATA[:1000]).status == 204
+
+
+@pytest.mark.parametrize('choice, status', [(None, 403), ('bypass', 204)])
+def test_plugins_are_not_bypassed_unless_the_operator_says(
+        make_service, choice, status):
+    options = {'image_import_plugins': '[no_op]'}
+    if choice is not None:
+        options['plugins_on_upload'] = choice
+    service = make_service(options={'image_import_opts': options}).start()
+    image_id = service.create()
+    answer = service.request(
+        'PUT', f'/v2/images/{image_id}/file', b'unseen',
+        {'Content-Type': 'application/octet-stream'})
+    assert answer.status == status, answer
+    if status == 403:
+        assert f'/v2/images/{image_id}/stage' in answer.message
+        assert service.show(image_id)['status'] == 'queued'
+        assert not service.staged() and not service.stored()
+    else:
+        assert service.download(image_id) == b'unseen'
