@@ -1,8 +1,8 @@
 """Which image format bytes have, told while they pass.
 
 The inspectors are oslo.utils'. They want plain bytes and look at a few
-places only, so once they agree nothing is handed to them any more. Touches
-nothing but memory.
+places only, so once they agree nothing is handed to them any more. ``of_file``
+reads a file; all else touches nothing but memory.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class Detector:
         assert self._found is not None
         return self._found
 
+    @property
+    def decided(self) -> bool:
+        """Whether more bytes would change nothing."""
+        return self._inspectors is None
+
     def copy(self) -> Detector:
         return copy.deepcopy(self)
 
@@ -66,3 +71,15 @@ class Detector:
         self._found = ','.join(sorted(
             str(each) for each in self._inspectors.formats or ())) or UNKNOWN
         self._inspectors = None
+
+
+def of_file(path: str) -> str:
+    """The format of a file, read only as far as it takes to tell.
+
+    :raises OSError: it cannot be read
+    """
+    detector = Detector()
+    with open(path, 'rb') as file:
+        while not detector.decided and (block := file.read(PIECE)):
+            detector.update(block)
+    return detector.detected()

@@ -94,6 +94,45 @@ SEES = '''
 '''
 
 
+LOOKS = '''
+    from glance_import.plugin import ImagePlugin
+
+    class {name}(ImagePlugin):
+        api = 1
+
+        def inspect(self, image, data, ctx):
+            ctx.log('finds a %s', image.detected_format)
+            return self.accept()
+'''
+WRAPS = '''
+    from glance_import.plugin import ImagePlugin
+
+    class Wraps(ImagePlugin):
+        api = 1
+
+        def transform(self, image, source, sink, ctx):
+            # The magic, version 3 and a plain header of qcow2.
+            sink.write(bytes.fromhex('514649fb00000003') + bytes(16)
+                       + bytes.fromhex('000000100000000000100000')
+                       + bytes(68) + bytes.fromhex('00000068')
+                       + bytes(1 << 16))
+            return self.accept()
+'''
+
+
+def test_what_a_transform_wrote_is_inspected_again(
+        make_service, write_plugin):
+    service = make_service([
+        write_plugin('early', LOOKS.format(name='Early')),
+        write_plugin('wraps', WRAPS),
+        write_plugin('late', LOOKS.format(name='Late'))])
+    service.start()
+    image, _task = do_import(service, b'plain bytes' * 1000)
+    assert image['status'] == 'active', image
+    assert 'plugin early: finds a raw' in service.text()
+    assert 'plugin late: finds a qcow2' in service.text()
+
+
 def test_a_transform_is_a_barrier(make_service, write_plugin):
     service = make_service(
         [write_plugin('before', SEES.format(name='Before')), 'no_op',

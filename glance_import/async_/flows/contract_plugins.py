@@ -22,6 +22,7 @@ from glance_import.domain import imports
 from glance_import.domain import uploads
 from glance_import.plugin import chain
 from glance_import.plugin import host
+from glance_import.staging import formats
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -119,12 +120,16 @@ class Step(task.Task):
             name: value or '' for name, value in image.properties.items()
             if not name.startswith(chain.RESERVED_PREFIX)}
         view['import_method'] = self.rt.job.method
-        view['detected_format'] = getattr(record, 'detected_format', None)
+        view['detected_format'] = record.detected_format if record else None
         if path is not None:
             view['size'] = os.stat(path).st_size
         if path in (None, box.area.path(self.image_id)) \
                 and record is not None:
             view.update(self._digests(record))
+        elif path is not None:
+            # A plugin put this in place of what was staged, so what was
+            # found then says nothing of it.
+            view['detected_format'] = formats.of_file(path)
         return view
 
     def _digests(self, record: db_staging.Record) -> dict[str, typing.Any]:
