@@ -29,6 +29,9 @@ STOP_SECONDS = 65.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_SERVERS_SIGNALS = frozenset({
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
+    signal.SIGUSR1})
 
 
 class Supervisor:
@@ -47,8 +50,17 @@ class Supervisor:
                                         name='embedded-conductor')
 
     def start(self) -> None:
-        """Return at once; the rest happens in a thread."""
-        self._thread.start()
+        """Return at once; the rest happens in a thread.
+
+        The thread takes no signals: the server waits for them in its own
+        thread, and one that the kernel gave to this one would end the
+        process on the spot.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SERVERS_SIGNALS)
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def stop(self) -> None:
         """End the conductor and wait for it."""
@@ -114,5 +126,9 @@ def _interpreter() -> str:
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: no conductor outlives its parent."""
+    """In the child, before exec: no conductor outlives its parent.
+
+    The thread's mask of signals would be inherited.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SERVERS_SIGNALS)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

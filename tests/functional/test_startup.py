@@ -152,6 +152,15 @@ def refuses(port):
     return False
 
 
+def test_stop_right_after_the_start(make_service):
+    """Whichever thread the kernel would give the signal to."""
+    service = make_service()
+    for _ in range(4):
+        service.start()
+        assert service.stop() == 0
+        assert not service.text().count('Traceback')
+
+
 def test_stop_leaves_a_stuck_upload_as_cut(make_service):
     service = make_service(
         options={'DEFAULT': {'graceful_shutdown_timeout': 1}}).start()
