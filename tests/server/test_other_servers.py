@@ -16,6 +16,8 @@ from test_http_server import chunked
 from test_http_server import head
 from test_http_server import response
 
+from tests import servers
+
 DATA = os.urandom(3_000_000)
 
 GUNICORN = [sys.executable, '-m', 'gunicorn', '-k', 'gthread', '--threads',
@@ -36,11 +38,11 @@ def uwsgi_program():
 def other(request, tmp_path_factory):
     if request.param == 'gunicorn':
         if importlib.util.find_spec('gunicorn') is None:
-            pytest.skip('gunicorn is not installed')
+            servers.missing('gunicorn is not installed')
         command = GUNICORN
     else:
         if uwsgi_program() is None:
-            pytest.skip('uwsgi is not installed')
+            servers.missing('uwsgi is not installed')
         command = [uwsgi_program(), *UWSGI[1:]]
     port = server_harness.free_port()
     server = server_harness.Running(

@@ -18,6 +18,7 @@ from glance_import import staging
 from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
+from tests import servers
 
 
 def loop_mount(tmp_path, make, size='330M'):
@@ -25,7 +26,7 @@ def loop_mount(tmp_path, make, size='330M'):
     if os.geteuid() != 0:
         pytest.skip('needs root to mount')
     if shutil.which(make[0]) is None:
-        pytest.skip(f'{make[0]} is not installed')
+        servers.missing(f'{make[0]} is not installed')
     image, place = tmp_path / 'disk', tmp_path / 'disk.mnt'
     place.mkdir()
     with open(image, 'wb') as disk:
