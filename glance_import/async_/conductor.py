@@ -18,7 +18,6 @@ import uuid
 
 from oslo_log import log
 
-from glance_import.async_ import patience
 from glance_import.async_ import runtime
 from glance_import.async_ import taskflow_executor
 from glance_import.db import engine as db_engine
@@ -214,9 +213,10 @@ class Conductor:
             self._guarded(lambda: self._give_back(claim))
         except taskflow_executor.LeftAlone as failure:
             LOG.error('import %s is left alone: %s', job.id, failure)
-            self._guarded(lambda: self._leave_alone(claim, str(failure)))
+            reason = str(failure)
+            self._guarded(lambda: self._leave_alone(claim, reason))
         except BaseException as failure:
-            if patience.may_pass(failure):
+            if db_engine.may_pass(failure):
                 LOG.error('import %s waits: the database does not answer: '
                           '%s', job.id, db_engine.one_line(failure))
                 with self._lock:

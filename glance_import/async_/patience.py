@@ -103,10 +103,8 @@ def _patient(rt: runtime.Runtime, name: str, execute):
 
 def may_pass(failure: BaseException) -> bool:
     """Whether the same step may succeed a little later."""
-    if isinstance(failure, stores.StoreUnavailable):
-        return True
-    return (isinstance(failure, db_engine.ERRORS)
-            and db_engine.may_pass(failure))
+    return (isinstance(failure, stores.StoreUnavailable)
+            or db_engine.may_pass(failure))
 
 
 def describe(failure: BaseException) -> str:

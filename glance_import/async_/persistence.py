@@ -182,11 +182,12 @@ class Record(impl_sqlalchemy.Connection):
             changes = {'attempts': 1, 'retries': 0}
         elif self._rt.stopped.handed_over:
             raise runtime.Interrupted(self._rt.job.id)
-        if atom_detail.state == states.FAILURE and atom_detail.failure:
-            cause = atom_detail.failure.exception
-            if isinstance(cause, (errors.ClaimLost, runtime.Interrupted)) \
-                    or (isinstance(cause, db_engine.ERRORS)
-                        and db_engine.may_pass(cause)):
+        cause = getattr(atom_detail.failure, 'exception', None)
+        before = self._written.get(atom_detail.uuid, {}).get('state')
+        if (atom_detail.state == states.FAILURE != before
+                and cause is not None):
+            if (isinstance(cause, (errors.ClaimLost, runtime.Interrupted))
+                    or db_engine.may_pass(cause)):
                 raise cause
             changes = {'message': self._explain(
                 atom_detail.name, atom_detail.failure)}

@@ -1,9 +1,10 @@
 """Runs one claimed import with taskflow, from where it stands to its end.
 
 What earlier claims recorded is gone on with: finished steps keep their
-results, and a flow that was on its way back goes on back. However the flow ends, the image is left as the domain says, with the reason
-in words; what an attempt leaves on disk besides is removed here. Knows flows
-and the domain; the conductor above decides when and how many.
+results, and a flow that was on its way back goes on back. However the flow
+ends, the image is left as the domain says, with the reason in words; what an
+attempt leaves on disk besides is removed here. Knows flows and the domain;
+the conductor above decides when and how many.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class TaskFlowExecutor:
         except LeftAlone:
             raise
         except Exception as failure:
-            if patience.may_pass(failure):
+            if db_engine.may_pass(failure):
                 raise
             LOG.exception('import %s: unexpected error', job.id)
             self._fail(rt, self._internal(rt, failure))
@@ -225,7 +226,7 @@ class TaskFlowExecutor:
         step, cause = _first_failure(engine, failure)
         for each in (failure, cause):
             if isinstance(each, (errors.ClaimLost, Interrupted)) \
-                    or patience.may_pass(each):
+                    or db_engine.may_pass(each):
                 raise each
         if rt.stopped.handed_over:
             raise Interrupted(rt.job.id)

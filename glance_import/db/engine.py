@@ -208,7 +208,7 @@ def one_line(error: BaseException) -> str:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same statement may succeed later.
+    """Whether it is the database's, and the statement may succeed later.
 
     So for a server that is away or starts, a deadlock, a lock not obtained
     in time, a disk that is full; not for a statement that is wrong.
@@ -216,6 +216,8 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, (db_exception.DBConnectionError,
                           db_exception.DBDeadlock)):
         return True
+    if not isinstance(error, ERRORS):
+        return False
     cause = getattr(error, 'inner_exception', None) or error
     return isinstance(cause, (
         sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.InternalError,

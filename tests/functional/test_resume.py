@@ -165,7 +165,7 @@ def active(desk, image_id, data=DATA):
     image = desk.service.show(image_id)
     assert image['status'] == 'active', (image, desk.service.text())
     assert desk.service.download(image_id) == data
-    task, = desk.service.tasks(image_id)
+    task = desk.service.tasks(image_id)[0]
     assert task['status'] == 'success'
     assert not desk.service.staged()
     desk.nothing_left()
