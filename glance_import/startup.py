@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -26,6 +27,7 @@ from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import protections
+from glance_import.domain import quotas
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -77,6 +79,16 @@ def check_options(conf: cfg.ConfigOpts) -> None:
             'file', 'http'}:
         raise _refused(conf, 'stores', 'glance_store',
                        f"{', '.join(kinds)}: only the file store is built")
+    try:
+        quotas.parse(conf.user_storage_quota)
+    except ValueError as failure:
+        raise _refused(
+            conf, 'user_storage_quota', None,
+            f'{conf.user_storage_quota!r} is not {failure}') from failure
+    if conf.use_keystone_limits and not importlib.util.find_spec(
+            'oslo_limit'):
+        raise _refused(conf, 'use_keystone_limits', None,
+                       'the package oslo.limit is not installed')
     if conf.paste_deploy.flavor is not None and not conf.paste_deploy.flavor:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
