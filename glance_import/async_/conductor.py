@@ -124,7 +124,8 @@ class Conductor:
         token = uuid.uuid4().hex
         with self._services.db.write() as conn:
             job = db_jobs.claim(conn, job_id, token=token,
-                                conductor=self.name, seconds=self._expiry)
+                                conductor=self.name, seconds=self._expiry,
+                                area=self._services.area.id)
         if job is None:
             return 0
         claim = db_jobs.Claim(job_id, token, job.epoch)

@@ -152,10 +152,11 @@ class Record(impl_sqlalchemy.Connection):
                 if new:
                     conn.execute(sa.insert(_ATOMS), [
                         {**_essence(atom), 'uuid': atom.uuid,
-                         'name': atom.name, 'meta': {},
+                         'name': atom.name,
+                         'meta': {'place': len(self._written) + place},
                          'parent_uuid': flow_detail.uuid,
                          'atom_type': models.atom_detail_type(atom)}
-                        for atom in new])
+                        for place, atom in enumerate(new)])
             self._kept = True
             self._state = flow_detail.state if ended else self._state
             for atom in new:

@@ -180,6 +180,12 @@ def test_finished_steps_are_not_run_again(desk, monkeypatch):
             desk.run(image_id)
     assert desk.seen() == ['one', 'two']
     assert desk.service.show(image_id)['status'] == 'importing'
+    lines = desk.service.run(
+        'manage', 'imports', 'show', image_id).stdout.splitlines()
+    order = [line.split() for line in lines if line.startswith('  ')]
+    assert [state for state, _ in order] == ['SUCCESS'] * (
+        len(order) - 3) + ['PENDING'] * 3
+    assert 'ImportToStore' in order[-3][1]
     desk.run(image_id)
     assert desk.seen() == ['one', 'two']
     active(desk, image_id)
