@@ -126,10 +126,13 @@ class Record(impl_sqlalchemy.Connection):
             self._converter.populate_flow_detail(conn, flow)
             return flow
 
-    def begin(self, name: str) -> models.FlowDetail:
-        """A flow of which nothing is recorded yet."""
+    def begin(self, name: str, steps: list[str]) -> models.FlowDetail:
+        """A flow of which nothing is recorded yet.
+
+        :param steps: names of its steps in order, for people to read
+        """
         self.flow = models.FlowDetail(name, self._rt.job.id)
-        self.flow.meta = {'version': VERSION}
+        self.flow.meta = {'version': VERSION, 'steps': steps}
         return self.flow
 
     # -- what taskflow calls
@@ -152,11 +155,10 @@ class Record(impl_sqlalchemy.Connection):
                 if new:
                     conn.execute(sa.insert(_ATOMS), [
                         {**_essence(atom), 'uuid': atom.uuid,
-                         'name': atom.name,
-                         'meta': {'place': len(self._written) + place},
+                         'name': atom.name, 'meta': {},
                          'parent_uuid': flow_detail.uuid,
                          'atom_type': models.atom_detail_type(atom)}
-                        for place, atom in enumerate(new)])
+                        for atom in new])
             self._kept = True
             self._state = flow_detail.state if ended else self._state
             for atom in new:

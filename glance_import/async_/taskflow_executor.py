@@ -138,7 +138,8 @@ class TaskFlowExecutor:
         products = _files_given(flow, record.flow)
         engine = engines.load(
             flow, engine=self._mode, backend=record,
-            flow_detail=record.flow or record.begin(flow.name),
+            flow_detail=record.flow or record.begin(
+                flow.name, [each.name for each in patience.tasks(flow)]),
             **({'executor': self._pool} if self._pool is not None else {}))
         begun: list[str] = []
         engine.atom_notifier.register(

@@ -103,11 +103,14 @@ def totals(conn: sa.Connection) -> Totals:
 
 def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
     """(name, state) of each step that is recorded of an import, in order."""
-    atoms = tables.import_atomdetails.c
-    found = conn.execute(sa.select(atoms.name, atoms.state, atoms.meta)
-                         .where(atoms.parent_uuid == job_id)).all()
-    return [(row.name, row.state) for row in sorted(
-        found, key=lambda row: (row.meta or {}).get('place', 0))]
+    flows, atoms = tables.import_flowdetails.c, tables.import_atomdetails.c
+    meta = conn.execute(sa.select(flows.meta).where(
+        flows.uuid == job_id)).scalar() or {}
+    state = dict(conn.execute(
+        sa.select(atoms.name, atoms.state)
+        .where(atoms.parent_uuid == job_id)).tuples().all())
+    return [(name, state[name]) for name in meta.get('steps', ())
+            if name in state]
 
 
 def hurry(conn: sa.Connection, job_id: str) -> bool:
