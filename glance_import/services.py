@@ -7,12 +7,13 @@ what the domain works on: options, database, staging area, store, policy.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import typing
 
 from oslo_config import cfg
+from oslo_log import log
 
+from glance_import.async_ import jobboard
 from glance_import.async_ import registry
 from glance_import.db import engine
 from glance_import.domain import protections
@@ -22,6 +23,7 @@ from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
 from glance_import.stores import file as file_store
 
+LOG = log.getLogger(__name__)
 WAKE_FIFO = 'conductor.wake'
 
 
@@ -39,10 +41,12 @@ class Services:
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
     registry: registry.Registry
+    board: jobboard.Board
     limits: limits.Limits
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
+        self.board.close()
         self.db.dispose()
 
 
@@ -86,9 +90,21 @@ def build(conf: cfg.ConfigOpts,
         legacy_checksum=conf.legacy_checksum)
     store.prepare()
     policy = enforce.Policy(policies.new_enforcer(conf))
+    database = engine.Database(conf)
+    board = jobboard.Board(conf, database)
+
+    def wake() -> None:
+        """Tell of what was just committed; it is safe there whatever fails."""
+        try:
+            board.post_new()
+        except (jobboard.BoardAway, *engine.ERRORS) as failure:
+            LOG.warning('an import is posted later: %s', failure)
+        poke(conf.state_path)
+
     return Services(
         conf=conf,
-        db=engine.Database(conf),
+        db=database,
+        board=board,
         area=staging_area.Area.open(conf.node_staging_uri),
         store=store,
         policy=policy,
@@ -97,6 +113,6 @@ def build(conf: cfg.ConfigOpts,
                  if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path),
+        wake=wake,
         registry=plugins or registry.Registry(conf),
         limits=limits.Limits(conf))

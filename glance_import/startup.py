@@ -22,6 +22,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.async_ import extensions
+from glance_import.async_.jobboard import clients
 from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.db import engine
@@ -74,6 +75,12 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'task_executor', 'task',
                        f"'{conf.task.task_executor}' is not known; the only "
                        'executor is taskflow')
+    board = conf.taskflow_executor.jobboard
+    module = clients.missing(board)
+    if module is not None:
+        raise _refused(conf, 'jobboard', 'taskflow_executor',
+                       f'{board} needs the Python module {module}; try: '
+                       f"pip install 'glance-import[{board}]'")
     kinds = conf.glance_store.stores
     if conf.glance_store.default_store not in kinds or set(kinds) - {
             'file', 'http'}:

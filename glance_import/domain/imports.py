@@ -103,8 +103,10 @@ def request(services: services.Services, ctx: context.RequestContext,
     import finds it there.
 
     :raises errors.Conflict: somebody was faster
+    :raises errors.Unavailable: nothing could hand it to a conductor now
     """
     task_id = str(uuid.uuid4())
+    services.board.check()
     with services.db.write() as conn:
         _check_bounds(services, conn, ctx.project_id)
         if not db_images.move(conn, image.id, states.UPLOADING,
