@@ -136,7 +136,10 @@ def _zookeeper(options: typing.Any
         # A session ends when it was not heard of for so long: its claims do.
         timeout=float(options.claim_expiry), **values)
     client.start(timeout=options.jobboard_timeout)
-    return client, {'path': f'/taskflow/{options.jobboard_path}'}
+    # It would ask for the version by a four-letter word, which servers since
+    # 3.5 do not answer unless they are told to.
+    return client, {'path': f'/taskflow/{options.jobboard_path}',
+                    'check_compatible': False}
 
 
 def _ping_zookeeper(client: typing.Any) -> None:
