@@ -386,6 +386,7 @@ def _remove_leftovers(services: services.Services, image_id: str, *,
     finished is not repeated by who goes on with the import.
     """
     recorded = _locations(services, image_id)
+    services.store.discard_parts(image_id, below)
     for uri in services.store.leftovers(image_id, below=below):
         if uri not in recorded:
             LOG.info('removing what an interrupted attempt stored: %s', uri)

@@ -28,6 +28,16 @@ OPTION = 'filesystem_store_datadir'
 MODE = 0o440
 
 
+class Stray(typing.NamedTuple):
+    """A file that bears an epoch; ``part`` is one not published."""
+
+    image_id: str
+    epoch: int
+    path: str
+    part: bool
+    mtime: float
+
+
 class FileStore:
     """See ``base.Store``; call ``prepare`` before anything else.
 
@@ -107,6 +117,31 @@ class FileStore:
                       for name in object_names(image_id, epoch))
         return [name for name in candidates
                 if os.path.lexists(self.path(name))]
+
+    def discard_parts(self, image_id: str, below: int) -> None:
+        """Remove what attempts before epoch ``below`` left half written.
+
+        Only once nothing of theirs can be recorded any more.
+        """
+        for epoch in range(1, below):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(part_name(image_id, epoch)))
+
+    def strays(self) -> typing.Iterator[Stray]:
+        """Everything here whose name holds an epoch, in no order.
+
+        What was recorded is among it: the caller knows what was.
+        """
+        for name in os.listdir(self.datadir):
+            part = name.startswith('.') and name.endswith('.part')
+            image_id, _, epoch = name.removeprefix('.').removesuffix(
+                '.part').partition('.')
+            if (part != name.startswith('.') or not epoch.isdecimal()
+                    or not _is_uuid(image_id)):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                yield Stray(image_id, int(epoch), self.path(name), part,
+                            os.lstat(self.path(name)).st_mtime)
 
     def owns(self, path: str) -> bool:
         """Whether a file is in this store's directory."""
@@ -371,12 +406,16 @@ def part_name(image_id: str, epoch: int) -> str:
 
 
 def _checked(image_id: str) -> str:
-    try:
-        if str(uuid.UUID(image_id)) == image_id.lower():
-            return image_id
-    except ValueError:
-        pass
+    if _is_uuid(image_id):
+        return image_id
     raise base.BadLocation('an image id is a UUID')
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _open_source(path: str) -> int:
