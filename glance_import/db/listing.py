@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
 import operator
 import typing
 
@@ -35,6 +36,7 @@ FEW = 500
 _OPERATORS: dict[str, typing.Callable] = {
     'eq': operator.eq, 'neq': operator.ne, 'gt': operator.gt,
     'gte': operator.ge, 'lt': operator.lt, 'lte': operator.le}
+_NEVER = datetime.datetime(9999, 12, 31)
 # Columns with an index that can tell whether few images match.
 _SELECTIVE = ('id', 'name', 'checksum', 'os_hash_value', 'owner')
 
@@ -84,8 +86,8 @@ def page(conn: sa.Connection, wanted: Wanted, *,
     if limit == 0:
         return []
     conditions = [*wanted.conditions]
-    if after is not None:
-        conditions.append(_behind(order, after))
+    conditions.append(_behind(order, after) if after is not None
+                      else _beginning(order))
     sets = _sets(wanted)
     few = _few(conn, wanted)
     if few is not None:
@@ -210,6 +212,19 @@ def _sortable(name: str, columns: typing.Any = Columns
     if not Columns[name].nullable or name in ('created_at', 'updated_at'):
         return columns[name]
     return sa.func.coalesce(columns[name], _blank(name))
+
+
+def _beginning(order: collections.abc.Sequence[tuple[str, str]]
+               ) -> sa.ColumnElement[bool]:
+    """No condition at all, in words that point MariaDB to the right index.
+
+    Without a bound on the time it intersects the indexes of single columns
+    and sorts whatever is left.
+    """
+    name, _direction = order[0]
+    if isinstance(Columns[name].type, sa.DateTime):
+        return Columns[name] <= _NEVER
+    return sa.true()
 
 
 def _behind(order: collections.abc.Sequence[tuple[str, str]],
