@@ -69,12 +69,9 @@ class Client:
 
 
 def cpu(pids: typing.Iterable[int]) -> float:
-    """CPU seconds these processes have used, to the microsecond."""
-    used = 0
-    for pid in pids:
-        for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
-            used += int((task / 'schedstat').read_text().split()[0])
-    return used / 1e9
+    """CPU seconds these processes have used, threads that ended too."""
+    # The clock of another process, as clock_getcpuclockid(3) makes it.
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 
 
 def family(pid: int) -> list[int]:
