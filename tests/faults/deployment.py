@@ -66,7 +66,7 @@ KINDS = (('sqlite', 'sql'), ('postgresql', 'sql'), ('postgresql', 'redis'),
 
 
 class Deployment:
-    """``start``, then ``ask`` for imports; ``check`` counts what went wrong."""
+    """``start``, ``ask`` for imports, and ``check`` what went wrong."""
 
     def __init__(self, directory: pathlib.Path, *, database: str | None = None,
                  board: dict[str, typing.Any] | None = None,
