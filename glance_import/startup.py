@@ -25,6 +25,7 @@ from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import.domain import methods
 from glance_import.domain import protections
 from glance_import import services
 from glance_import import staging
@@ -87,6 +88,10 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
                    functools.partial(extensions.load_method, method))
+        if method not in methods.TABLE:
+            raise _refused(conf, 'enabled_import_methods', None,
+                           f"'{method}' is not a method of this service; "
+                           f"it has {', '.join(methods.TABLE)}")
     found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',

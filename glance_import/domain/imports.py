@@ -23,6 +23,7 @@ from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import.domain import methods
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
@@ -46,35 +47,47 @@ _INTERNAL = frozenset({images.LOCK, images.IMPORTING_STORES,
 # -- asking for an import -------------------------------------------------
 
 def check_importable(services: services.Services,
-                     image: db_images.Image) -> None:
-    """What the image itself says against a glance-direct import, as 409.
+                     ctx: context.RequestContext, image: db_images.Image,
+                     method: methods.Method,
+                     asked: dict[str, typing.Any]) -> None:
+    """What is known at once against an import of this image.
 
+    :param asked: the value of "method" in the request
     :raises errors.Conflict: naming what was found and what to do
+    :raises errors.DomainError: what the method itself says of the request
     """
-    _check_status(services, image)
+    _check_status(services, image, method)
     for name in ('container_format', 'disk_format'):
         if getattr(image, name) is None:
             raise errors.Conflict(
                 f"'{name}' needs to be set before image {image.id} can be "
                 'imported.')
+    method.check(services, ctx, image, asked)
 
 
-def _check_status(services: services.Services,
-                  image: db_images.Image) -> None:
-    if image.status == states.UPLOADING:
+def _check_status(services: services.Services, image: db_images.Image,
+                  method: methods.Method) -> None:
+    if image.status != method.needs:
+        raise errors.Conflict(
+            f'Image {image.id} is {image.status} and cannot be imported by '
+            f'{method.name}: {_why_not(image.id, image.status, method)}.')
+    if method.staged:
         with services.db.read() as conn:
             record = db_staging.get(conn, image.id)
         _check_staged(services, image.id, record)
-        return
-    reason = {
-        states.QUEUED: 'no data is staged; upload it first with PUT '
-                       f'/v2/images/{image.id}/stage',
+
+
+def _why_not(image_id: str, found: str, method: methods.Method) -> str:
+    if found == states.QUEUED:
+        return ('no data is staged; upload it first with PUT '
+                f'/v2/images/{image_id}/stage' if method.staged
+                else 'it has no data yet')
+    return {
+        states.UPLOADING: 'data was staged for it; import that by '
+                          'glance-direct, or delete the image',
         states.IMPORTING: 'an import of it is already under way',
         states.ACTIVE: 'it has its data already',
-    }.get(image.status, 'only staged data can be imported')
-    raise errors.Conflict(
-        f'Image {image.id} is {image.status} and cannot be imported by '
-        f'glance-direct: {reason}.')
+    }.get(found, f'the image must be {method.needs}')
 
 
 def _check_staged(services: services.Services, image_id: str,
@@ -95,7 +108,7 @@ def _check_staged(services: services.Services, image_id: str,
 
 
 def request(services: services.Services, ctx: context.RequestContext,
-            image: db_images.Image, method: str,
+            image: db_images.Image, method: methods.Method,
             body: dict[str, typing.Any]) -> str:
     """Commit an import; its task id.
 
@@ -104,42 +117,77 @@ def request(services: services.Services, ctx: context.RequestContext,
 
     :raises errors.Conflict: somebody was faster
     """
-    task_id = str(uuid.uuid4())
     with services.db.write() as conn:
-        _check_bounds(services, conn, ctx.project_id)
-        if not db_images.move(conn, image.id, states.UPLOADING,
-                              states.IMPORTING):
-            status = db_images.status(conn, image.id)
-            if status in (None, states.DELETED):
-                raise errors.NotFound(f'No image found with ID {image.id}')
-            raise errors.Conflict(
-                f'Image {image.id} is {status} by now and cannot be '
-                'imported; another request was faster.')
-        record = db_staging.get(conn, image.id)
-        if not db_staging.move(
-                conn, image.id, (states.COMPLETE, states.RETURNED),
-                states.CLAIMED):
-            _check_staged(services, image.id, record)
-            raise errors.Conflict(
-                f'The data of image {image.id} was staged anew meanwhile.')
-        assert record is not None
-        db_images.set_property(conn, image.id, images.LOCK, task_id)
-        db_images.set_property(conn, image.id, images.IMPORTING_STORES, '')
-        db_images.set_property(conn, image.id, images.FAILED_STORES, '')
-        db_images.drop_property(conn, image.id, images.ERROR)
-        db_tasks.insert(
-            conn, id=task_id, type=TASK_TYPE, owner=ctx.project_id or '',
-            image_id=image.id, request_id=ctx.request_id,
-            user_id=ctx.user_id,
-            input={'image_id': image.id, 'import_req': body})
-        db_jobs.insert(
-            conn, id=task_id, image_id=image.id, project=ctx.project_id,
-            user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
-            area=record.area, method=method, request=body,
-            plugins=services.plugins)
+        task_id = post(services, conn, ctx, image.id, method, body)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
+
+
+def post(services: services.Services, conn: sa.Connection,
+         ctx: context.RequestContext, image_id: str, method: methods.Method,
+         body: dict[str, typing.Any], *, task_type: str = TASK_TYPE,
+         task_input: dict[str, typing.Any] | None = None) -> str:
+    """The same, in a transaction of the caller's, who wakes the conductor.
+
+    :param task_input: what the task shows, if not the image and the body
+    :raises errors.Conflict: somebody was faster
+    """
+    task_id = str(uuid.uuid4())
+    _check_bounds(services, conn, ctx.project_id)
+    _take_image(conn, image_id, method)
+    area = None
+    if method.staged:
+        area = _take_staged(services, conn, image_id)
+    db_images.set_property(conn, image_id, images.LOCK, task_id)
+    db_images.set_property(conn, image_id, images.IMPORTING_STORES, '')
+    db_images.set_property(conn, image_id, images.FAILED_STORES, '')
+    db_images.drop_property(conn, image_id, images.ERROR)
+    db_tasks.insert(
+        conn, id=task_id, type=task_type, owner=ctx.project_id or '',
+        image_id=image_id, request_id=ctx.request_id, user_id=ctx.user_id,
+        input=task_input or {'image_id': image_id, 'import_req': body})
+    db_jobs.insert(
+        conn, id=task_id, image_id=image_id, project=ctx.project_id,
+        user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
+        area=area, method=method.name, request=body,
+        plugins=services.plugins if method.plugins else ())
+    return task_id
+
+
+def _take_image(conn: sa.Connection, image_id: str,
+                method: methods.Method) -> None:
+    """Move the image to the status it has while the method runs."""
+    if method.running == method.needs:
+        taken = (db_images.update(conn, image_id, expected=(method.needs,))
+                 and db_jobs.of_image(conn, image_id) is None)
+    else:
+        taken = db_images.move(conn, image_id, method.needs, method.running)
+    if taken:
+        return
+    status = db_images.status(conn, image_id)
+    if status in (None, states.DELETED):
+        raise errors.NotFound(f'No image found with ID {image_id}')
+    if status == method.running == method.needs:
+        raise errors.Conflict(
+            f'An import of image {image_id} is already under way.')
+    raise errors.Conflict(
+        f'Image {image_id} is {status} by now and cannot be imported; '
+        'another request was faster.')
+
+
+def _take_staged(services: services.Services, conn: sa.Connection,
+                 image_id: str) -> str:
+    """Claim the staged data; the id of the area that has it."""
+    record = db_staging.get(conn, image_id)
+    if not db_staging.move(conn, image_id,
+                           (states.COMPLETE, states.RETURNED),
+                           states.CLAIMED):
+        _check_staged(services, image_id, record)
+        raise errors.Conflict(
+            f'The data of image {image_id} was staged anew meanwhile.')
+    assert record is not None
+    return record.area
 
 
 def _check_bounds(services: services.Services, conn: sa.Connection,
@@ -240,8 +288,11 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
         task = db_tasks.get(conn, claim.job_id)
         if task is not None and task.status == states.SUCCESS:
             return
+        job = db_jobs.get(conn, claim.job_id)
+        assert job is not None
         if not db_images.move(
-                conn, image_id, states.IMPORTING, states.ACTIVE,
+                conn, image_id, methods.find(job.method).running,
+                states.ACTIVE,
                 size=stored.size, checksum=stored.checksum,
                 os_hash_algo=stored.hash_algo,
                 os_hash_value=stored.hash_value):
@@ -303,27 +354,33 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
          failure: Failure) -> None:
     """Leave an image the user can go on with, and the reason.
 
-    Intact staged bytes bring it back to ``uploading``, to be imported again
-    without uploading; otherwise it is ``queued`` and what is left of the
-    bytes goes.
+    The status is the one that the table of methods has. Intact bytes that a
+    client staged bring it back to ``uploading``, to be imported again
+    without uploading; otherwise what is left of the bytes goes.
     """
     text = str(failure)
     discard = False
     uploads.recognise(services, image_id)
     with claimed(services, claim) as conn:
+        job = db_jobs.get(conn, claim.job_id)
+        assert job is not None
+        method = methods.find(job.method)
         task = db_tasks.get(conn, claim.job_id)
         if task is not None and task.status in (states.SUCCESS,
                                                 states.FAILURE):
             return
         record = db_staging.get(conn, image_id)
-        if record is not None and uploads.look(services, record).intact:
-            db_images.move(conn, image_id, states.IMPORTING,
+        if method.staged and record is not None and uploads.look(
+                services, record).intact:
+            db_images.move(conn, image_id, method.running,
                            states.UPLOADING)
             db_staging.move(conn, image_id, (states.CLAIMED,),
                             states.RETURNED)
         else:
-            discard = db_images.move(conn, image_id, states.IMPORTING,
-                                     states.QUEUED)
+            discard = (
+                method.running == method.failed
+                or db_images.move(conn, image_id, method.running,
+                                  method.failed))
             db_staging.delete(conn, image_id)
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)

@@ -10,6 +10,7 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import methods
 
 # Asked while the import is accepted, so that a denial is a 403 here and not
 # a task that hangs (contract 3.3).
@@ -22,10 +23,10 @@ def post(asked: call.Call) -> webob.Response:
     body = asked.json()
     method = _method(body, services.methods)
     _check_store_keys(body)
-    image = images.find(asked, 'modify_image')
+    image = images.find(asked, method.rule)
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
-    imports.check_importable(services, image)
+    imports.check_importable(services, ctx, image, method, body['method'])
     imports.request(services, ctx, image, method, body)
     response = call.empty(202)
     response.headers['Location'] = (
@@ -40,8 +41,9 @@ def delete(asked: call.Call) -> webob.Response:
     return call.empty(202)
 
 
-def _method(body: typing.Any, enabled: typing.Collection[str]) -> str:
-    """The name of the method asked for.
+def _method(body: typing.Any, enabled: typing.Collection[str]
+            ) -> methods.Method:
+    """The method asked for.
 
     Nothing else of ``method`` is read for glance-direct: where the bytes are
     follows from configuration and image id alone.
@@ -62,7 +64,7 @@ def _method(body: typing.Any, enabled: typing.Collection[str]) -> str:
         raise errors.Invalid(
             f'Unknown import method name {name!r}; the methods here are: '
             + ', '.join(enabled))
-    return name
+    return methods.find(name)
 
 
 def _check_store_keys(body: dict[str, typing.Any]) -> None:
