@@ -19,6 +19,8 @@ from oslo_policy import opts as policy_opts
 from glance_import.conf import api
 from glance_import.conf import formats
 from glance_import.conf import image_import
+from glance_import.conf import import_downloads
+from glance_import.conf import import_filtering
 from glance_import.conf import paste
 from glance_import.conf import staging
 from glance_import.conf import stores
@@ -28,7 +30,7 @@ from glance_import.conf import taskflow_executor
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
 MODULES = (api, staging, paste, task, taskflow_executor, stores, formats)
 # What belongs into glance-image-import.conf, in the same shape.
-IMAGE_IMPORT_MODULES = (image_import,)
+IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads)
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'
