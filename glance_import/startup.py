@@ -23,13 +23,14 @@ from oslo_log import log
 from glance_import.async_ import extensions
 from glance_import.async_ import registry
 from glance_import import conf as configuration
+from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import methods
 from glance_import.domain import protections
 from glance_import import services
 from glance_import import staging
-from glance_import.stores import base as stores
+from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
 
@@ -71,11 +72,11 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'task_executor', 'task',
                        f"'{conf.task.task_executor}' is not known; the only "
                        'executor is taskflow')
-    kinds = conf.glance_store.stores
-    if conf.glance_store.default_store not in kinds or set(kinds) - {
-            'file', 'http'}:
-        raise _refused(conf, 'stores', 'glance_store',
-                       f"{', '.join(kinds)}: only the file store is built")
+    try:
+        store_registry.register(conf)
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     if conf.paste_deploy.flavor is not None and not conf.paste_deploy.flavor:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
@@ -144,11 +145,11 @@ def open_services(conf: cfg.ConfigOpts,
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
-            f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except stores.StoreError as failure:
-        raise StartupError(_where(
-            conf, 'filesystem_store_datadir', 'glance_store')
+            _where(conf, *reserved.staging_option(conf))
             + str(failure)) from failure
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)
