@@ -139,8 +139,10 @@ _FILE = (
 
 def _options(kind: str) -> collections.abc.Sequence[cfg.Opt]:
     if kind == 'file':
-        return _FILE
-    return library.driver_class(kind).OPTIONS or ()
+        return (*_COMMON, *_FILE)
+    driver = library.driver_class(kind)
+    # The very objects that the driver registers too, or it complains.
+    return (*driver.MULTI_BACKEND_OPTIONS, *(driver.OPTIONS or ()))
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -158,7 +160,7 @@ def register(conf: cfg.ConfigOpts) -> None:
         except base.StoreError as failure:
             raise Misconfigured('enabled_backends', None,
                                 str(failure)) from failure
-        conf.register_opts((*_COMMON, *options), group=store_id)
+        conf.register_opts(options, group=store_id)
     default = conf.glance_store.default_backend
     if default not in conf.enabled_backends:
         raise Misconfigured(

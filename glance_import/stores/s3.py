@@ -29,7 +29,8 @@ MIB = 1 << 20
 MAX_PARTS = 10000
 # What S3 itself does not let a part be smaller than, but for the last one.
 MIN_PART = 5 * MIB
-_GONE = frozenset({'404', 'NoSuchKey', 'NotFound', 'NoSuchUpload'})
+_GONE = frozenset({'404', 'NoSuchKey', 'NotFound', 'NoSuchUpload',
+                   'NoSuchBucket'})
 _NO_ROOM = frozenset({'507', 'EntityTooLarge', 'QuotaExceeded',
                       'XMinioStorageFull', 'InsufficientStorage',
                       'StorageFull'})
@@ -101,21 +102,25 @@ class S3Store(library.LibraryStore):
     def forget(self, image_id: str, epoch: int) -> None:
         """See ``base.Store.forget``."""
         name = library.object_name(image_id, epoch)
-        self._abort_uploads(image_id, lambda key: key == name)
-        with self.errors():
-            self.client.delete_object(Bucket=self.bucket, Key=name)
+        # No bucket is fine: nothing was left there.
+        with contextlib.suppress(base.ObjectGone):
+            self.abort_uploads(image_id, lambda key: key == name)
+            with self.errors():
+                self.client.delete_object(Bucket=self.bucket, Key=name)
 
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
         """See ``base.Store.sweep``."""
-        def left(key: str) -> bool:
+        def over(key: str) -> bool:
             epoch = base.epoch_of(key, image_id)
-            return (epoch is not None and epoch < below
-                    and self.uri(key) not in keep)
+            return epoch is not None and epoch < below
 
-        removed = self._abort_uploads(base.checked(image_id), left)
-        for key in self._keys(image_id):
-            if left(key):
+        removed: list[str] = []
+        with contextlib.suppress(base.ObjectGone):
+            removed += self.abort_uploads(base.checked(image_id), over)
+            for key in filter(over, self._keys(image_id)):
+                if self.uri(key) in keep:
+                    continue
                 with self.errors():
                     self.client.delete_object(Bucket=self.bucket, Key=key)
                 removed.append(self.uri(key))
@@ -128,7 +133,7 @@ class S3Store(library.LibraryStore):
             return [each['Key'] for page in pages
                     for each in page.get('Contents', ())]
 
-    def _abort_uploads(self, image_id: str,
+    def abort_uploads(self, image_id: str,
                        which: collections.abc.Callable[[str], bool]
                        ) -> list[str]:
         """Throw away parts that nobody will complete; their URIs."""
@@ -296,7 +301,7 @@ class Attempt:
         self._room = threading.Semaphore(self.store.threads + 1)
         # An earlier life of this very attempt may have left parts.
         image_id = self._key.rpartition('.')[0]
-        self.store._abort_uploads(image_id, lambda key: key == self._key)
+        self.store.abort_uploads(image_id, lambda key: key == self._key)
         with self.store.errors():
             self._upload = self.store.client.create_multipart_upload(
                 Bucket=self.store.bucket, Key=self._key)['UploadId']

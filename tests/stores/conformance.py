@@ -162,6 +162,50 @@ class Conformance:
             with pytest.raises(base.BadLocation):
                 call(uri)
 
+    def test_read_in_pieces_and_past_the_end(self, store, image_id, source):
+        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        with store.open(stored.uri, offset=len(DATA) - 10) as file:
+            assert (file.read(4), file.read(4), file.read(4)) == (
+                DATA[-10:-6], DATA[-6:-2], DATA[-2:])
+        assert content(store, stored.uri, offset=len(DATA)) == b''
+
+    def test_given_up_in_the_middle(self, store, image_id, source):
+        seen = []
+
+        def cancelled():
+            seen.append(1)
+            return len(seen) > 3
+        with pytest.raises(base.Cancelled):
+            # Of bytes nobody knows: no store takes them over by reference.
+            add(store, image_id, str(source), None, epoch=1,
+                cancelled=cancelled)
+        assert store.sweep(image_id, below=2, keep=[]) == []
+
+    def test_sweep_finds_earlier_attempts_only(self, store, image_id,
+                                               source):
+        stored = []
+        for epoch in (1, 2, 3):
+            source.unlink()
+            source.write_bytes(DATA + bytes([epoch]))
+            stored.append(add(store, image_id, str(source), describe(source),
+                              epoch=epoch))
+        assert store.sweep(image_id, below=3, keep=[stored[1].uri]) == [
+            stored[0].uri]
+        assert [store.exists(each.uri) for each in stored] == [
+            False, True, True]
+
+    def test_accepts_its_own(self, store, image_id, source):
+        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        assert store.accepts(stored.uri)
+        for uri in ('http://host/x', 'file:///etc/passwd', 's3://x/y/z', ''):
+            assert not store.accepts(uri)
+
+    def test_a_read_only_store_takes_nothing(self, store, image_id, source,
+                                             monkeypatch):
+        monkeypatch.setattr(store, 'read_only', True, raising=False)
+        with pytest.raises(base.StoreUnwritable, match='read-only'):
+            add(store, image_id, str(source), describe(source), epoch=1)
+
     @pytest.mark.parametrize('image_id', ['', '../x', 'a/b', '.'])
     def test_names_that_are_no_image_ids(self, store, image_id, source):
         with pytest.raises(base.BadLocation):
