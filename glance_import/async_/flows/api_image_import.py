@@ -18,11 +18,11 @@ from taskflow import atom
 from taskflow import flow as flow_base
 from taskflow.patterns import linear_flow
 from taskflow import retry
-from taskflow import task
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
 from glance_import.async_.flows import contract_plugins
+from glance_import.async_.flows import steps
 from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import errors
@@ -33,6 +33,7 @@ from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 SCHEME = 'file://'
+_Step = steps.Step
 
 
 class PluginFailed(errors.ImportFailed):
@@ -41,19 +42,6 @@ class PluginFailed(errors.ImportFailed):
     def __init__(self, plugin: str, reason: str) -> None:
         super().__init__(reason)
         self.plugin = plugin
-
-
-class _Step(task.Task):
-    """A step of ours, named as Glance names them."""
-
-    label = ''
-
-    def __init__(self, rt: runtime.Runtime, task_id: str, task_type: str,
-                 image_id: str, **kwargs: typing.Any) -> None:
-        self.rt = rt
-        self.image_id = image_id
-        super().__init__(name=f'{task_type}-{self.label}-{task_id}',
-                         **kwargs)
 
 
 class _Begin(_Step):
