@@ -27,6 +27,9 @@ from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import methods
 from glance_import.domain import protections
+from glance_import.net import addresses
+from glance_import.net import client
+from glance_import.net import resolver
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -76,8 +79,29 @@ def check_options(conf: cfg.ConfigOpts) -> None:
             'file', 'http'}:
         raise _refused(conf, 'stores', 'glance_store',
                        f"{', '.join(kinds)}: only the file store is built")
+    _check_downloads(conf)
     if conf.paste_deploy.flavor is not None and not conf.paste_deploy.flavor:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
+
+
+def _check_downloads(conf: cfg.ConfigOpts) -> None:
+    for group, option, read in (
+            ('import_filtering_opts', 'allowed_addresses',
+             addresses.networks),
+            ('import_filtering_opts', 'disallowed_addresses',
+             addresses.networks),
+            ('import_downloads', 'dns_servers', resolver.by_servers)):
+        try:
+            read(conf[group][option])
+        except ValueError as failure:
+            raise _refused(conf, option, group, str(failure)) from failure
+    options = conf.import_downloads
+    if options.ca_file and not os.access(options.ca_file, os.R_OK):
+        raise _refused(conf, 'ca_file', 'import_downloads',
+                       f'{options.ca_file} cannot be read')
+    if options.proxy and not client.is_proxy(options.proxy):
+        raise _refused(conf, 'proxy', 'import_downloads',
+                       'must be http://[user:password@]host[:port]')
 
 
 def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:

@@ -302,6 +302,16 @@ def _first(settings: Settings,
 
 # -- by a proxy
 
+def is_proxy(url: str) -> bool:
+    """Whether a proxy is written as it must be."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return (parts.scheme == 'http' and bool(parts.hostname)
+                and (parts.port or 1) > 0 and parts.path in ('', '/'))
+    except ValueError:
+        return False
+
+
 def _through_proxy(settings: Settings, target: urls.Target
                    ) -> socket.socket:
     """A socket to the proxy, for https already through it.
