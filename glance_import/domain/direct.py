@@ -20,6 +20,7 @@ from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
+from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
@@ -45,6 +46,8 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Invalid: formats are missing, or it is not the data that
         was announced
     :raises errors.Conflict: the image is not queued
+    :raises errors.Unsupported: it is not of the image's disk_format, or not
+        safe
     :raises errors.TooLarge: over image_size_cap, or no room
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
@@ -60,7 +63,7 @@ def save(services: services.Services, image: db_images.Image,
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
                                         announced)
     try:
-        _store(services, image.id, sealed, upload_id, epoch)
+        _store(services, image, sealed, upload_id, epoch)
     finally:
         with contextlib.suppress(staging.StagingError):
             sealed.close()
@@ -136,14 +139,15 @@ def _record_begin(services: services.Services, image_id: str,
         return db_jobs.next_epoch(conn, image_id)
 
 
-def _store(services: services.Services, image_id: str,
+def _store(services: services.Services, image: db_images.Image,
            sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
-    stored = None
+    image_id, stored = image.id, None
     try:
+        virtual_size = content.virtual_size(services, image, sealed.path)
         stored = services.store.add_file(
             image_id, sealed.path, sealed.staged, epoch=epoch,
             hash_algo=services.conf.hashing_algorithm)
-        _record_active(services, image_id, upload_id, stored)
+        _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
         # The file before the record: see uploads.refuse.
         with contextlib.suppress(staging.StagingError):
@@ -173,13 +177,14 @@ def _as_domain_error(failure: stores.StoreError, image_id: str
 
 
 def _record_active(services: services.Services, image_id: str,
-                   upload_id: str, stored: stores.Stored) -> None:
+                   upload_id: str, stored: stores.Stored,
+                   virtual_size: int | None) -> None:
     """saving -> active; staging is over: one transaction."""
     with services.db.write() as conn:
         if not db_images.move(
                 conn, image_id, states.SAVING, states.ACTIVE,
-                size=stored.size, checksum=stored.checksum,
-                os_hash_algo=stored.hash_algo,
+                size=stored.size, virtual_size=virtual_size,
+                checksum=stored.checksum, os_hash_algo=stored.hash_algo,
                 os_hash_value=stored.hash_value) \
                 or not db_staging.delete(conn, image_id, upload_id):
             raise errors.Gone(

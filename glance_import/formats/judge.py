@@ -70,9 +70,9 @@ def judge(path: str, declared: str | None, options: Options) -> Verdict:
     with open(path, 'rb') as opened:
         file = reader.Reader(opened)
         try:
+            own.text_descriptor(file)
             found, inspectors = _detect(file)
             _check_match(found, declared, options)
-            own.text_descriptor(file)
             for inspector in inspectors:
                 _check_safety(inspector, options)
             size = own.CHECKS.get(found, own.whole)(file)

@@ -21,12 +21,14 @@ from taskflow import retry
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
+from glance_import.async_.flows import content
 from glance_import.async_.flows import contract_plugins
 from glance_import.async_.flows import steps
 from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import methods
 from glance_import.plugin import chain
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -179,6 +181,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
             flow.add(_CheckPlugin(name, *ids))
         else:
             flow.add(contract_plugins.step(stage, *ids))
+    if methods.find(method).plugins:
+        flow.add(content.CheckContent(*ids))
     flow.add(_ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
     return flow
 
