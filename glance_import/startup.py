@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import methods
 from glance_import.domain import protections
+from glance_import.domain import quotas
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
@@ -80,6 +82,16 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'stores', 'glance_store',
                        f"{', '.join(kinds)}: only the file store is built")
     _check_downloads(conf)
+    try:
+        quotas.parse(conf.user_storage_quota)
+    except ValueError as failure:
+        raise _refused(
+            conf, 'user_storage_quota', None,
+            f'{conf.user_storage_quota!r} is not {failure}') from failure
+    if conf.use_keystone_limits and not importlib.util.find_spec(
+            'oslo_limit'):
+        raise _refused(conf, 'use_keystone_limits', None,
+                       'the package oslo.limit is not installed')
     if conf.paste_deploy.flavor is not None and not conf.paste_deploy.flavor:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 

@@ -60,6 +60,19 @@ OPTS = (
         'image_size_cap', default=1099511627776, min=1, max=2 ** 63 - 1,
         help='Largest image accepted, in bytes.'),
     cfg.StrOpt(
+        'user_storage_quota', default='0',
+        help='Bytes that the images of one project may take in stores, an '
+             'image in two of them counting twice: a number with B, KB, MB, '
+             'GB or TB (powers of 1024) right behind it, such as 500GB. 0: '
+             'no quota. Not used with use_keystone_limits.'),
+    cfg.BoolOpt(
+        'use_keystone_limits', default=False,
+        help='Keep projects to the limits that the identity service holds '
+             'for them: image_size_total and image_stage_total (MiB), '
+             'image_count_total and image_count_uploading. A limit that '
+             'nobody registered there counts as 0. Needs the package '
+             'oslo.limit and its options in [oslo_limit].'),
+    cfg.StrOpt(
         'hashing_algorithm', default='sha512', choices=(
             'sha512', 'sha256', 'sha384', 'blake2b', 'sha3_256', 'sha3_384',
             'sha3_512'),

@@ -25,6 +25,7 @@ def virtual_size(services: services.Services, image: db_images.Image,
 
     :raises errors.Unsupported: the bytes are not what the image is declared
         to be, or not safe
+    :raises errors.Unavailable: they cannot be read
     """
     bare = image.container_format in _BARE
     options = judge.Options.of(services.conf)
@@ -33,4 +34,8 @@ def virtual_size(services: services.Services, image: db_images.Image,
                               options)
     except judge.Refused as refusal:
         raise errors.Unsupported(str(refusal)) from refusal
+    except OSError as failure:
+        raise errors.Unavailable(
+            'The data of the image cannot be read at the moment: '
+            f'{failure.strerror}.') from failure
     return verdict.virtual_size if bare else None

@@ -25,6 +25,7 @@ from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
@@ -48,20 +49,21 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Conflict: the image is not queued
     :raises errors.Unsupported: it is not of the image's disk_format, or not
         safe
-    :raises errors.TooLarge: over image_size_cap, or no room
+    :raises errors.TooLarge: over image_size_cap or a quota, or no room
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
     _check_plugins(services, image.id)
     _check_formats(image)
-    announced.check(services.conf.image_size_cap)
+    cap = quotas.to_store(services, image.id)
+    announced.check(cap)
     uploads.recover(services, image.id)
     with services.db.read() as conn:
         status = db_images.status(conn, image.id)
     if status != states.QUEUED:
         raise _not_now(image.id, status)
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
-                                        announced)
+                                        announced, cap)
     try:
         _store(services, image, sealed, upload_id, epoch)
     finally:
@@ -102,13 +104,13 @@ def _not_now(image_id: str, status: str | None) -> errors.DomainError:
 
 def _receive(services: services.Services, image_id: str,
              blocks: collections.abc.Iterable[staging.Block],
-             announced: uploads.Announced
+             announced: uploads.Announced, cap: quotas.Cap
              ) -> tuple[staging.Sealed, str, int]:
     """The data, durable and locked; with the id and epoch of the attempt."""
     check = integrity.Check(announced.digests,
                             integrity.computed_by(services.conf))
     upload_id = str(uuid.uuid4())
-    upload = uploads.begin(services, image_id, also=check.also)
+    upload = uploads.begin(services, image_id, cap, also=check.also)
     try:
         epoch = _record_begin(services, image_id, upload_id,
                               announced.expected)
@@ -121,9 +123,8 @@ def _receive(services: services.Services, image_id: str,
     except BaseException as failure:
         uploads.refuse(services, image_id, upload_id, upload, states.SAVING)
         if isinstance(failure, staging.StagingError):
-            raise uploads.as_domain_error(
-                failure, image_id,
-                services.conf.image_size_cap) from failure
+            raise uploads.as_domain_error(failure, image_id, cap
+                                          ) from failure
         raise
 
 

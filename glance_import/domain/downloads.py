@@ -29,6 +29,7 @@ from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.domain import scratch
 from glance_import.domain import states
 from glance_import.domain import uploads
@@ -123,7 +124,7 @@ class Download:
         self._stopped = stopped
         self._claimed = claimed
         self._size = size
-        self._cap = box.conf.image_size_cap
+        self._cap = quotas.to_stage(box, image_id)
         self._upload_id = str(uuid.uuid4())
         self._check = self._new_check()
         self._mark: Mark | None = None
@@ -180,7 +181,7 @@ class Download:
                 upload = area.resume(
                     self._image_id, conf.hashing_algorithm,
                     confirm=lambda size: size if usable else 0,
-                    size_limit=self._cap,
+                    size_limit=self._cap.size,
                     legacy_checksum=conf.legacy_checksum,
                     also=self._check.also)
                 break
@@ -254,7 +255,7 @@ class Download:
         self._check = self._new_check()
         self._mark = None
         self._upload = uploads.begin(self._services, self._image_id,
-                                     also=self._check.also)
+                                     self._cap, also=self._check.also)
 
     def _receive(self) -> None:
         """One request, and all that it brings.
@@ -293,9 +294,7 @@ class Download:
                 'could not be told from its end; name a checksum in the '
                 'request')
         if response.length is not None:
-            total = self._upload.size + response.length
-            if total > self._cap:
-                raise errors.TooLarge(uploads.over_cap(self._cap))
+            self._cap.check(self._upload.size + response.length)
             scratch.require(self._services.area.directory, response.length,
                             'to download the image')
 

@@ -29,6 +29,7 @@ from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import methods
+from glance_import.domain import quotas
 from glance_import.plugin import chain
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -97,6 +98,7 @@ class _ImportToStore(_Step):
     def execute(self, file_path: str) -> dict[str, typing.Any]:
         box = self.rt.services
         path = local_path(file_path)
+        quotas.check_import(box, self.image_id, os.stat(path).st_size)
         expected = None
         if path == box.area.path(self.image_id):
             expected = imports.expected_of(
