@@ -17,6 +17,7 @@ from glance_import.async_ import registry
 from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.domain import protections
+from glance_import import limits
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
@@ -39,6 +40,7 @@ class Services:
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
     registry: registry.Registry
+    limits: limits.Limits
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -94,4 +96,5 @@ def build(conf: cfg.ConfigOpts,
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
         wake=functools.partial(poke, conf.state_path),
-        registry=plugins or registry.Registry(conf))
+        registry=plugins or registry.Registry(conf),
+        limits=limits.Limits(conf))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -28,6 +29,10 @@ from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import methods
 from glance_import.domain import protections
+from glance_import.domain import quotas
+from glance_import.net import addresses
+from glance_import.net import client
+from glance_import.net import resolver
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import registry as store_registry
@@ -77,8 +82,39 @@ def check_options(conf: cfg.ConfigOpts) -> None:
     except store_registry.Misconfigured as failure:
         raise _refused(conf, failure.option, failure.group,
                        str(failure)) from failure
+    _check_downloads(conf)
+    try:
+        quotas.parse(conf.user_storage_quota)
+    except ValueError as failure:
+        raise _refused(
+            conf, 'user_storage_quota', None,
+            f'{conf.user_storage_quota!r} is not {failure}') from failure
+    if conf.use_keystone_limits and not importlib.util.find_spec(
+            'oslo_limit'):
+        raise _refused(conf, 'use_keystone_limits', None,
+                       'the package oslo.limit is not installed')
     if conf.paste_deploy.flavor is not None and not conf.paste_deploy.flavor:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
+
+
+def _check_downloads(conf: cfg.ConfigOpts) -> None:
+    for group, option, read in (
+            ('import_filtering_opts', 'allowed_addresses',
+             addresses.networks),
+            ('import_filtering_opts', 'disallowed_addresses',
+             addresses.networks),
+            ('import_downloads', 'dns_servers', resolver.by_servers)):
+        try:
+            read(conf[group][option])
+        except ValueError as failure:
+            raise _refused(conf, option, group, str(failure)) from failure
+    options = conf.import_downloads
+    if options.ca_file and not os.access(options.ca_file, os.R_OK):
+        raise _refused(conf, 'ca_file', 'import_downloads',
+                       f'{options.ca_file} cannot be read')
+    if options.proxy and not client.is_proxy(options.proxy):
+        raise _refused(conf, 'proxy', 'import_downloads',
+                       'must be http://[user:password@]host[:port]')
 
 
 def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:

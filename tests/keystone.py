@@ -191,13 +191,21 @@ class Keystone:
             self.call('PUT', f'/projects/{self.projects[project]}/users/'
                              f'{user}/roles/{self.role(role)}')
 
-    def add_endpoint(self, kind: str, name: str, url: str) -> None:
+    def grant_system(self, name: str, role: str) -> None:
+        """A role of a user's on the whole of the system."""
+        user, = (each['id'] for each in self.call(
+            'GET', f'/users?name={name}')['users'])
+        self.call('PUT', f'/system/users/{user}/roles/{self.role(role)}')
+
+    def add_endpoint(self, kind: str, name: str, url: str) -> str:
+        """The id of the public one."""
         service = self.call('POST', '/services', {'service': {
             'type': kind, 'name': name}})['service']['id']
-        for interface in ('public', 'internal', 'admin'):
-            self.call('POST', '/endpoints', {'endpoint': {
-                'service_id': service, 'interface': interface,
-                'url': url, 'region': 'RegionOne'}})
+        made = [self.call('POST', '/endpoints', {'endpoint': {
+            'service_id': service, 'interface': interface,
+            'url': url, 'region': 'RegionOne'}})['endpoint']['id']
+            for interface in ('public', 'internal', 'admin')]
+        return made[0]
 
     def variables(self, user: str, project: str) -> dict[str, str]:
         """What clients read from the environment."""

@@ -72,6 +72,7 @@ ROUTES = (
         'DELETE': Endpoint(imports.delete)}, import_only=True),
     Route('/v2/images/{image_id}/file', {
         'GET': Endpoint(image_data.get),
+        'HEAD': Endpoint(image_data.head),
         'PUT': Endpoint(image_data.put, takes_body=True)}),
     Route('/v2/images/{image_id}/actions/deactivate', {
         'POST': Endpoint(actions.deactivate)}),

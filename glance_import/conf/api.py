@@ -43,11 +43,12 @@ OPTS = (
              'When False, v2.6 is not listed and the import URIs answer '
              '404, as in v2.5.'),
     cfg.ListOpt(
-        'enabled_import_methods', bounds=True, default=['glance-direct'],
+        'enabled_import_methods', bounds=True,
+        default=['glance-direct', 'web-download'],
         item_type=types.String(quotes=True),
         help='Import methods offered, in square brackets: '
-             '[glance-direct]. A name that no method is registered for '
-             'stops the service.'),
+             '[glance-direct, web-download]. A name that no method is '
+             'registered for stops the service.'),
     cfg.StrOpt(
         'api_versions_listed', default='seed', choices=(
             ('seed', 'the list ends at v2.6 EXPERIMENTAL'),
@@ -58,6 +59,19 @@ OPTS = (
     cfg.IntOpt(
         'image_size_cap', default=1099511627776, min=1, max=2 ** 63 - 1,
         help='Largest image accepted, in bytes.'),
+    cfg.StrOpt(
+        'user_storage_quota', default='0',
+        help='Bytes that the images of one project may take in stores, an '
+             'image in two of them counting twice: a number with B, KB, MB, '
+             'GB or TB (powers of 1024) right behind it, such as 500GB. 0: '
+             'no quota. Not used with use_keystone_limits.'),
+    cfg.BoolOpt(
+        'use_keystone_limits', default=False,
+        help='Keep projects to the limits that the identity service holds '
+             'for them: image_size_total and image_stage_total (MiB), '
+             'image_count_total and image_count_uploading. A limit that '
+             'nobody registered there counts as 0. Needs the package '
+             'oslo.limit and its options in [oslo_limit].'),
     cfg.StrOpt(
         'hashing_algorithm', default='sha512', choices=(
             'sha512', 'sha256', 'sha384', 'blake2b', 'sha3_256', 'sha3_384',

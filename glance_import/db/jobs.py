@@ -79,6 +79,20 @@ def get(conn: sa.Connection, job_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
+def source(conn: sa.Connection, job_id: str
+           ) -> dict[str, typing.Any] | None:
+    """What is known of the data that the job fetches."""
+    found = conn.execute(sa.select(Columns.source).where(
+        Columns.id == job_id)).scalar()
+    return json.loads(found) if found else None
+
+
+def secret(conn: sa.Connection, job_id: str) -> str | None:
+    """What the job needs and nobody may read; encrypted."""
+    return conn.execute(sa.select(Columns.secret).where(
+        Columns.id == job_id)).scalar()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
     """How far an import is; times are seconds of the database's clock."""

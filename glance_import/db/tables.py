@@ -248,6 +248,11 @@ import_jobs = sa.Table(
     sa.Column('message', sa.Text),
     sa.Column('created_at', sa.Double, nullable=False),
     sa.Column('started_at', sa.Double),
+    # What is known of the data being fetched (JSON), to go on with it; and
+    # what the fetching needs that nobody may read, encrypted by a key that
+    # is not in the database. NULL as soon as it is not needed any more.
+    sa.Column('source', sa.Text),
+    sa.Column('secret', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),

@@ -20,10 +20,12 @@ from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
+from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
@@ -45,22 +47,25 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Invalid: formats are missing, or it is not the data that
         was announced
     :raises errors.Conflict: the image is not queued
-    :raises errors.TooLarge: over image_size_cap, or no room
+    :raises errors.Unsupported: it is not of the image's disk_format, or not
+        safe
+    :raises errors.TooLarge: over image_size_cap or a quota, or no room
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
     _check_plugins(services, image.id)
     _check_formats(image)
-    announced.check(services.conf.image_size_cap)
+    cap = quotas.to_store(services, image.id)
+    announced.check(cap)
     uploads.recover(services, image.id)
     with services.db.read() as conn:
         status = db_images.status(conn, image.id)
     if status != states.QUEUED:
         raise _not_now(image.id, status)
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
-                                        announced)
+                                        announced, cap)
     try:
-        _store(services, image.id, sealed, upload_id, epoch)
+        _store(services, image, sealed, upload_id, epoch)
     finally:
         with contextlib.suppress(staging.StagingError):
             sealed.close()
@@ -99,13 +104,13 @@ def _not_now(image_id: str, status: str | None) -> errors.DomainError:
 
 def _receive(services: services.Services, image_id: str,
              blocks: collections.abc.Iterable[staging.Block],
-             announced: uploads.Announced
+             announced: uploads.Announced, cap: quotas.Cap
              ) -> tuple[staging.Sealed, str, int]:
     """The data, durable and locked; with the id and epoch of the attempt."""
     check = integrity.Check(announced.digests,
                             integrity.computed_by(services.conf))
     upload_id = str(uuid.uuid4())
-    upload = uploads.begin(services, image_id, also=check.also)
+    upload = uploads.begin(services, image_id, cap, also=check.also)
     try:
         epoch = _record_begin(services, image_id, upload_id,
                               announced.expected)
@@ -118,9 +123,8 @@ def _receive(services: services.Services, image_id: str,
     except BaseException as failure:
         uploads.refuse(services, image_id, upload_id, upload, states.SAVING)
         if isinstance(failure, staging.StagingError):
-            raise uploads.as_domain_error(
-                failure, image_id,
-                services.conf.image_size_cap) from failure
+            raise uploads.as_domain_error(failure, image_id, cap
+                                          ) from failure
         raise
 
 
@@ -136,14 +140,15 @@ def _record_begin(services: services.Services, image_id: str,
         return db_jobs.next_epoch(conn, image_id)
 
 
-def _store(services: services.Services, image_id: str,
+def _store(services: services.Services, image: db_images.Image,
            sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
-    stored = None
+    image_id, stored = image.id, None
     try:
+        virtual_size = content.virtual_size(services, image, sealed.path)
         stored = services.store.add_file(
             image_id, sealed.path, sealed.staged, epoch=epoch,
             hash_algo=services.conf.hashing_algorithm)
-        _record_active(services, image_id, upload_id, stored)
+        _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
         # The file before the record: see uploads.refuse.
         with contextlib.suppress(staging.StagingError):
@@ -173,13 +178,14 @@ def _as_domain_error(failure: stores.StoreError, image_id: str
 
 
 def _record_active(services: services.Services, image_id: str,
-                   upload_id: str, stored: stores.Stored) -> None:
+                   upload_id: str, stored: stores.Stored,
+                   virtual_size: int | None) -> None:
     """saving -> active; staging is over: one transaction."""
     with services.db.write() as conn:
         if not db_images.move(
                 conn, image_id, states.SAVING, states.ACTIVE,
-                size=stored.size, checksum=stored.checksum,
-                os_hash_algo=stored.hash_algo,
+                size=stored.size, virtual_size=virtual_size,
+                checksum=stored.checksum, os_hash_algo=stored.hash_algo,
                 os_hash_value=stored.hash_value) \
                 or not db_staging.delete(conn, image_id, upload_id):
             raise errors.Gone(

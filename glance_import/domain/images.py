@@ -15,6 +15,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
+from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.stores import base as stores
@@ -115,6 +116,7 @@ def create(services: services.Services, ctx: context.RequestContext,
             and not ctx.is_admin:
         raise errors.Forbidden(
             'Only an administrator may create an image for another owner.')
+    quotas.check_create(services, base['owner'])
     properties = {name: value for name, value in wanted.items()
                   if name not in base and name not in ('id', 'tags')}
     tags = list(wanted.get('tags', ()))

@@ -21,6 +21,7 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import methods
@@ -444,6 +445,22 @@ def _locations(services: services.Services, image_id: str) -> set[str]:
     with services.db.read() as conn:
         image = db_images.get(conn, image_id, db_images.Scope(None, True))
     return {location.url for location in image.locations} if image else set()
+
+
+def check_content(services: services.Services, claim: db_jobs.Claim,
+                  image_id: str, path: str) -> None:
+    """Refuse bytes that no store shall have; record their virtual size.
+
+    :raises errors.Unsupported: naming what is wrong with them
+    :raises errors.ImportFailed: the image is gone
+    """
+    with services.db.read() as conn:
+        image = db_images.get(conn, image_id, db_images.EVERYTHING)
+    if image is None:
+        raise errors.ImportFailed('The image was deleted.')
+    size = content.virtual_size(services, image, path)
+    change_image(services, claim, image_id, base={'virtual_size': size},
+                 properties={}, removed=())
 
 
 # -- what a plugin may change ---------------------------------------------

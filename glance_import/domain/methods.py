@@ -13,6 +13,7 @@ import typing
 
 from glance_import import context
 from glance_import.db import images as db_images
+from glance_import.domain import sources
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Method:
 
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
+    Method('web-download', needs=states.QUEUED,
+           check=sources.check_web_download),
 )}
 
 

@@ -22,6 +22,7 @@ from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
@@ -109,7 +110,7 @@ def add(services: services.Services, image_id: str,
     :raises OffsetMismatch, ChecksumMismatch, Locked: see there
     :raises errors.Invalid: the first part must tell the length of all, and
         the others may not tell another one
-    :raises errors.TooLarge: over the length, over image_size_cap, no room
+    :raises errors.TooLarge: over the length, over a quota, no room
     :raises errors.Conflict: the image is not one that is uploaded now
     """
     record = _record(services, image_id)
@@ -141,8 +142,7 @@ def terminate(services: services.Services, image_id: str) -> None:
         done = _patiently(image_id, lambda: uploads.give_up(
             services, image_id, unused))
     except staging.StagingError as failure:
-        raise uploads.as_domain_error(
-            failure, image_id, services.conf.image_size_cap) from failure
+        raise uploads.as_domain_error(failure, image_id) from failure
     if not done:
         raise errors.Conflict(
             f'The data staged for image {image_id} cannot be discarded: it '
@@ -234,11 +234,8 @@ def _add_nothing(record: db_staging.Record, part: Part) -> Position:
     return Position(size, size)
 
 
-def _check_room(services: services.Services, part: Part,
-                length: int) -> None:
-    cap = services.conf.image_size_cap
-    if length > cap:
-        raise errors.TooLarge(uploads.over_cap(cap))
+def _check_room(cap: quotas.Cap, part: Part, length: int) -> None:
+    cap.check(length)
     if part.offset + (part.body_length or 0) > length:
         raise _too_much(length)
 
@@ -257,10 +254,11 @@ def _begin(services: services.Services, image_id: str, part: Part,
     if part.length is None:
         raise errors.Invalid(
             'The first part of an upload needs the header Upload-Length.')
-    _check_room(services, part, part.length)
+    cap = quotas.to_stage(services, image_id)
+    _check_room(cap, part, part.length)
     upload_id = str(uuid.uuid4())
     try:
-        upload = uploads.begin(services, image_id, also=check.also)
+        upload = uploads.begin(services, image_id, cap, also=check.also)
     except errors.Conflict as failure:
         raise Locked(str(failure)) from failure
     try:
@@ -286,7 +284,7 @@ def _resume(services: services.Services, image_id: str,
         if counted != part.offset:
             raise OffsetMismatch(counted, part.offset)
         length = _length(now, part)
-        _check_room(services, part, length)
+        _check_room(quotas.to_stage(services, image_id), part, length)
         found[0] = _record_part(services, now, part, length)
         return counted
     if record.expected is not None:
@@ -297,8 +295,7 @@ def _resume(services: services.Services, image_id: str,
             image_id, conf.hashing_algorithm, confirm=confirm,
             legacy_checksum=conf.legacy_checksum, also=check.also))
     except staging.StagingError as failure:
-        raise uploads.as_domain_error(failure, image_id,
-                                      conf.image_size_cap) from failure
+        raise uploads.as_domain_error(failure, image_id) from failure
     return upload, found[0]
 
 
@@ -399,8 +396,7 @@ def _receive(services: services.Services, record: db_staging.Record,
         _drop(upload, part, before)
         if isinstance(failure, integrity.DigestMismatch):
             raise ChecksumMismatch(str(failure)) from failure
-        raise uploads.as_domain_error(
-            failure, image_id, services.conf.image_size_cap) from failure
+        raise uploads.as_domain_error(failure, image_id) from failure
     finally:
         # Whatever else happened: what came is kept, and the lock let go of.
         upload.cut()

@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from glance_import.domain import errors
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
@@ -67,11 +68,12 @@ def settings(conf: cfg.ConfigOpts) -> client.Settings:
 
 def check_web_download(services: services.Services,
                        _ctx: context.RequestContext,
-                       _image: db_images.Image,
+                       image: db_images.Image,
                        asked: dict[str, typing.Any]) -> None:
     """What web-download needs, and what its URL shows by itself.
 
     :raises errors.Invalid: it does not hold
+    :raises errors.TooLarge: the project's quota lets nothing in
     """
     uri = asked.get('uri')
     if not isinstance(uri, str) or not uri:
@@ -79,6 +81,7 @@ def check_web_download(services: services.Services,
             "web-download needs 'uri' in 'method', the URL of the data.")
     check_url(services.conf, uri)
     expected_digest(asked)
+    quotas.to_stage(services, image.id)
 
 
 def check_url(conf: cfg.ConfigOpts, uri: str) -> None:

@@ -22,6 +22,7 @@ from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import integrity
+from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import import staging
 
@@ -55,7 +56,7 @@ class Announced:
     size: int | None = None
     digests: tuple[integrity.Claimed, ...] = ()
 
-    def check(self, cap: int) -> None:
+    def check(self, cap: quotas.Cap) -> None:
         """What is wrong before the first byte.
 
         :raises errors.Invalid: the two do not agree
@@ -65,8 +66,7 @@ class Announced:
             raise errors.Invalid(
                 f'x-openstack-image-size says {self.size} bytes, '
                 f'Content-Length {self.length}.')
-        if (self.expected or 0) > cap:
-            raise errors.TooLarge(over_cap(cap))
+        cap.check(self.expected)
 
     @property
     def expected(self) -> int | None:
@@ -81,18 +81,18 @@ def stage(services: services.Services, image_id: str,
     :param blocks: the body; raises UploadCut or BadBody by itself
     :raises errors.Conflict: the image is not one to stage now
     :raises errors.Invalid: the data is not what was announced
-    :raises errors.TooLarge: over image_size_cap, or no room
+    :raises errors.TooLarge: over image_size_cap or a quota, or no room
     :raises errors.Unavailable: the staging area does not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
-    cap = services.conf.image_size_cap
+    cap = quotas.to_stage(services, image_id)
     announced.check(cap)
     recover(services, image_id)
     _check_allowed(services, image_id)
     check = integrity.Check(announced.digests,
                             integrity.computed_by(services.conf))
     upload_id = str(uuid.uuid4())
-    upload = begin(services, image_id, also=check.also)
+    upload = begin(services, image_id, cap, also=check.also)
     try:
         record_begin(services, image_id, upload_id, announced.expected)
     except BaseException:
@@ -130,16 +130,12 @@ def receive(upload: staging.Upload,
     check.verify(upload.settle())
 
 
-def over_cap(cap: int) -> str:
-    return (f'The image is larger than {cap} bytes, the most that is '
-            'accepted here (image_size_cap).')
-
-
 def as_domain_error(failure: Exception, image_id: str,
-                    cap: int) -> Exception:
+                    cap: quotas.Cap | None = None) -> Exception:
     """The refusal a user reads for what the staging area says."""
     if isinstance(failure, staging.TooLarge):
-        return errors.TooLarge(over_cap(cap))
+        return cap.refusal() if cap else errors.TooLarge(
+            f'The image does not fit: {failure}.')
     if isinstance(failure, staging.StagingFull):
         return errors.TooLarge(f'There is no room for the image: {failure}.')
     if isinstance(failure, staging.UploadGone):
@@ -184,7 +180,7 @@ def _check_allowed(services: services.Services, image_id: str) -> None:
         raise not_now(image_id, status)
 
 
-def begin(services: services.Services, image_id: str, *,
+def begin(services: services.Services, image_id: str, cap: quotas.Cap, *,
           also: collections.abc.Sequence[typing.Any] = ()
           ) -> staging.Upload:
     """Take the lock that makes an upload, and throw away older parts.
@@ -195,14 +191,13 @@ def begin(services: services.Services, image_id: str, *,
     try:
         return services.area.begin(
             image_id, conf.hashing_algorithm, also=also,
-            size_limit=conf.image_size_cap,
+            size_limit=cap.size,
             legacy_checksum=conf.legacy_checksum)
     except staging.UploadInProgress as failure:
         raise errors.Conflict(
             f'Image {image_id} cannot be staged: {failure}.') from failure
     except staging.StagingError as failure:
-        raise as_domain_error(failure, image_id,
-                              conf.image_size_cap) from failure
+        raise as_domain_error(failure, image_id, cap) from failure
 
 
 def record_begin(services: services.Services, image_id: str,
@@ -226,17 +221,12 @@ def record_begin(services: services.Services, image_id: str,
 
 def record_complete(services: services.Services, image_id: str,
                     upload_id: str, staged: staging.Staged) -> None:
-    identity = staged.identity
     with services.db.write() as conn:
         done = db_images.update(
             conn, image_id, expected=(states.UPLOADING,), size=staged.size
         ) and db_staging.move(
             conn, image_id, (states.OPEN,), states.COMPLETE,
-            upload_id=upload_id, size=staged.size, checksum=staged.checksum,
-            hash_algo=staged.hash_algo, hash_value=staged.hash_value,
-            device=identity.device, inode=identity.inode,
-            mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns,
-            detected_format=(staged.detected_format or '')[:20] or None)
+            upload_id=upload_id, **complete_columns(staged))
         status = db_images.status(conn, image_id)
     if done:
         return
@@ -247,6 +237,17 @@ def record_complete(services: services.Services, image_id: str,
     # Somebody staged anew in the instant after our part file was let go.
     raise errors.Conflict(
         f'The upload to image {image_id} was replaced by another one.')
+
+
+def complete_columns(staged: staging.Staged) -> dict[str, typing.Any]:
+    """What is recorded of complete data."""
+    identity = staged.identity
+    return {
+        'size': staged.size, 'checksum': staged.checksum,
+        'hash_algo': staged.hash_algo, 'hash_value': staged.hash_value,
+        'device': identity.device, 'inode': identity.inode,
+        'mtime_ns': identity.mtime_ns, 'ctime_ns': identity.ctime_ns,
+        'detected_format': (staged.detected_format or '')[:20] or None}
 
 
 def refuse(services: services.Services, image_id: str, upload_id: str,
@@ -283,8 +284,7 @@ def recover(services: services.Services, image_id: str) -> bool:
     except staging.UploadInProgress:
         return False
     except staging.StagingError as failure:
-        raise as_domain_error(failure, image_id,
-                              services.conf.image_size_cap) from failure
+        raise as_domain_error(failure, image_id) from failure
 
 
 def died_saving(status: str, record: db_staging.Record) -> bool:

@@ -103,18 +103,23 @@ class Response:
         while left is None or left > 0:
             size = BLOCK if left is None else min(BLOCK, left)
             view = memoryview(bytearray(size))
-            filled, due, ended = 0, time.monotonic() + 1.0, False
-            while filled < size and time.monotonic() < due:
-                got = stream.readinto1(view[filled:])
-                if not got:
-                    ended = True
-                    break
+            filled, due = 0, time.monotonic() + 1.0
+            failure: OSError | None = None
+            got = 1
+            while got and filled < size and time.monotonic() < due:
+                try:
+                    got = stream.readinto1(view[filled:])
+                except OSError as found:
+                    # What came before it is still good.
+                    failure, got = found, 0
                 filled += got
             if left is not None:
                 left -= filled
             if filled:
                 yield view[:filled]
-            if ended:
+            if failure is not None:
+                raise failure
+            if not got:
                 if left:
                     raise Passing(
                         f'the connection was cut {left} bytes before the '
@@ -296,6 +301,16 @@ def _first(settings: Settings,
 
 
 # -- by a proxy
+
+def is_proxy(url: str) -> bool:
+    """Whether a proxy is written as it must be."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return (parts.scheme == 'http' and bool(parts.hostname)
+                and (parts.port or 1) > 0 and parts.path in ('', '/'))
+    except ValueError:
+        return False
+
 
 def _through_proxy(settings: Settings, target: urls.Target
                    ) -> socket.socket:

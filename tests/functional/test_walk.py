@@ -113,6 +113,27 @@ def test_ranges(service):
                           ('lines=1-2', 416), ('bytes=0-1,3-4', 400)):
         answer = service.request('GET', path, headers={'Range': given})
         assert answer.status == status, given
+    # The older way to ask, which Glance still takes.
+    answer = service.request('GET', path, headers={
+        'Content-Range': 'bytes 3-9/*'})
+    assert (answer.status, answer.body) == (206, DATA[3:10])
+
+
+def test_head_of_data(service):
+    image_id = service.create()
+    path = f'/v2/images/{image_id}/file'
+    assert service.request('HEAD', path).status == 204
+    service.stage(image_id, DATA)
+    service.start_import(image_id)
+    service.wait_status(image_id, 'active')
+    whole = service.request('GET', path)
+    head = service.request('HEAD', path, headers={'Range': 'bytes=0-1'})
+    assert (head.status, head.body) == (200, b'')
+    for name in ('content-length', 'content-type', 'content-md5',
+                 'accept-ranges'):
+        assert head.headers[name] == whole.headers[name]
+    assert service.request('HEAD', f'/v2/images/{"0" * 8}/file'
+                           ).status == 404
 
 
 def test_delete_removes_record_and_bytes(service):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import typing
 
 from oslo_log import log
 import webob
+from webob import byterange
 from webob import exc
 
 from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api.handlers import stage
+from glance_import.db import images as db_images
 from glance_import.domain import direct
 from glance_import.domain import errors
 from glance_import.domain import states
@@ -19,39 +22,61 @@ from glance_import.stores import base as stores
 LOG = log.getLogger(__name__)
 
 BLOCK = 1 << 20
+_LEGACY = re.compile(r'^bytes (\d+-\d+)/(?:\d+|\*)$')
 
 
 def get(asked: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/file; 204 while there is no data."""
-    image = images.find(asked, 'download_image')
-    if image.status == states.DEACTIVATED and not asked.ctx.is_admin:
-        raise errors.Forbidden(
-            f'Image {image.id} is deactivated: its data cannot be read.')
-    locations = [location for location in image.locations
-                 if location.status == 'active']
-    if image.status not in (states.ACTIVE, states.DEACTIVATED) \
-            or not locations:
+    image, location = _find(asked)
+    if location is None:
         return call.empty(204)
     size = image.size or 0
     start, stop = _range(asked.req, size)
     try:
-        stream = asked.services.store.open(locations[0].url, offset=start)
+        stream = asked.services.store.open(location.url, offset=start)
     except stores.StoreError as failure:
         LOG.error('the data of image %s cannot be read at %s: %s', image.id,
-                  locations[0].url, failure)
+                  location.url, failure)
         raise errors.Unavailable(
             f'The data of image {image.id} cannot be read at the moment.'
         ) from failure
-    response = webob.Response(
-        content_type='application/octet-stream',
-        status=206 if (start, stop) != (0, size) else 200)
+    whole = (start, stop) == (0, size)
+    response = _response(image, stop - start)
     response.app_iter = _iterator(asked.req, stream, stop - start,
-                                  whole=(start, stop) == (0, size))
+                                  whole=whole)
     response.content_length = stop - start
-    response.headers['Accept-Ranges'] = 'bytes'
-    if response.status_int == 206:
+    if not whole:
+        response.status_int = 206
         response.headers['Content-Range'] = (
             f'bytes {start}-{stop - 1}/{size}')
+    return response
+
+
+def head(asked: call.Call) -> webob.Response:
+    """HEAD of the same: how large, and with which md5; nothing is read."""
+    image, location = _find(asked)
+    if location is None:
+        return call.empty(204)
+    return _response(image, image.size or 0)
+
+
+def _find(asked: call.Call
+          ) -> tuple[db_images.Image, db_images.Location | None]:
+    """The image, and where its data is; None while it has none."""
+    image = images.find(asked, 'download_image')
+    if image.status == states.DEACTIVATED and not asked.ctx.is_admin:
+        raise errors.Forbidden(
+            f'Image {image.id} is deactivated: its data cannot be read.')
+    if image.status not in (states.ACTIVE, states.DEACTIVATED):
+        return image, None
+    return image, next((location for location in image.locations
+                        if location.status == 'active'), None)
+
+
+def _response(image: db_images.Image, length: int) -> webob.Response:
+    response = webob.Response(content_type='application/octet-stream')
+    response.content_length = length
+    response.headers['Accept-Ranges'] = 'bytes'
     if image.checksum:
         response.headers['Content-MD5'] = image.checksum
     return response
@@ -67,13 +92,17 @@ def put(asked: call.Call) -> webob.Response:
 
 
 def _range(req: webob.Request, size: int) -> tuple[int, int]:
-    """The bytes asked for as [start, stop)."""
-    given = req.headers.get('Range')
-    if given is None:
+    """The bytes asked for as [start, stop).
+
+    Glance also takes a Content-Range from clients (contract 9.6).
+    """
+    given = req.headers.get('Range') or _LEGACY.sub(
+        r'bytes=\1', req.headers.get('Content-Range', ''))
+    if not given:
         return 0, size
     if ',' in given:
         raise exc.HTTPBadRequest('Only one range at a time can be read.')
-    asked = req.range
+    asked = byterange.Range.parse(given)
     found = asked.range_for_length(size) if asked is not None else None
     if found is None:
         raise exc.HTTPRequestRangeNotSatisfiable(

@@ -11,6 +11,7 @@ from glance_import.api.handlers import images
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import methods
+from glance_import.domain import quotas
 
 # Asked while the import is accepted, so that a denial is a 403 here and not
 # a task that hangs (contract 3.3).
@@ -27,6 +28,7 @@ def post(asked: call.Call) -> webob.Response:
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
     imports.check_importable(services, ctx, image, method, body['method'])
+    quotas.check_import(services, image.id, image.size)
     imports.request(services, ctx, image, method, body)
     response = call.empty(202)
     response.headers['Location'] = (

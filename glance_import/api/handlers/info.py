@@ -6,6 +6,7 @@ import webob
 
 from glance_import.api import call
 from glance_import.domain import errors
+from glance_import.domain import quotas
 
 
 def import_methods(asked: call.Call) -> webob.Response:
@@ -23,5 +24,6 @@ def stores(asked: call.Call) -> webob.Response:
 
 
 def usage(asked: call.Call) -> webob.Response:
-    """GET /v2/info/usage: nothing is counted here."""
-    return call.json_response({'usage': {}})
+    """GET /v2/info/usage: what the project has of what it may have."""
+    return call.json_response({
+        'usage': quotas.used(asked.services, asked.ctx)})

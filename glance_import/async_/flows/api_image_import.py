@@ -18,21 +18,25 @@ from taskflow import atom
 from taskflow import flow as flow_base
 from taskflow.patterns import linear_flow
 from taskflow import retry
-from taskflow import task
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
+from glance_import.async_.flows import content
 from glance_import.async_.flows import contract_plugins
+from glance_import.async_.flows import steps
 from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import methods
+from glance_import.domain import quotas
 from glance_import.plugin import chain
 from glance_import import staging
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 SCHEME = 'file://'
+_Step = steps.Step
 
 
 class PluginFailed(errors.ImportFailed):
@@ -41,19 +45,6 @@ class PluginFailed(errors.ImportFailed):
     def __init__(self, plugin: str, reason: str) -> None:
         super().__init__(reason)
         self.plugin = plugin
-
-
-class _Step(task.Task):
-    """A step of ours, named as Glance names them."""
-
-    label = ''
-
-    def __init__(self, rt: runtime.Runtime, task_id: str, task_type: str,
-                 image_id: str, **kwargs: typing.Any) -> None:
-        self.rt = rt
-        self.image_id = image_id
-        super().__init__(name=f'{task_type}-{self.label}-{task_id}',
-                         **kwargs)
 
 
 class _Begin(_Step):
@@ -107,6 +98,7 @@ class _ImportToStore(_Step):
     def execute(self, file_path: str) -> dict[str, typing.Any]:
         box = self.rt.services
         path = local_path(file_path)
+        quotas.check_import(box, self.image_id, os.stat(path).st_size)
         expected = None
         if path == box.area.path(self.image_id):
             expected = imports.expected_of(
@@ -191,6 +183,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
             flow.add(_CheckPlugin(name, *ids))
         else:
             flow.add(contract_plugins.step(stage, *ids))
+    if methods.find(method).plugins:
+        flow.add(content.CheckContent(*ids))
     flow.add(_ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
     return flow
 
