@@ -61,6 +61,8 @@ def set_up_logging(conf: cfg.ConfigOpts) -> None:
     """oslo.log for everything, with the request id on every line."""
     log.set_defaults(default_log_levels=[
         'sqlalchemy=WARNING', 'alembic=WARNING', 'taskflow=WARNING',
+        # What stops an engine is told by who runs it, without its trace.
+        'taskflow.engines=CRITICAL',
         'stevedore=WARNING', 'keystonemiddleware=WARNING',
         'keystoneauth=WARNING', 'urllib3=WARNING', 'routes=WARNING'])
     log.setup(conf, 'glance_import')

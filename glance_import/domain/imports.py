@@ -249,11 +249,17 @@ def begin(services: services.Services, claim: db_jobs.Claim) -> None:
         db_tasks.move(conn, claim.job_id, states.PENDING, states.PROCESSING)
 
 
-def is_over(services: services.Services, job: db_jobs.Job) -> bool:
-    """Whether the task of this job has ended (a death before its removal)."""
+def outcome(services: services.Services, job: db_jobs.Job) -> str | None:
+    """How the task of this job has ended; None when it has not.
+
+    (It ended and its conductor died before it took the job off the board.)
+    """
     with services.db.read() as conn:
         task = db_tasks.get(conn, job.id)
-    return task is None or task.status in (states.SUCCESS, states.FAILURE)
+    if task is None:
+        return states.FAILURE
+    return (task.status if task.status in (states.SUCCESS, states.FAILURE)
+            else None)
 
 
 def staged_data(services: services.Services,
@@ -391,6 +397,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
                           expires_at=tasks.expiry(services), message=text)
     if discard:
         services.area.discard(image_id)
+    _remove_leftovers(services, image_id, below=claim.epoch + 1)
     LOG.warning('import of image %s (task %s) failed: %s', image_id,
                 claim.job_id, text)
 
@@ -424,8 +431,18 @@ def clean_up(services: services.Services, claim: db_jobs.Claim,
     killed: they can never be recorded any more.
     """
     services.area.discard(image_id)
+    _remove_leftovers(services, image_id, below=claim.epoch)
+
+
+def _remove_leftovers(services: services.Services, image_id: str, *,
+                      below: int) -> None:
+    """Delete what attempts before that epoch stored and nobody recorded.
+
+    What an earlier attempt stored may be the image's data: a step that is
+    finished is not repeated by who goes on with the import.
+    """
     recorded = _locations(services, image_id)
-    for uri in services.store.leftovers(image_id, below=claim.epoch):
+    for uri in services.store.leftovers(image_id, below=below):
         if uri not in recorded:
             LOG.info('removing what an interrupted attempt stored: %s', uri)
             with contextlib.suppress(stores.ObjectGone):
@@ -439,6 +456,18 @@ def clean_up_after(services: services.Services, image_id: str,
         status = db_images.status(conn, image_id)
     if status == states.ACTIVE:
         clean_up(services, claim, image_id)
+
+
+def clean_up_lost(services: services.Services, image_id: str,
+                  claim: db_jobs.Claim) -> None:
+    """What a claim has stored that was taken away, if nobody took over.
+
+    (The image was deleted, or its import ended without us.)
+    """
+    with services.db.read() as conn:
+        if db_jobs.of_image(conn, image_id) is not None:
+            return
+    _remove_leftovers(services, image_id, below=claim.epoch + 1)
 
 
 def _locations(services: services.Services, image_id: str) -> set[str]:

@@ -33,6 +33,10 @@ class StoreUnwritable(StoreError):
     """The store cannot be written: permissions, read-only, input/output."""
 
 
+class StoreUnavailable(StoreUnwritable):
+    """The store does not answer now; the same call may succeed later."""
+
+
 class SourceGone(StoreError):
     """The file to be stored is not there."""
 
@@ -201,6 +205,11 @@ class Store(typing.Protocol):
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What a network file system says while its server is away.
+_PASSING = frozenset({
+    errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN})
 
 
 def from_os(store_id: str, failure: OSError) -> StoreError:
@@ -208,7 +217,9 @@ def from_os(store_id: str, failure: OSError) -> StoreError:
     reason = failure.strerror or str(failure)
     if failure.errno in _FULL:
         return StoreFull(f'no room in store {store_id}: {reason}')
-    return StoreUnwritable(f'cannot write to store {store_id}: {reason}')
+    kind = (StoreUnavailable if failure.errno in _PASSING
+            else StoreUnwritable)
+    return kind(f'cannot write to store {store_id}: {reason}')
 
 
 def checked(image_id: str) -> str:
