@@ -52,6 +52,8 @@ class Job:
     step: str | None
     message: str | None = None
     retries: int = 0
+    # Ids of the stores it goes to; None while there is only one.
+    stores: list[str] | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
 
@@ -62,12 +64,14 @@ class Job:
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
-_JSON = {'request': dict, 'plugins': list, 'roles': list}
+_JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
 
 
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
     for name, kind in _JSON.items():
+        if name == 'stores' and values[name] is None:
+            continue
         try:
             values[name] = json.loads(values[name])
             if not isinstance(values[name], kind):
@@ -81,11 +85,14 @@ def _job(row: sa.Row) -> Job:
 def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
            plugins: collections.abc.Sequence[str],
            roles: collections.abc.Sequence[str],
+           stores: collections.abc.Sequence[str] | None = None,
            **values: typing.Any) -> None:
     """Post an import."""
     conn.execute(sa.insert(_TABLE).values(
         request=json.dumps(request), plugins=json.dumps(list(plugins)),
-        roles=json.dumps(list(roles)), created_at=tables.db_now(), **values))
+        roles=json.dumps(list(roles)),
+        stores=None if stores is None else json.dumps(list(stores)),
+        created_at=tables.db_now(), **values))
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
@@ -241,6 +248,13 @@ def next_epoch(conn: sa.Connection, image_id: str) -> int:
         conn.execute(sa.insert(epochs).values(image_id=image_id, epoch=1))
     return conn.execute(sa.select(epochs.c.epoch).where(
         epochs.c.image_id == image_id)).scalar_one()
+
+
+def last_epoch(conn: sa.Connection, image_id: str) -> int:
+    """Of the latest attempt at the image; 0 when there was none."""
+    epochs = tables.import_epochs
+    return conn.execute(sa.select(epochs.c.epoch).where(
+        epochs.c.image_id == image_id)).scalar() or 0
 
 
 def hold(conn: sa.Connection, claim: Claim,

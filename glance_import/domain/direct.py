@@ -23,13 +23,14 @@ from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
 from glance_import.stores import base as stores
+from glance_import.stores import several
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -39,9 +40,11 @@ LOG = log.getLogger(__name__)
 
 def save(services: services.Services, image: db_images.Image,
          blocks: collections.abc.Iterable[staging.Block],
-         announced: uploads.Announced) -> None:
+         announced: uploads.Announced,
+         store: stores.Store | None = None) -> None:
     """Receive the data of an image and make it active.
 
+    :param store: where it goes, if not to the default store
     :param blocks: the body; raises UploadCut or BadBody by itself
     :raises errors.Forbidden: plugins are listed that would not see it
     :raises errors.Invalid: formats are missing, or it is not the data that
@@ -65,7 +68,8 @@ def save(services: services.Services, image: db_images.Image,
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
                                         announced, cap)
     try:
-        _store(services, image, sealed, upload_id, epoch)
+        _store(services, image, sealed, upload_id, epoch,
+               store or services.stores.default)
     finally:
         with contextlib.suppress(staging.StagingError):
             sealed.close()
@@ -141,13 +145,15 @@ def _record_begin(services: services.Services, image_id: str,
 
 
 def _store(services: services.Services, image: db_images.Image,
-           sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
+           sealed: staging.Sealed, upload_id: str, epoch: int,
+           store: stores.Store) -> None:
     image_id, stored = image.id, None
     try:
         virtual_size = content.virtual_size(services, image, sealed.path)
-        stored = services.store.add_file(
-            image_id, sealed.path, sealed.staged, epoch=epoch,
-            hash_algo=services.conf.hashing_algorithm)
+        stored = several.add_file(
+            [store], sealed.path, sealed.staged, several.Order(
+                image_id, epoch, services.conf.hashing_algorithm,
+                services.conf.legacy_checksum)).stored[store.id]
         _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
         # The file before the record: see uploads.refuse.
@@ -158,7 +164,8 @@ def _store(services: services.Services, image: db_images.Image,
             # while it was answered), so this asks before it deletes; with
             # the database away the object stays, to be found later.
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
-                imports.discard_object(services, image_id, stored.uri)
+                placement.discard(services, image_id, stored.uri,
+                                  stored.metadata)
         uploads.give_back(services, image_id, upload_id, states.SAVING)
         if isinstance(failure, stores.StoreError):
             raise _as_domain_error(failure, image_id) from failure
@@ -196,6 +203,4 @@ def _record_active(services: services.Services, image_id: str,
 
 def _clean(services: services.Services, image_id: str, epoch: int) -> None:
     """What earlier attempts had stored when they were killed."""
-    with contextlib.suppress(stores.StoreError):
-        for uri in services.store.leftovers(image_id, below=epoch):
-            services.store.delete(uri)
+    placement.sweep(services, image_id, below=epoch)

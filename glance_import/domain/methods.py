@@ -40,7 +40,8 @@ class Method:
     intact (then ``uploading``, to be imported again without uploading);
     ``staged``: whether it works on bytes that a client has staged; ``rule``:
     the policy rule that the caller needs; ``plugins``: whether the site's
-    plugins see the bytes.
+    plugins see the bytes; ``copies``: whether the bytes are those that a
+    store of the image has, and nothing is staged.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     staged: bool = False
     rule: str = 'modify_image'
     plugins: bool = True
+    copies: bool = False
     check: Check = _nothing_more
 
 
@@ -57,6 +59,9 @@ TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
            check=sources.check_web_download),
+    Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
+           failed=states.ACTIVE, rule='copy_image', plugins=False,
+           copies=True),
 )}
 
 

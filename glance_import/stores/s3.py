@@ -209,6 +209,8 @@ class S3Store(library.LibraryStore):
             if code in _GONE:
                 raise base.ObjectGone(
                     'the data of the image is not in its store') from failure
+            if _passing(failure.__cause__):
+                raise base.StoreUnavailable(str(failure)) from failure
             if code in _NO_ROOM:
                 raise base.StoreFull(
                     f'no room in store {self.id}: '
@@ -222,6 +224,19 @@ def _code(failure: BaseException | None) -> str:
     error = answer.get('Error', {}).get('Code', '')
     status = answer.get('ResponseMetadata', {}).get('HTTPStatusCode')
     return str(error or status or '')
+
+
+def _passing(failure: BaseException | None) -> bool:
+    """Whether the same request may succeed a little later."""
+    from botocore import exceptions
+
+    if isinstance(failure, exceptions.ClientError):
+        status = failure.response.get(
+            'ResponseMetadata', {}).get('HTTPStatusCode', 0)
+        return status >= 500 and status != 507 or _code(failure) in (
+            'SlowDown', 'RequestTimeout')
+    return isinstance(failure, (
+        exceptions.HTTPClientError, exceptions.IncompleteReadError))
 
 
 class _Body(io.RawIOBase):

@@ -46,6 +46,16 @@ class StoresFailed(base.StoreError):
         self.failed = failed
 
 
+class StoresUnavailable(StoresFailed, base.StoreUnavailable):
+    """None that failed answers now; the same call may succeed later."""
+
+
+def _failed(failed: Failures) -> StoresFailed:
+    passing = all(isinstance(each, base.StoreUnavailable)
+                  for each in failed.values())
+    return (StoresUnavailable if passing else StoresFailed)(failed)
+
+
 @dataclasses.dataclass(frozen=True)
 class Order:
     """What is to be stored, as what, and who is told.
@@ -119,7 +129,7 @@ class _Run:
             self._ready(near)
             self._pass([each for each in near if each in self._live])
             if not self._outcome.stored:
-                raise StoresFailed(self._outcome.failed)
+                raise _failed(self._outcome.failed)
             return self._outcome
         except StoresFailed as failure:
             self._undo()
@@ -186,7 +196,7 @@ class _Run:
         self._outcome.failed[attempt.store.id] = failure
         _quietly(attempt.abort)
         if self._order.all_must_succeed:
-            raise StoresFailed(self._outcome.failed)
+            raise _failed(self._outcome.failed)
         self._settle(attempt.store.id, failure)
 
     def _settle(self, store_id: str, failure: base.StoreError | None) -> None:

@@ -16,6 +16,7 @@ from glance_import.db import images as db_images
 from glance_import.domain import changes
 from glance_import.domain import images
 from glance_import.domain import listing
+from glance_import.domain import placement
 
 # Rules that a visibility asks for beside the one of the request itself.
 VISIBILITY_RULES = {'public': 'publicize_image',
@@ -66,6 +67,9 @@ def create(asked: call.Call) -> webob.Response:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(
             services.methods)
+    if services.stores.several:
+        response.headers['OpenStack-image-store-ids'] = ','.join(
+            services.stores.ids)
     return response
 
 
@@ -113,6 +117,9 @@ def view(asked: call.Call, record: db_images.Image
     shown = views.image(record, asked.services.protections.readable(
         asked.ctx, record.properties))
     conf = asked.services.conf
+    if asked.services.stores.several and record.locations:
+        shown['stores'] = ','.join(sorted(
+            placement.located(asked.services, record)))
     if (conf.show_image_direct_url or conf.show_multiple_locations) \
             and asked.services.policy.allows(
                 asked.ctx, 'get_image_location', {
