@@ -148,7 +148,7 @@ def post(services: services.Services, conn: sa.Connection,
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
-    placement.begin_lists(conn, image_id, targets)
+    placement.begin_lists(conn, image_id, targets, copying=method.copies)
     db_images.drop_property(conn, image_id, images.ERROR)
     db_tasks.insert(
         conn, id=task_id, type=task_type, owner=ctx.project_id or '',
@@ -169,7 +169,7 @@ def _take_image(conn: sa.Connection, image_id: str,
     """Move the image to the status it has while the method runs."""
     if method.running == method.needs:
         taken = (db_images.update(conn, image_id, expected=(method.needs,))
-                 and db_jobs.of_image(conn, image_id) is None)
+                 and images.LOCK not in db_images.properties(conn, image_id))
     else:
         taken = db_images.move(conn, image_id, method.needs, method.running)
     if taken:

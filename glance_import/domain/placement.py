@@ -159,12 +159,16 @@ def urls(services: services.Services, image_id: str) -> set[str]:
 # -- the lists that users read ----------------------------------------------
 
 def begin_lists(conn: sa.Connection, image_id: str,
-                asked: collections.abc.Sequence[str] | None) -> None:
-    """An import to these stores begins; None while there is one only."""
-    failed = _list(conn, image_id, images.FAILED_STORES)
+                asked: collections.abc.Sequence[str] | None, *,
+                copying: bool) -> None:
+    """An import to these stores begins; None while there is one only.
+
+    What failed before counts no longer, but for a copy to other stores.
+    """
+    failed = _list(conn, image_id, images.FAILED_STORES) if copying else ()
     _set(conn, image_id, images.IMPORTING_STORES, asked or ())
     _set(conn, image_id, images.FAILED_STORES, [
-        each for each in failed if asked and each not in asked])
+        each for each in failed if each not in (asked or ())])
 
 
 def settle(conn: sa.Connection, image_id: str, store_id: str, *,

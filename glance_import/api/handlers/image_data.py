@@ -133,6 +133,9 @@ def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,
     where the file stands, so they get whole files only.
     """
     wrap = req.environ.get('wsgi.file_wrapper')
+    if not stream.seekable():
+        # It comes from a store over a network.
+        wrap = None
     if wrap is not None and req.environ.get('glance_import.server'):
         return wrap(stream, BLOCK).app_iter_range(0, length)
     if wrap is not None and whole:
