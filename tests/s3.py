@@ -100,7 +100,8 @@ class Server:
 class Wire:
     """A TCP relay: cuts a connection once so many bytes went to the server.
 
-    ``cuts`` says how many connections it treats so; ``down`` takes none.
+    ``cuts`` says how many connections it treats so; ``down`` takes none, and
+    ``slow`` seconds pass before each 64 KiB on their way to the server.
     """
 
     def __init__(self, port: int, after: int, cuts: int) -> None:
@@ -108,6 +109,7 @@ class Wire:
         self.cuts = cuts
         self.made = 0
         self.down = False
+        self.slow = 0.0
         self._to = port
         self._listener = socket.create_server(('127.0.0.1', 0))
         self.port = self._listener.getsockname()[1]
@@ -140,6 +142,7 @@ class Wire:
                         if passed > self.after and self.made < self.cuts:
                             self.made += 1
                             return
+                        time.sleep(self.slow if len(data) > 4096 else 0)
                         server.sendall(data)
                     else:
                         client.sendall(data)

@@ -52,6 +52,8 @@ SHOWN = {
                'use_multipath': 'cinder_use_multipath'},
     'http': {},
 }
+# glance_store's section of defaults for all sections of stores.
+SHARED = 'backend_defaults'
 _QUEUED = 8
 BLOCK = 1 << 20
 
@@ -78,6 +80,13 @@ def driver_class(kind: str) -> typing.Any:
         ) from failure
 
 
+def common_options() -> collections.abc.Sequence[cfg.Opt]:
+    """What the section of each store has besides its driver's options."""
+    from glance_store import driver
+
+    return driver.Store.MULTI_BACKEND_OPTIONS
+
+
 class LibraryStore:
     """See ``base.Store``."""
 
@@ -88,7 +97,6 @@ class LibraryStore:
         :raises base.StoreError: one line that says what is wrong
         """
         from glance_store import capabilities
-        from glance_store import exceptions
 
         self.id = store_id
         self.kind = kind
@@ -97,18 +105,23 @@ class LibraryStore:
         try:
             self.driver = driver_class(kind)(conf, backend=group)
             self.driver.configure(re_raise_bsc=True)
-        except exceptions.GlanceStoreException as failure:
-            raise base.StoreError(f'store {store_id}: {failure}') from failure
+        except Exception as failure:
+            # Some connect when they are configured, with errors of their own.
+            raise base.StoreError(
+                f'store {store_id}: {one_line(failure)}') from failure
         self.read_only = not self.driver.is_capable(
             capabilities.BitMasks.WRITE_ACCESS)
 
     def option(self, name: str) -> typing.Any:
-        return self._conf[self._group or 'glance_store'][name]
+        """As the driver reads it: its section, or what all share."""
+        found = self._conf[self._group or 'glance_store'][name]
+        if found is None and self._group is not None:
+            return self._conf[SHARED][name]
+        return found
 
     def properties(self) -> dict[str, typing.Any]:
         """See ``base.Store.properties``."""
-        return {name: getattr(self.driver, option, None)
-                or self.option(option)
+        return {name: self.option(option)
                 for name, option in SHOWN[self.kind].items()}
 
     def attempt(self, image_id: str, epoch: int) -> base.Attempt:

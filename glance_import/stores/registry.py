@@ -140,9 +140,9 @@ _FILE = (
 def _options(kind: str) -> collections.abc.Sequence[cfg.Opt]:
     if kind == 'file':
         return (*_COMMON, *_FILE)
-    driver = library.driver_class(kind)
     # The very objects that the driver registers too, or it complains.
-    return (*driver.MULTI_BACKEND_OPTIONS, *(driver.OPTIONS or ()))
+    return (*library.common_options(),
+            *(library.driver_class(kind).OPTIONS or ()))
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -414,3 +414,94 @@ def test_a_store_nobody_knows(service):
     assert service.request('DELETE', f'/v2/images/{image["id"]}'
                            ).status == 204
     assert files(service, 'fast') == files(service, 'second') == []
+
+
+# -- in the middle
+
+@pytest.fixture
+def in_the_middle(service, s3_server, wire):  # noqa: F811
+    """An image whose parts are on their way to S3, and its file copied."""
+    wire.slow = 0.15
+    image_id = staged(service)
+    answer = ask(service, image_id, {'stores': ['second', 'cheap']})
+    assert answer.status == 202
+    services.wait_for(s3_server.uploads)
+    yield image_id
+    wire.slow = 0.0
+
+
+def test_killed_in_the_middle(service, s3_server, wire,  # noqa: F811
+                              in_the_middle):
+    service.kill()
+    assert s3_server.keys() == []
+    assert s3_server.uploads() == [f'{in_the_middle}.1']
+    wire.slow = 0.0
+    service.start()
+    image = over(service, in_the_middle)
+    assert lists(image) == ('cheap,second', '', '')
+    services.wait_for(lambda: not s3_server.uploads())
+    assert s3_server.keys() == [f'{in_the_middle}.2']
+    assert service.download(in_the_middle) == DATA
+    services.wait_for(lambda: len(files(service, 'second')) == 1)
+
+
+def test_cancelled_in_the_middle(service, s3_server,  # noqa: F811
+                                 in_the_middle):
+    assert service.request(
+        'DELETE', f'/v2/images/{in_the_middle}/import').status == 202
+    image = over(service, in_the_middle)
+    assert image['status'] == 'uploading'
+    assert lists(image) == ('', '', 'second,cheap')
+    services.wait_for(lambda: not s3_server.uploads())
+    assert files(service, 'second') == s3_server.keys() == []
+
+
+def test_deleted_in_the_middle(service, s3_server, wire,  # noqa: F811
+                               in_the_middle):
+    assert service.request(
+        'DELETE', f'/v2/images/{in_the_middle}').status == 204
+    wire.slow = 0.0
+    services.wait_for(lambda: not (
+        s3_server.uploads() or s3_server.keys() or files(service, 'second')))
+
+
+def test_copy_killed_in_the_middle(service, s3_server, wire):  # noqa: F811
+    image = imported(service)
+    wire.slow = 0.15
+    try:
+        assert ask(service, image['id'], {'stores': ['cheap', 'second']},
+                   method='copy-image').status == 202
+        services.wait_for(s3_server.uploads)
+        shown = service.show(image['id'])
+        assert (shown['status'], lists(shown)) == (
+            'active', ('fast', 'cheap,second', ''))
+        assert ask(service, image['id'], {'stores': ['second']},
+                   method='copy-image').status == 409
+        service.kill()
+    finally:
+        wire.slow = 0.0
+    service.start()
+    image = over(service, image['id'])
+    assert lists(image) == ('cheap,fast,second', '', '')
+    services.wait_for(lambda: not s3_server.uploads())
+    assert s3_server.keys() == [f'{image["id"]}.3']
+    assert files(service, 'second') == [f'{image["id"]}.3']
+
+
+def test_copy_cancelled_in_the_middle(service, s3_server,  # noqa: F811
+                                      wire):
+    image = imported(service)
+    wire.slow = 0.15
+    try:
+        ask(service, image['id'], {'stores': ['cheap']}, method='copy-image')
+        services.wait_for(s3_server.uploads)
+        assert service.request(
+            'DELETE', f'/v2/images/{image["id"]}/import').status == 202
+        shown = over(service, image['id'])
+    finally:
+        wire.slow = 0.0
+    assert (shown['status'], lists(shown)) == (
+        'active', ('fast', '', 'cheap'))
+    assert shown['os_glance_import_error'] == 'the import was cancelled'
+    services.wait_for(lambda: not s3_server.uploads())
+    assert s3_server.keys() == []
