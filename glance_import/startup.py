@@ -24,13 +24,18 @@ from oslo_log import log
 from glance_import.async_ import extensions
 from glance_import.async_ import registry
 from glance_import import conf as configuration
+from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import.domain import methods
 from glance_import.domain import protections
 from glance_import.domain import quotas
+from glance_import.net import addresses
+from glance_import.net import client
+from glance_import.net import resolver
 from glance_import import services
 from glance_import import staging
-from glance_import.stores import base as stores
+from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
 
@@ -56,6 +61,8 @@ def set_up_logging(conf: cfg.ConfigOpts) -> None:
     """oslo.log for everything, with the request id on every line."""
     log.set_defaults(default_log_levels=[
         'sqlalchemy=WARNING', 'alembic=WARNING', 'taskflow=WARNING',
+        # What stops an engine is told by who runs it, without its trace.
+        'taskflow.engines=CRITICAL',
         'stevedore=WARNING', 'keystonemiddleware=WARNING',
         'keystoneauth=WARNING', 'urllib3=WARNING', 'routes=WARNING'])
     log.setup(conf, 'glance_import')
@@ -72,11 +79,12 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'task_executor', 'task',
                        f"'{conf.task.task_executor}' is not known; the only "
                        'executor is taskflow')
-    kinds = conf.glance_store.stores
-    if conf.glance_store.default_store not in kinds or set(kinds) - {
-            'file', 'http'}:
-        raise _refused(conf, 'stores', 'glance_store',
-                       f"{', '.join(kinds)}: only the file store is built")
+    try:
+        store_registry.register(conf)
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
+    _check_downloads(conf)
     try:
         quotas.parse(conf.user_storage_quota)
     except ValueError as failure:
@@ -91,6 +99,26 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
 
+def _check_downloads(conf: cfg.ConfigOpts) -> None:
+    for group, option, read in (
+            ('import_filtering_opts', 'allowed_addresses',
+             addresses.networks),
+            ('import_filtering_opts', 'disallowed_addresses',
+             addresses.networks),
+            ('import_downloads', 'dns_servers', resolver.by_servers)):
+        try:
+            read(conf[group][option])
+        except ValueError as failure:
+            raise _refused(conf, option, group, str(failure)) from failure
+    options = conf.import_downloads
+    if options.ca_file and not os.access(options.ca_file, os.R_OK):
+        raise _refused(conf, 'ca_file', 'import_downloads',
+                       f'{options.ca_file} cannot be read')
+    if options.proxy and not client.is_proxy(options.proxy):
+        raise _refused(conf, 'proxy', 'import_downloads',
+                       'must be http://[user:password@]host[:port]')
+
+
 def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     """Every plugin and method that is named can be used; the plugins.
 
@@ -99,6 +127,10 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
                    functools.partial(extensions.load_method, method))
+        if method not in methods.TABLE:
+            raise _refused(conf, 'enabled_import_methods', None,
+                           f"'{method}' is not a method of this service; "
+                           f"it has {', '.join(methods.TABLE)}")
     found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
@@ -151,11 +183,11 @@ def open_services(conf: cfg.ConfigOpts,
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
-            f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except stores.StoreError as failure:
-        raise StartupError(_where(
-            conf, 'filesystem_store_datadir', 'glance_store')
+            _where(conf, *reserved.staging_option(conf))
             + str(failure)) from failure
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)

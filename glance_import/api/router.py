@@ -26,6 +26,7 @@ from glance_import.api.handlers import info
 from glance_import.api.handlers import members
 from glance_import.api.handlers import schemas
 from glance_import.api.handlers import stage
+from glance_import.api.handlers import stores
 from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
 from glance_import.domain import errors
@@ -95,7 +96,9 @@ ROUTES = (
     Route('/v2/info/stores', {
         'GET': Endpoint(info.stores)}),
     Route('/v2/info/stores/detail', {
-        'GET': Endpoint(info.stores)}),
+        'GET': Endpoint(info.stores_detail)}),
+    Route('/v2/stores/{store_id}/{image_id}', {
+        'DELETE': Endpoint(stores.delete)}),
     Route('/v2/info/usage', {
         'GET': Endpoint(info.usage)}),
     Route('/v2/info/import', {

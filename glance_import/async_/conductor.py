@@ -18,6 +18,7 @@ import uuid
 
 from oslo_log import log
 
+from glance_import.async_ import runtime
 from glance_import.async_ import taskflow_executor
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
@@ -31,6 +32,8 @@ LOCK_FILE = 'conductor.lock'
 HOUSEKEEPING_SECONDS = 600
 # What a step that is told to stop may still take.
 STOP_SECONDS = 1.0
+# Between two looks at an import that another release must go on with.
+LEFT_ALONE_SECONDS = 60.0
 
 
 class Conductor:
@@ -44,7 +47,9 @@ class Conductor:
         self._slots = options.max_workers
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[db_jobs.Claim, threading.Event]] = {}
+        self._running: dict[str, tuple[db_jobs.Claim, runtime.Stop]] = {}
+        # Claims to be given back when the database answers again.
+        self._owed: dict[str, db_jobs.Claim] = {}
         self._executor = taskflow_executor.TaskFlowExecutor(box)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
@@ -65,6 +70,7 @@ class Conductor:
         self._release_predecessor()
         clean_at = 0.0
         while not self._stop.is_set():
+            self._guarded(self._give_back_owed)
             claimed = self._guarded(self._claim_some) or 0
             self._guarded(self._check_running)
             if time.monotonic() >= clean_at and not claimed:
@@ -102,7 +108,7 @@ class Conductor:
         """Claim as many jobs as there are free slots; how many it got."""
         with self._lock:
             free = self._slots - len(self._running)
-            mine = set(self._running)
+            mine = {*self._running, *self._owed}
         if free <= 0:
             return 0
         with self._services.db.read() as conn:
@@ -118,11 +124,12 @@ class Conductor:
         token = uuid.uuid4().hex
         with self._services.db.write() as conn:
             job = db_jobs.claim(conn, job_id, token=token,
-                                conductor=self.name, seconds=self._expiry)
+                                conductor=self.name, seconds=self._expiry,
+                                area=self._services.area.id)
         if job is None:
             return 0
         claim = db_jobs.Claim(job_id, token, job.epoch)
-        stopped = threading.Event()
+        stopped = runtime.Stop()
         with self._lock:
             self._running[job_id] = (claim, stopped)
         self._pool.submit(self._run_one, job, claim, stopped)
@@ -164,8 +171,10 @@ class Conductor:
             if wanted.get(claim.job_id):
                 continue
             LOG.info('import %s is to be stopped', claim.job_id)
-            stopped.set()
-            if claim.job_id in wanted:
+            if claim.job_id not in wanted:
+                stopped.hand_over()
+            else:
+                stopped.cancel()
                 threading.Timer(STOP_SECONDS, self._leave_behind,
                                 [claim]).start()
 
@@ -195,7 +204,7 @@ class Conductor:
     # -- running it
 
     def _run_one(self, job: db_jobs.Job, claim: db_jobs.Claim,
-                 stopped: threading.Event) -> None:
+                 stopped: runtime.Stop) -> None:
         try:
             self._executor.run(job, claim, stopped)
         except errors.ClaimLost as failure:
@@ -203,13 +212,20 @@ class Conductor:
         except taskflow_executor.Interrupted:
             LOG.info('import %s is handed over', job.id)
             self._guarded(lambda: self._give_back(claim))
-        except db_engine.ERRORS as failure:
-            LOG.error('import %s waits: the database does not answer: %s',
-                      job.id, db_engine.one_line(failure))
-        except BaseException:
-            # The claim runs out and the import is begun again, until
-            # max_attempts fails it with this in the log.
-            LOG.exception('import %s: unexpected error', job.id)
+        except taskflow_executor.LeftAlone as failure:
+            LOG.error('import %s is left alone: %s', job.id, failure)
+            reason = str(failure)
+            self._guarded(lambda: self._leave_alone(claim, reason))
+        except BaseException as failure:
+            if db_engine.may_pass(failure):
+                LOG.error('import %s waits: the database does not answer: '
+                          '%s', job.id, db_engine.one_line(failure))
+                with self._lock:
+                    self._owed[job.id] = claim
+            else:
+                # The claim runs out and the import is gone on with, until
+                # max_attempts fails it with this in the log.
+                LOG.exception('import %s: unexpected error', job.id)
         finally:
             with self._lock:
                 del self._running[job.id]
@@ -218,6 +234,21 @@ class Conductor:
     def _give_back(self, claim: db_jobs.Claim) -> None:
         with self._services.db.write() as conn:
             db_jobs.release(conn, claim, refund_attempt=True)
+
+    def _leave_alone(self, claim: db_jobs.Claim, reason: str) -> None:
+        """For another release to go on with, or an operator to end."""
+        with self._services.db.write() as conn:
+            db_jobs.release(conn, claim, seconds=LEFT_ALONE_SECONDS,
+                            message=reason, refund_attempt=True)
+
+    def _give_back_owed(self) -> None:
+        """What was to be given back while the database was away."""
+        with self._lock:
+            owed = list(self._owed.values())
+        for claim in owed:
+            self._give_back(claim)
+            with self._lock:
+                del self._owed[claim.job_id]
 
     def _heartbeat(self) -> None:
         """Renew every claim three times as often as it must be."""
@@ -228,7 +259,7 @@ class Conductor:
                 self._renew(claim, stopped)
 
     def _renew(self, claim: db_jobs.Claim,
-               stopped: threading.Event) -> None:
+               stopped: runtime.Stop) -> None:
         try:
             with self._services.db.write() as conn:
                 held = db_jobs.extend(conn, claim, self._expiry)
@@ -239,13 +270,13 @@ class Conductor:
             return
         if not held:
             LOG.warning('import %s is no longer ours', claim.job_id)
-            stopped.set()
+            stopped.hand_over()
 
     def _end(self, patience: float) -> None:
         with self._lock:
             running = list(self._running.values())
         for _claim, stopped in running:
-            stopped.set()
+            stopped.hand_over()
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             with self._lock:

@@ -27,10 +27,13 @@ class Reporter:
         self._step = step
         self._next = 0.0
 
-    def report(self, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes; also says the first and the last."""
+    def report(self, done: int, total: int | None) -> None:
+        """``done`` of ``total`` bytes; also says the first and the last.
+
+        :param total: None when nobody knows yet
+        """
         now = time.monotonic()
-        if now < self._next and done < total:
+        if now < self._next and (total is None or done < total):
             return
         self._next = now + SECONDS
         try:

@@ -43,11 +43,12 @@ OPTS = (
              'When False, v2.6 is not listed and the import URIs answer '
              '404, as in v2.5.'),
     cfg.ListOpt(
-        'enabled_import_methods', bounds=True, default=['glance-direct'],
+        'enabled_import_methods', bounds=True,
+        default=['glance-direct', 'web-download'],
         item_type=types.String(quotes=True),
         help='Import methods offered, in square brackets: '
-             '[glance-direct]. A name that no method is registered for '
-             'stops the service.'),
+             '[glance-direct, web-download]. A name that no method is '
+             'registered for stops the service.'),
     cfg.StrOpt(
         'api_versions_listed', default='seed', choices=(
             ('seed', 'the list ends at v2.6 EXPERIMENTAL'),

@@ -11,7 +11,8 @@ OPTS = (
                          'imports of the process share'),
         ),
         help='taskflow engine. An import is a line of steps, so neither is '
-             'faster.'),
+             'faster. The worker-based engine is not for imports: one that '
+             'loses a worker hangs.'),
     cfg.IntOpt(
         'max_workers', default=10, min=1,
         deprecated_opts=[cfg.DeprecatedOpt('eventlet_executor_pool_size',
@@ -28,8 +29,16 @@ OPTS = (
              'woke.'),
     cfg.IntOpt(
         'max_attempts', default=3, min=1,
-        help='Times an import is begun, when its conductor died in the '
-             'middle, before it fails.'),
+        help='Times one step of an import is begun, when the conductor '
+             'died in the middle of it, before the import fails.'),
+    cfg.IntOpt(
+        'step_retries', default=5, min=0,
+        help='Times a step is tried again after a fault that may pass, such '
+             'as a store that does not answer. 0: the import fails at once.'),
+    cfg.FloatOpt(
+        'step_retry_interval', default=1.0, min=0.01, max=30.0,
+        help='Seconds before a step is tried again; twice as long each '
+             'time, up to half a minute.'),
     cfg.IntOpt(
         'max_queued_imports', default=0, min=0,
         help='Imports that may wait for a conductor. One more is refused '

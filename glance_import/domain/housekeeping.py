@@ -57,14 +57,14 @@ def clean(services: services.Services) -> None:
 
 
 def _clean_products(services: services.Services) -> None:
-    """What plugins made for attempts that are over (a process died)."""
+    """What plugins made for imports that are over (a process died)."""
     for product in services.area.products():
         if time.time() - product.mtime_ns / 1e9 < MIN_AGE_SECONDS:
             continue
         with services.db.read() as conn:
             job = db_jobs.of_image(conn, product.image_id)
-        if job is None or job.epoch > product.epoch:
+        if job is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(product.path)
             LOG.info('removed what a plugin had made of image %s in an '
-                     'attempt that is over', product.image_id)
+                     'import that is over', product.image_id)

@@ -16,6 +16,7 @@ from glance_import.db import images as db_images
 from glance_import.domain import changes
 from glance_import.domain import images
 from glance_import.domain import listing
+from glance_import.domain import placement
 
 # Rules that a visibility asks for beside the one of the request itself.
 VISIBILITY_RULES = {'public': 'publicize_image',
@@ -66,6 +67,9 @@ def create(asked: call.Call) -> webob.Response:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(
             services.methods)
+    if services.stores.several:
+        response.headers['OpenStack-image-store-ids'] = ','.join(
+            services.stores.ids)
     return response
 
 
@@ -122,11 +126,14 @@ def view_all(asked: call.Call, records: list[db_images.Image]
              for record in records]
     direct = services.conf.show_image_direct_url
     every = services.conf.show_multiple_locations
-    if direct or every:
-        for view, record in zip(shown, records):
-            if services.policy.allows(ctx, 'get_image_location', {
+    for view, record in zip(shown, records):
+        if services.stores.several and record.locations:
+            view['stores'] = ','.join(sorted(
+                placement.located(services, record)))
+        if (direct or every) and services.policy.allows(
+                ctx, 'get_image_location', {
                     'project_id': record.owner, 'owner': record.owner}):
-                view |= views.places(record, direct=direct, every=every)
+            view |= views.places(record, direct=direct, every=every)
     return shown
 
 

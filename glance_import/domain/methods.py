@@ -1,0 +1,73 @@
+"""Import methods: one table of what each asks for and leaves behind.
+
+The rows are what ``enabled_import_methods`` can name. A method's steps are
+the entry point of its name (glance_import.async_.extensions); what is here is
+all that the API and the domain need to know of it.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+from glance_import import context
+from glance_import.db import images as db_images
+from glance_import.domain import sources
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+# What else a request needs, known at once: (services, who asks, the image,
+# the value of "method" in the body). Raises the error the client gets.
+Check = collections.abc.Callable[
+    ['services.Services', context.RequestContext, db_images.Image,
+     dict[str, typing.Any]], None]
+
+
+def _nothing_more(*_given: typing.Any) -> None:
+    """The request needs nothing but the method's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way in which the bytes of an image come.
+
+    ``needs``: status the image must have when it is asked for; ``running``:
+    status while it runs, the same for a method that changes no status;
+    ``failed``: status after a failure, unless bytes that a client staged are
+    intact (then ``uploading``, to be imported again without uploading);
+    ``staged``: whether it works on bytes that a client has staged; ``rule``:
+    the policy rule that the caller needs; ``plugins``: whether the site's
+    plugins see the bytes; ``copies``: whether the bytes are those that a
+    store of the image has, and nothing is staged.
+    """
+
+    name: str
+    needs: str
+    running: str = states.IMPORTING
+    failed: str = states.QUEUED
+    staged: bool = False
+    rule: str = 'modify_image'
+    plugins: bool = True
+    copies: bool = False
+    check: Check = _nothing_more
+
+
+TABLE = {method.name: method for method in (
+    Method('glance-direct', needs=states.UPLOADING, staged=True),
+    Method('web-download', needs=states.QUEUED,
+           check=sources.check_web_download),
+    Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
+           failed=states.ACTIVE, rule='copy_image', plugins=False,
+           copies=True),
+)}
+
+
+def find(name: str) -> Method:
+    """The row of a method.
+
+    :raises LookupError: there is no such method
+    """
+    return TABLE[name]
