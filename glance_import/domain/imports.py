@@ -113,7 +113,8 @@ def _check_staged(services: services.Services, image_id: str,
 def request(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image, method: methods.Method,
             body: dict[str, typing.Any],
-            targets: list[str] | None = None) -> str:
+            targets: list[str] | None = None,
+            task_type: str = TASK_TYPE) -> str:
     """Commit an import; its task id.
 
     :param targets: ids of the stores it goes to, None while there is one
@@ -125,7 +126,7 @@ def request(services: services.Services, ctx: context.RequestContext,
     """
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
-                       targets=targets)
+                       targets=targets, task_type=task_type)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
@@ -349,7 +350,7 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
                  objects: collections.abc.Sequence[stores.Stored]) -> None:
     """:raises errors.ImportFailed: it is not one that can be"""
-    if method.copies:
+    if method.running == method.needs:
         done = db_images.update(
             conn, image_id, expected=(states.ACTIVE, states.DEACTIVATED))
     else:
@@ -357,7 +358,8 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
         done = db_images.move(
             conn, image_id, method.running, states.ACTIVE,
             size=stored.size, checksum=stored.checksum,
-            os_hash_algo=stored.hash_algo, os_hash_value=stored.hash_value)
+            os_hash_algo=stored.hash_algo or None,
+            os_hash_value=stored.hash_value or None)
     if not done:
         raise errors.ImportFailed(
             'The image was found in the status '

@@ -36,9 +36,14 @@ def post(asked: call.Call) -> webob.Response:
     quotas.check_import(services, image.id, image.size,
                         len(targets) if targets else 1)
     imports.request(services, ctx, image, method, body, targets)
+    return accepted(asked, image.id)
+
+
+def accepted(asked: call.Call, image_id: str) -> webob.Response:
+    """202, and where to look how it goes."""
     response = call.empty(202)
     response.headers['Location'] = (
-        f'{asked.req.application_url}/v2/images/{image.id}/tasks')
+        f'{asked.req.application_url}/v2/images/{image_id}/tasks')
     return response
 
 

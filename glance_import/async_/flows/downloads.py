@@ -13,6 +13,7 @@ from glance_import.async_ import progress
 from glance_import.async_ import runtime
 from glance_import.domain import downloads
 from glance_import.domain import sources
+from glance_import.net import options as net_options
 from glance_import.net import client
 
 
@@ -38,7 +39,7 @@ class WebDownload(Download):
     label = 'WebDownload'
 
     def execute(self) -> None:
-        settings = sources.settings(self.rt.services.conf)
+        settings = net_options.settings(self.rt.services.conf)
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:
