@@ -25,6 +25,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import housekeeping
 from glance_import.domain import imports
+from glance_import.domain import methods
 from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -125,7 +126,8 @@ class Conductor:
         with self._services.db.write() as conn:
             job = db_jobs.claim(conn, job_id, token=token,
                                 conductor=self.name, seconds=self._expiry,
-                                area=self._services.area.id)
+                                area=self._services.area.id,
+                                anywhere=methods.STAGE_NOTHING)
         if job is None:
             return 0
         claim = db_jobs.Claim(job_id, token, job.epoch)

@@ -204,17 +204,20 @@ def count(conn: sa.Connection, project: str | None = None, *,
 
 
 def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
-          seconds: float, area: str | None = None) -> Job | None:
+          seconds: float, area: str | None = None,
+          anywhere: collections.abc.Collection[str] = ()) -> Job | None:
     """Take the job for ``seconds``; None when somebody else was faster.
 
     :param area: where it will stage what it fetches: from its first claim on
         its bytes are there, and within reach of that area's nodes only
+    :param anywhere: methods that stage nothing
     """
     taken = conn.execute(
         sa.update(_TABLE)
         .where(Columns.id == job_id, _claimable())
         .values(owner=token, conductor=conductor,
-                area=sa.func.coalesce(Columns.area, area),
+                area=sa.case((Columns.method.in_(anywhere), Columns.area),
+                             else_=sa.func.coalesce(Columns.area, area)),
                 attempts=Columns.attempts + 1,
                 started_at=sa.func.coalesce(Columns.started_at,
                                             tables.db_now()),
