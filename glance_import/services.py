@@ -18,6 +18,7 @@ from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.domain import protections
 from glance_import import limits
+from glance_import.plugin import sandbox
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
@@ -87,7 +88,8 @@ def build(conf: cfg.ConfigOpts,
     return Services(
         conf=conf,
         db=engine.Database(conf),
-        area=staging_area.Area.open(reserved.staging_uri(conf)),
+        area=staging_area.Area.open(reserved.staging_uri(conf),
+                                    readers=sandbox.READERS),
         stores=stores,
         policy=policy,
         protections=protections.load(conf, policy),
