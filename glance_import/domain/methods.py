@@ -65,10 +65,6 @@ TABLE = {method.name: method for method in (
 )}
 
 
-STAGE_NOTHING = tuple(
-    method.name for method in TABLE.values() if method.copies)
-
-
 def find(name: str) -> Method:
     """The row of a method.
 
