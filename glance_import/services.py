@@ -7,12 +7,13 @@ what the domain works on: options, database, staging area, stores, policy.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import typing
 
 from oslo_config import cfg
+from oslo_log import log
 
+from glance_import.async_ import jobboard
 from glance_import.async_ import registry
 from glance_import.conf import reserved
 from glance_import.db import engine
@@ -24,6 +25,7 @@ from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
 from glance_import.stores import registry as store_registry
 
+LOG = log.getLogger(__name__)
 WAKE_FIFO = 'conductor.wake'
 
 
@@ -41,10 +43,12 @@ class Services:
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
     registry: registry.Registry
+    board: jobboard.Board
     limits: limits.Limits
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
+        self.board.close()
         self.db.dispose()
 
 
@@ -85,9 +89,21 @@ def build(conf: cfg.ConfigOpts,
     """
     stores = store_registry.build(conf)
     policy = enforce.Policy(policies.new_enforcer(conf))
+    database = engine.Database(conf)
+    board = jobboard.Board(conf, database)
+
+    def wake() -> None:
+        """Tell of what was just committed; it is safe there whatever fails."""
+        try:
+            board.post_new()
+        except (jobboard.BoardAway, *engine.ERRORS) as failure:
+            LOG.warning('an import is posted later: %s', failure)
+        poke(conf.state_path)
+
     return Services(
         conf=conf,
-        db=engine.Database(conf),
+        db=database,
+        board=board,
         area=staging_area.Area.open(reserved.staging_uri(conf),
                                     readers=sandbox.READERS),
         stores=stores,
@@ -97,6 +113,6 @@ def build(conf: cfg.ConfigOpts,
                  if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path),
+        wake=wake,
         registry=plugins or registry.Registry(conf),
         limits=limits.Limits(conf))

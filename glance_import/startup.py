@@ -22,6 +22,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.async_ import extensions
+from glance_import.async_.jobboard import clients
 from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.conf import reserved
@@ -85,6 +86,12 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, failure.option, failure.group,
                        str(failure)) from failure
     _check_downloads(conf)
+    board = conf.taskflow_executor.jobboard
+    module = clients.missing(board)
+    if module is not None:
+        raise _refused(conf, 'jobboard', 'taskflow_executor',
+                       f'{board} needs the Python module {module}; try: '
+                       f"pip install 'glance-import[{board}]'")
     try:
         quotas.parse(conf.user_storage_quota)
     except ValueError as failure:

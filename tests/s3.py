@@ -34,8 +34,9 @@ class Server:
             [environment.program('moto_server'), '-H', '127.0.0.1', '-p',
              str(self.port)],
             # Parts may be as small as a test wants them.
-            env={**os.environ, 'S3_UPLOAD_PART_MIN_SIZE': '1024'}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            env={**os.environ, 'S3_UPLOAD_PART_MIN_SIZE': '1024'},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + SECONDS
         while True:
             try:

@@ -62,6 +62,9 @@ class Job:
         return dataclasses.replace(self, **changes)
 
 
+# The area of a job that stages nothing, and so can be run on any node.
+ANYWHERE = ''
+
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
 _JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
@@ -157,9 +160,10 @@ def _claimable() -> sa.ColumnElement[bool]:
         sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
 
 
-def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
+def waiting(conn: sa.Connection, *,
+            areas: collections.abc.Collection[str] | None,
             limit: int) -> list[str]:
-    """Ids of claimable jobs whose bytes are within reach.
+    """Ids of claimable jobs whose bytes are within reach (None: all jobs).
 
     Projects take turns: a project's next job counts as the later, the more
     of its jobs run already or stand before it; among equals the project that
@@ -182,8 +186,9 @@ def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
                    served.project == Columns.project, isouter=True)
-        .where(_claimable(),
-               sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
+        .where(_claimable(), sa.true() if areas is None else
+               sa.or_(Columns.area.is_(None),
+                      Columns.area.in_((*areas, ANYWHERE))))
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
@@ -307,12 +312,45 @@ def release(conn: sa.Connection, claim: Claim, *,
     return hold(conn, claim, **changes)
 
 
+def unposted(conn: sa.Connection) -> list[str]:
+    """Ids of jobs that a board outside the database was not told of."""
+    return list(conn.execute(
+        sa.select(Columns.id).where(Columns.posted.is_(None))
+        .order_by(Columns.created_at, Columns.id)).scalars())
+
+
+def note_posted(conn: sa.Connection,
+                ids: collections.abc.Collection[str]) -> None:
+    """The board has been told of them."""
+    conn.execute(sa.update(_TABLE).where(Columns.id.in_(ids))
+                 .values(posted=tables.db_now()))
+
+
+def known(conn: sa.Connection,
+          ids: collections.abc.Collection[str]) -> set[str]:
+    """Which of these jobs there are."""
+    return set(conn.execute(
+        sa.select(Columns.id).where(Columns.id.in_(ids))).scalars())
+
+
+def tokens_of_node(conn: sa.Connection, node: str) -> dict[str, str]:
+    """Job -> token of what a node's conductor holds."""
+    return dict(conn.execute(
+        sa.select(Columns.id, Columns.owner)
+        .where(_of_node(node))).tuples().all())
+
+
+def _of_node(node: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        Columns.owner.is_not(None),
+        Columns.conductor.startswith(f'{node}:', autoescape=True))
+
+
 def release_node(conn: sa.Connection, node: str) -> int:
     """Free the claims of a node whose conductor is known to be dead."""
     return conn.execute(
         sa.update(_TABLE)
-        .where(Columns.owner.is_not(None),
-               Columns.conductor.startswith(f'{node}:', autoescape=True))
+        .where(_of_node(node))
         .values(owner=None, claim_expires=None)).rowcount
 
 

@@ -123,7 +123,9 @@ def request(services: services.Services, ctx: context.RequestContext,
     import finds it there.
 
     :raises errors.Conflict: somebody was faster
+    :raises errors.Unavailable: nothing could hand it to a conductor now
     """
+    services.board.check()
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
                        targets=targets, task_type=task_type)
@@ -145,7 +147,7 @@ def post(services: services.Services, conn: sa.Connection,
     task_id = str(uuid.uuid4())
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    area = None
+    area = db_jobs.ANYWHERE if method.copies else None
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)

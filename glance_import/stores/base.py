@@ -86,8 +86,6 @@ Progress = collections.abc.Callable[[int, int], None]
 Asked = collections.abc.Callable[[], bool]
 
 
-
-
 @dataclasses.dataclass(frozen=True)
 class Told:
     """What is known of bytes that went into a store.
@@ -124,10 +122,17 @@ class Attempt(typing.Protocol):
     StoreError.
     """
 
-    store: Store
-    # Where ``write`` is run. A store that waits for a network brings an
-    # executor of its own, or it would hold up others' disks.
-    pool: futures.Executor
+    @property
+    def store(self) -> Store:
+        """Whose it is."""
+
+    @property
+    def pool(self) -> futures.Executor:
+        """Where ``write`` is run.
+
+        A store that waits for a network brings an executor of its own, or
+        it would hold up others' disks.
+        """
 
     def near(self, source: Source) -> bool:
         """Whether the bytes could be taken over without copying them."""

@@ -125,7 +125,7 @@ def rename_new(source: str, target: str) -> None:
     os.unlink(source)
 
 
-Sink = tuple[futures.Executor, collections.abc.Callable[[Block], object]]
+Sink = tuple[futures.Executor, pipeline.Work]
 
 
 class Copy:
@@ -187,9 +187,8 @@ class FileWriter:
         self._position = 0
         self._hinted = 0
 
-    def write(self, block: Block) -> None:
+    def write(self, view: Block) -> None:
         """The next block. :raises OSError:"""
-        view = memoryview(block)
         if view.obj is _ZEROS:
             self._position += len(view)
             return

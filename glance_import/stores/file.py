@@ -65,7 +65,7 @@ class FileStore:
         if reason:
             raise base.StoreError(f'{OPTION} = {self.datadir}: {reason}')
 
-    def attempt(self, image_id: str, epoch: int) -> Attempt:
+    def attempt(self, image_id: str, epoch: int) -> base.Attempt:
         """See ``base.Store.attempt``."""
         return Attempt(self, image_id, epoch)
 

@@ -134,8 +134,8 @@ class S3Store(library.LibraryStore):
                     for each in page.get('Contents', ())]
 
     def abort_uploads(self, image_id: str,
-                       which: collections.abc.Callable[[str], bool]
-                       ) -> list[str]:
+                      which: collections.abc.Callable[[str], bool]
+                      ) -> list[str]:
         """Throw away parts that nobody will complete; their URIs."""
         with self.errors():
             pages = self.client.get_paginator(

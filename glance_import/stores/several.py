@@ -18,6 +18,7 @@ import os
 import stat
 
 from glance_import import staging
+from glance_import.staging import pipeline
 from glance_import.stores import base
 from glance_import.stores import copying
 
@@ -326,11 +327,11 @@ class _Lane:
         self._fatal = fatal
         self.failure: Exception | None = None
 
-    def write(self, block: base.Block) -> None:
+    def write(self, block: pipeline.Block) -> None:
         if self.failure is not None:
             return
         try:
-            self._attempt.write(block)
+            self._attempt.write(memoryview(block))
         except (OSError, base.StoreError) as failure:
             self.failure = failure
             if self._fatal:

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from tests import s3 as s3_servers
-from tests import service as services
 from tests.s3 import s3_server  # noqa: F401
+from tests import service as services
 
 # More than one part of S3, of the size that is set here.
 DATA = os.urandom(1 << 20) * 6 + b'end'

@@ -69,18 +69,18 @@ class Conformance:
     def test_empty_object(self, store, image_id, source):
         source.write_bytes(b'')
         stored = add(store, image_id, str(source), describe(source),
-                                epoch=1)
+                     epoch=1)
         assert stored.size == 0
         assert content(store, stored.uri) == b''
 
     def test_without_legacy_checksum(self, store, image_id, source):
         stored = add(store, image_id, str(source),
-                                describe(source, checksum=False), epoch=1)
+                     describe(source, checksum=False), epoch=1)
         assert stored.checksum is None
 
     def test_delete(self, store, image_id, source):
         stored = add(store, image_id, str(source), describe(source),
-                                epoch=1)
+                     epoch=1)
         store.delete(stored.uri)
         assert not store.exists(stored.uri)
         for call in (store.delete, store.size, store.open):
@@ -93,7 +93,7 @@ class Conformance:
         expected = describe(source)
         first = add(store, image_id, str(source), expected, epoch=1)
         assert add(store, image_id, str(source), expected,
-                              epoch=1) == first
+                   epoch=1) == first
         assert content(store, first.uri) == DATA
 
     def test_next_attempt_adopts_what_is_right(self, store, image_id, source):
@@ -109,11 +109,11 @@ class Conformance:
     def test_next_attempt_leaves_what_is_different(
             self, store, image_id, source):
         first = add(store, image_id, str(source), describe(source),
-                               epoch=1)
+                    epoch=1)
         source.unlink()
         source.write_bytes(DATA[::-1])
         second = add(store, image_id, str(source), describe(source),
-                                epoch=2)
+                     epoch=2)
         assert second.uri != first.uri
         assert content(store, first.uri) == DATA
         assert content(store, second.uri) == DATA[::-1]
@@ -140,15 +140,15 @@ class Conformance:
         expected = describe(source)
         with pytest.raises(base.Cancelled):
             add(store, image_id, str(source), expected, epoch=1,
-                           cancelled=lambda: True)
+                cancelled=lambda: True)
         stored = add(store, image_id, str(source), expected, epoch=1,
-                                cancelled=lambda: False)
+                     cancelled=lambda: False)
         assert content(store, stored.uri) == DATA
 
     def test_progress_ends_complete(self, store, image_id, source):
         seen = []
         add(store, image_id, str(source), describe(source), epoch=1,
-                       progress=lambda *done: seen.append(done))
+            progress=lambda *done: seen.append(done))
         assert seen == sorted(seen)
         assert seen[-1] == (len(DATA), len(DATA))
 

@@ -133,16 +133,18 @@ def view_all(asked: call.Call, records: list[db_images.Image]
     readable = services.protections.readable
     shown = [views.image(record, readable(ctx, record.properties))
              for record in records]
+    if services.stores.several:
+        for view, record in zip(shown, records):
+            if record.locations:
+                view['stores'] = ','.join(sorted(
+                    placement.located(services, record)))
     direct = services.conf.show_image_direct_url
     every = services.conf.show_multiple_locations
-    for view, record in zip(shown, records):
-        if services.stores.several and record.locations:
-            view['stores'] = ','.join(sorted(
-                placement.located(services, record)))
-        if (direct or every) and services.policy.allows(
-                ctx, 'get_image_location', {
+    if direct or every:
+        for view, record in zip(shown, records):
+            if services.policy.allows(ctx, 'get_image_location', {
                     'project_id': record.owner, 'owner': record.owner}):
-            view |= views.places(record, direct=direct, every=every)
+                view |= views.places(record, direct=direct, every=every)
     return shown
 
 

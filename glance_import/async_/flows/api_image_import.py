@@ -167,7 +167,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
             flow.add(contract_plugins.step(stage, *ids))
     if methods.find(method).plugins:
         flow.add(content.CheckContent(*ids))
-    flow.add(storing.ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
+    flow.add(storing.ImportToStore(*ids), _CompleteTask(*ids),
+             _DeleteFromFS(*ids))
     return flow
 
 

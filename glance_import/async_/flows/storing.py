@@ -142,7 +142,7 @@ class CopyImage(_StoringStep):
 def _same(image: db_images.Image, told: stores.Told) -> None:
     """:raises errors.ImportFailed: the store did not give the image's bytes
     """
-    wanted = [(image.size, told.size)]
+    wanted: list[tuple[object, object]] = [(image.size, told.size)]
     if image.os_hash_value and image.os_hash_algo == told.hash_algo:
         wanted.append((image.os_hash_value, told.hash_value))
     if image.checksum:
