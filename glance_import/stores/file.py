@@ -31,6 +31,16 @@ OPTION = 'filesystem_store_datadir'
 MODE = 0o440
 
 
+class Stray(typing.NamedTuple):
+    """A file that bears an epoch; ``part`` is one not published."""
+
+    image_id: str
+    epoch: int
+    path: str
+    part: bool
+    mtime: float
+
+
 class FileStore:
     """See ``base.Store``; call ``prepare`` before anything else.
 
@@ -116,6 +126,25 @@ class FileStore:
                       for name in object_names(image_id, epoch))
         return [name for name in candidates
                 if os.path.lexists(self.path(name))]
+
+    def strays(self) -> typing.Iterator[Stray]:
+        """Everything here whose name holds an epoch, in no order.
+
+        What was recorded is among it: the caller knows what was.
+        """
+        for name in os.listdir(self.datadir):
+            part = name.startswith('.') and name.endswith('.part')
+            image_id, _, epoch = name.removeprefix('.').removesuffix(
+                '.part').partition('.')
+            if part != name.startswith('.') or not epoch.isdecimal():
+                continue
+            try:
+                base.checked(image_id)
+            except base.BadLocation:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                yield Stray(image_id, int(epoch), self.path(name), part,
+                            os.lstat(self.path(name)).st_mtime)
 
     def owns(self, path: str) -> bool:
         """Whether a file is in this store's directory."""

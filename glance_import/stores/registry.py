@@ -112,8 +112,12 @@ class Stores:
 
     def owns(self, path: str) -> bool:
         """Whether a file is in a file store's directory."""
-        return any(isinstance(store, file_store.FileStore)
-                   and store.owns(path) for store in self.all())
+        return any(store.owns(path) for store in self.files())
+
+    def files(self) -> list[file_store.FileStore]:
+        """Those that keep files on this machine."""
+        return [store for store in self.all()
+                if isinstance(store, file_store.FileStore)]
 
 
 # -- options
