@@ -17,6 +17,7 @@ from oslo_middleware import cors
 from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
+from glance_import.conf import bundled
 from glance_import.conf import formats
 from glance_import.conf import image_import
 from glance_import.conf import import_downloads
@@ -30,7 +31,8 @@ from glance_import.conf import taskflow_executor
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
 MODULES = (api, staging, paste, task, taskflow_executor, stores, formats)
 # What belongs into glance-image-import.conf, in the same shape.
-IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads)
+IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
+                        *bundled.MODULES)
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'

@@ -253,6 +253,8 @@ import_jobs = sa.Table(
     # is not in the database. NULL as soon as it is not needed any more.
     sa.Column('source', sa.Text),
     sa.Column('secret', sa.Text),
+    # Attributes of the image before plugins changed them (JSON).
+    sa.Column('before', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),

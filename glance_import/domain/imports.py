@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import typing
 import uuid
@@ -370,6 +371,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
         if task is not None and task.status in (states.SUCCESS,
                                                 states.FAILURE):
             return
+        _restore(conn, claim, image_id)
         record = db_staging.get(conn, image_id)
         if method.staged and record is not None and uploads.look(
                 services, record).intact:
@@ -472,12 +474,18 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
 def change_image(services: services.Services, claim: db_jobs.Claim,
                  image_id: str, *, base: dict[str, typing.Any],
                  properties: dict[str, str | None],
-                 removed: collections.abc.Iterable[str]) -> None:
+                 removed: collections.abc.Iterable[str],
+                 step: str | None = None) -> None:
     """Write what a plugin changed, and only that.
 
-    The caller has refused what a plugin must not touch.
+    The caller has refused what a plugin must not touch. What the attributes
+    were before is kept, for an import that fails and for a step that is done
+    again.
+
+    :param step: who will ask ``before`` for it
     """
     with claimed(services, claim) as conn:
+        _keep_before(conn, claim, image_id, base, step)
         if not db_images.update(conn, image_id,
                                 expected=(states.IMPORTING,), **base):
             raise errors.ImportFailed(
@@ -486,6 +494,36 @@ def change_image(services: services.Services, claim: db_jobs.Claim,
             db_images.set_property(conn, image_id, name, value)
         for name in removed:
             db_images.drop_property(conn, image_id, name)
+
+
+def _keep_before(conn: sa.Connection, claim: db_jobs.Claim, image_id: str,
+                 base: dict[str, typing.Any], step: str | None) -> None:
+    image = db_images.get(conn, image_id, db_images.EVERYTHING)
+    if image is None or not base:
+        return
+    kept = db_jobs.before(conn, claim.job_id)
+    for who in {'', step or ''}:
+        kept[who] = {**{name: getattr(image, name) for name in base},
+                     **kept.get(who, {})}
+    db_jobs.hold(conn, claim, before=json.dumps(kept))
+
+
+def before(services: services.Services, claim: db_jobs.Claim, step: str
+           ) -> dict[str, typing.Any]:
+    """What a step has changed of the image, as it was before it.
+
+    Empty unless the step was interrupted and is done again.
+    """
+    with services.db.read() as conn:
+        return db_jobs.before(conn, claim.job_id).get(step, {})
+
+
+def _restore(conn: sa.Connection, claim: db_jobs.Claim,
+             image_id: str) -> None:
+    """Undo what plugins made of the attributes: their bytes are gone."""
+    kept = db_jobs.before(conn, claim.job_id).get('')
+    if kept:
+        db_images.update(conn, image_id, **kept)
 
 
 def remove_file(path: str) -> None:

@@ -53,13 +53,16 @@ class Job:
     """What one start needs from the outside; paths are the host's.
 
     ``read`` are (source, destination) pairs, bound read-only; ``tmp_bytes``
-    bounds the temporary directory.
+    bounds the temporary directory. ``by_name``: whether a program inside may
+    open the data by its name, which takes a change of its group and mode
+    while it runs.
     """
 
     data: str | None = None
     sink: str | None = None
     read: tuple[tuple[str, str], ...] = ()
     tmp_bytes: int = 64 << 20
+    by_name: bool = False
 
 
 @dataclasses.dataclass
@@ -170,8 +173,11 @@ class Strict:
         arguments.extend(self._fixed)
         for source, destination in job.read:
             arguments.bind(source, destination)
+        give_back = None
         if job.data is not None:
             arguments.bind(job.data, DATA)
+            if job.by_name and uid is not None:
+                give_back = _lend(job.data, uid)
         if job.sink is not None:
             if uid is not None:
                 os.chown(job.sink, uid, uid)
@@ -187,6 +193,8 @@ class Strict:
 
         def clean() -> None:
             os.close(read_status)
+            if give_back is not None:
+                give_back()
             if job.sink is not None and uid is not None:
                 os.chown(job.sink, os.geteuid(), os.getegid())
 
@@ -290,6 +298,18 @@ def make(isolation: str, hide: collections.abc.Iterable[str] = ()
     :raises SandboxError: it cannot be had; there is no other instead
     """
     return Strict(hide) if isolation == STRICT else Process()
+
+
+def _lend(path: str, gid: int) -> collections.abc.Callable[[], None]:
+    """Let a group of nobody else read a file; what takes it back."""
+    was = os.stat(path)
+    os.chown(path, -1, gid)
+    os.chmod(path, was.st_mode & 0o700 | 0o040)
+
+    def give_back() -> None:
+        os.chown(path, -1, was.st_gid)
+        os.chmod(path, was.st_mode & 0o7777)
+    return give_back
 
 
 def kill_leftovers(process: subprocess.Popen) -> None:

@@ -1,0 +1,68 @@
+"""qemu-img on one image: how much room it takes, and the conversion.
+
+The format of the source is always said, never probed. Runs inside a sandbox,
+where the image is the only file that it could read. ``ctx.options`` has
+``source`` and ``sink`` (paths in here), ``source_format`` and
+``output_format`` in qemu's names.
+"""
+
+import json
+import os
+import re
+import subprocess  # nosec B404
+
+from glance_import.plugin import contract
+
+_TEXT = 2000
+_PERCENT = re.compile(rb'\(([0-9.]+)/100%\)')
+
+
+class Convert(contract.ImagePlugin):
+    """One object a run."""
+
+    api = 1
+
+    def inspect(self, data, ctx):
+        """The bytes a conversion needs, as the property ``required``."""
+        options = ctx.options
+        done = subprocess.run(  # nosec B603 B607
+            ['qemu-img', 'measure', '--output', 'json', '-f',
+             options.source_format, '-O', options.measure_as,
+             options.source], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            return self.reject(_words(done.stderr))
+        found = json.loads(done.stdout)
+        return self.accept(properties={
+            'required': str(int(found['required']))})
+
+    def transform(self, sink, ctx):
+        """Write the image in the other format over the sink."""
+        options = ctx.options
+        with subprocess.Popen(  # nosec B603 B607
+                ['qemu-img', 'convert', '-p', '-f', options.source_format,
+                 '-O', options.output_format, options.source,
+                 options.sink], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            said = b''
+            shown = -1
+            while block := os.read(process.stdout.fileno(), 4096):
+                ctx.progress()
+                said = (said + block)[-_TEXT:]
+                percents = _PERCENT.findall(said)
+                if percents and int(float(percents[-1])) > shown:
+                    shown = int(float(percents[-1]))
+                    ctx.log(f'percent {shown}')
+            status = process.wait()
+        if status:
+            return self.reject(_words(_PERCENT.sub(b'', said)) if status > 0
+                               else f'it was ended by the signal {-status}')
+        return self.accept()
+
+
+def _words(said):
+    """The last line of what qemu-img said, without its name and paths."""
+    lines = said.decode('utf-8', 'replace').replace('\r', '\n').split('\n')
+    text = ([line.strip() for line in lines if line.strip()] or ['failed'])[-1]
+    text = re.sub(r"^qemu-img: ", '', text)
+    return re.sub(r"'?/[^\s']*'?:?\s*", '', text)[:500] or 'failed'
