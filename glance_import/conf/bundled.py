@@ -30,12 +30,10 @@ class Conversion:
             'output_format', default='raw', choices=('qcow2', 'raw', 'vmdk'),
             help='disk_format that the plugin image_conversion gives to '
                  'each image. ISO images are left as they are.'),
-        cfg.IntOpt(
-            'timeout', default=14400, min=1,
-            help='Seconds that a conversion may take.'),
-        cfg.IntOpt(
-            'cpu_limit', default=14400, min=1,
-            help='Seconds of processor time that it may take.'),
+        cfg.FloatOpt(
+            'timeout', default=14400.0, min=0.01,
+            help='Seconds that a conversion may take, also of processor '
+                 'time.'),
         cfg.IntOpt(
             'memory_limit', default=2048, min=256,
             help='MiB of memory, most of it only addresses, that qemu-img '
@@ -54,9 +52,10 @@ class Decompression:
                  'compressed image; it counts when 64 MiB have come out. '
                  'In all no more come out than image_size_cap and the '
                  "project's quota allow."),
-        cfg.IntOpt(
-            'timeout', default=14400, min=1,
-            help='Seconds that decompressing may take.'),
+        cfg.FloatOpt(
+            'timeout', default=14400.0, min=0.01,
+            help='Seconds that decompressing may take, also of processor '
+                 'time.'),
         cfg.IntOpt(
             'memory_limit', default=1024, min=256,
             help='MiB of memory that it may take.'),

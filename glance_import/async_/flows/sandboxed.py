@@ -29,6 +29,8 @@ from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 _SCHEME = 'file://'
+# Looking at what there is, without writing anything.
+_LOOK_SECONDS = 600.0
 
 
 class Rewrite(task.Task):
@@ -70,7 +72,8 @@ class Rewrite(task.Task):
 
     def measure(self, path: str, **options: typing.Any) -> int:
         """Bytes that the rewriting needs, as far as the data says."""
-        result = self._run('inspect', path, None, 60.0, 1 << 20, options)
+        result = self._run('inspect', path, None, _LOOK_SECONDS, 1 << 20,
+                           options)
         return int(result.properties['required'])
 
     def make(self, path: str, limit: int,
@@ -130,7 +133,7 @@ class Rewrite(task.Task):
                      'sink': way.path(sink, sandbox.SINK) if sink else ''},
             limits=host.Limits(
                 timeout=timeout, idle_timeout=timeout,
-                cpu=int(timeout),
+                cpu=int(timeout) + 1,
                 memory=self.options.memory_limit << 20, processes=128,
                 output=limit, log=1 << 20))
         if self.rt.stopped.is_set():

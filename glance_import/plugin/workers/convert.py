@@ -22,19 +22,26 @@ class Convert(contract.ImagePlugin):
 
     api = 1
 
-    def inspect(self, data, ctx):
-        """The bytes a conversion needs, as the property ``required``."""
+    def inspect(self, ctx):
+        """The bytes a conversion needs, as the property ``required``.
+
+        qemu-img reads what a file lacks as zeros, so whatever its check
+        finds to be wrong is refused before.
+        """
         options = ctx.options
-        done = subprocess.run(  # nosec B603 B607
-            ['qemu-img', 'measure', '--output', 'json', '-f',
-             options.source_format, '-O', options.measure_as,
-             options.source], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        checked = _ask('check', '-f', options.source_format, options.source)
+        # 1: it could not be checked, 2: it is corrupt; 3: it only wastes
+        # room, 63: the format has no check.
+        if checked.returncode not in (0, 3, 63):
+            return self.reject('qemu-img finds the image damaged: '
+                               + _words(checked.stdout + checked.stderr))
+        # As qcow2: the data without the holes, for any format.
+        done = _ask('measure', '--output', 'json', '-f',
+                    options.source_format, '-O', 'qcow2', options.source)
         if done.returncode:
             return self.reject(_words(done.stderr))
-        found = json.loads(done.stdout)
-        return self.accept(properties={
-            'required': str(int(found['required']))})
+        required = int(json.loads(done.stdout)['required'])
+        return self.accept(properties={'required': str(required)})
 
     def transform(self, sink, ctx):
         """Write the image in the other format over the sink."""
@@ -58,6 +65,12 @@ class Convert(contract.ImagePlugin):
             return self.reject(_words(_PERCENT.sub(b'', said)) if status > 0
                                else f'it was ended by the signal {-status}')
         return self.accept()
+
+
+def _ask(*words):
+    return subprocess.run(  # nosec B603 B607
+        ['qemu-img', *words], stdin=subprocess.DEVNULL, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def _words(said):

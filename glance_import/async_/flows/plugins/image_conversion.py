@@ -55,8 +55,7 @@ class _ConvertImage(sandboxed.Rewrite):
     def _convert(self, path, source, wanted, size):
         # Data that is there, not holes: what a sparse raw file takes too.
         self.require_room(
-            self.measure(path, source_format=QEMU[source],
-                         measure_as='qcow2' if wanted == 'raw' else wanted),
+            self.measure(path, source_format=QEMU[source]),
             f'to convert the image to {wanted}')
 
         def said(text):
