@@ -19,6 +19,7 @@ from oslo_policy import opts as policy_opts
 from glance_import.conf import api
 from glance_import.conf import bundled
 from glance_import.conf import formats
+from glance_import.conf import glance_download
 from glance_import.conf import image_import
 from glance_import.conf import import_downloads
 from glance_import.conf import import_filtering
@@ -32,7 +33,7 @@ from glance_import.conf import taskflow_executor
 MODULES = (api, staging, paste, task, taskflow_executor, stores, formats)
 # What belongs into glance-image-import.conf, in the same shape.
 IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
-                        *bundled.MODULES)
+                        glance_download, *bundled.MODULES)
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'

@@ -111,16 +111,18 @@ def _check_staged(services: services.Services, image_id: str,
 
 def request(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image, method: methods.Method,
-            body: dict[str, typing.Any]) -> str:
+            body: dict[str, typing.Any], secret: str | None = None) -> str:
     """Commit an import; its task id.
 
     Everything is in the database when this returns: whatever runs the
     import finds it there.
 
+    :param secret: what the method keeps of the caller, sealed
     :raises errors.Conflict: somebody was faster
     """
     with services.db.write() as conn:
-        task_id = post(services, conn, ctx, image.id, method, body)
+        task_id = post(services, conn, ctx, image.id, method, body,
+                       secret=secret)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
@@ -129,7 +131,8 @@ def request(services: services.Services, ctx: context.RequestContext,
 def post(services: services.Services, conn: sa.Connection,
          ctx: context.RequestContext, image_id: str, method: methods.Method,
          body: dict[str, typing.Any], *, task_type: str = TASK_TYPE,
-         task_input: dict[str, typing.Any] | None = None) -> str:
+         task_input: dict[str, typing.Any] | None = None,
+         secret: str | None = None) -> str:
     """The same, in a transaction of the caller's, who wakes the conductor.
 
     :param task_input: what the task shows, if not the image and the body
@@ -138,7 +141,8 @@ def post(services: services.Services, conn: sa.Connection,
     task_id = str(uuid.uuid4())
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    area = None
+    # What was sealed is opened where its key is.
+    area = services.area.id if secret else None
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
@@ -152,7 +156,7 @@ def post(services: services.Services, conn: sa.Connection,
     db_jobs.insert(
         conn, id=task_id, image_id=image_id, project=ctx.project_id,
         user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
-        area=area, method=method.name, request=body,
+        area=area, method=method.name, request=body, secret=secret,
         plugins=services.plugins if method.plugins else ())
     return task_id
 

@@ -13,6 +13,7 @@ import typing
 
 from glance_import import context
 from glance_import.db import images as db_images
+from glance_import.domain import regions
 from glance_import.domain import sources
 from glance_import.domain import states
 
@@ -24,6 +25,11 @@ if typing.TYPE_CHECKING:
 Check = collections.abc.Callable[
     ['services.Services', context.RequestContext, db_images.Image,
      dict[str, typing.Any]], None]
+# What the import will need of the caller, sealed, of (services, the value of
+# "method", the token, the value of X-Service-Catalog).
+Seal = collections.abc.Callable[
+    ['services.Services', dict[str, typing.Any], str | None, str | None],
+    str]
 
 
 def _nothing_more(*_given: typing.Any) -> None:
@@ -40,7 +46,7 @@ class Method:
     intact (then ``uploading``, to be imported again without uploading);
     ``staged``: whether it works on bytes that a client has staged; ``rule``:
     the policy rule that the caller needs; ``plugins``: whether the site's
-    plugins see the bytes.
+    plugins see the bytes; ``seal``: what keeps the caller's token for it.
     """
 
     name: str
@@ -51,12 +57,15 @@ class Method:
     rule: str = 'modify_image'
     plugins: bool = True
     check: Check = _nothing_more
+    seal: Seal | None = None
 
 
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
            check=sources.check_web_download),
+    Method('glance-download', needs=states.QUEUED, check=regions.check,
+           seal=regions.seal),
 )}
 
 

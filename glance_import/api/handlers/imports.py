@@ -29,7 +29,12 @@ def post(asked: call.Call) -> webob.Response:
         services.policy.require(ctx, rule)
     imports.check_importable(services, ctx, image, method, body['method'])
     quotas.check_import(services, image.id, image.size)
-    imports.request(services, ctx, image, method, body)
+    secret = None
+    if method.seal is not None:
+        secret = method.seal(
+            services, body['method'], asked.req.headers.get('X-Auth-Token'),
+            asked.req.headers.get('X-Service-Catalog'))
+    imports.request(services, ctx, image, method, body, secret)
     response = call.empty(202)
     response.headers['Location'] = (
         f'{asked.req.application_url}/v2/images/{image.id}/tasks')
