@@ -42,7 +42,7 @@ IMPORT_FILE = 'glance-image-import.conf'
 FOREIGN_GROUPS = frozenset({
     'keystone_authtoken', 'cors', 'healthcheck', 'oslo_middleware',
     'oslo_policy', 'oslo_concurrency', 'database', 'oslo_limit', 'audit',
-    'service_user', 'profiler',
+    'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
 })
 
 

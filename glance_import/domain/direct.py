@@ -26,6 +26,7 @@ from glance_import.domain import images
 from glance_import.domain import imports
 from glance_import.domain import integrity
 from glance_import.domain import quotas
+from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
@@ -55,6 +56,7 @@ def save(services: services.Services, image: db_images.Image,
     """
     _check_plugins(services, image.id)
     _check_formats(image)
+    signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
     announced.check(cap)
     uploads.recover(services, image.id)
@@ -144,7 +146,8 @@ def _store(services: services.Services, image: db_images.Image,
            sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
     image_id, stored = image.id, None
     try:
-        virtual_size = content.virtual_size(services, image, sealed.path)
+        virtual_size = content.check(services, image, sealed.path,
+                                     lambda: False)
         stored = services.store.add_file(
             image_id, sealed.path, sealed.staged, epoch=epoch,
             hash_algo=services.conf.hashing_algorithm)

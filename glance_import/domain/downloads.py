@@ -232,8 +232,8 @@ class Download:
 
         :raises errors.ImportFailed: it does not come
         """
-        retries = self._services.conf.import_downloads.retries
-        for tries in range(retries + 1):
+        options = self._services.conf.import_downloads
+        for tries in range(options.retries + 1):
             try:
                 if self._upload.size and not self._may_go_on():
                     self._begin_anew()
@@ -243,11 +243,12 @@ class Download:
             except client.Passing as failure:
                 LOG.info('image %s: %s, after %d bytes', self._image_id,
                          failure, self._upload.size)
-                if tries == retries:
+                if tries == options.retries:
                     raise errors.ImportFailed(
                         f'The download failed {tries + 1} times, the last '
                         f'time because {failure}.') from failure
-                self._pause(min(2.0 ** tries, _LONGEST_PAUSE))
+                self._pause(min(options.retry_interval * 2 ** tries,
+                                _LONGEST_PAUSE))
             except (client.FetchError, urls.Refused) as failure:
                 raise errors.ImportFailed(
                     f'The download failed: {failure}.') from failure
@@ -306,7 +307,11 @@ class Download:
                 'could not be told from its end; name a checksum in the '
                 'request')
         if response.length is not None:
-            self._cap.check(self._upload.size + response.length)
+            total = self._upload.size + response.length
+            if self._size is not None and total != self._size:
+                raise client.FetchError(
+                    f'the server has {total} bytes instead of {self._size}')
+            self._cap.check(total)
             scratch.require(self._services.area.directory, response.length,
                             'to download the image')
 

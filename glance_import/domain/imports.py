@@ -26,6 +26,7 @@ from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import methods
+from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
@@ -64,6 +65,7 @@ def check_importable(services: services.Services,
             raise errors.Conflict(
                 f"'{name}' needs to be set before image {image.id} can be "
                 'imported.')
+    signatures.check(services.conf, image.properties)
     method.check(services, ctx, image, asked)
 
 
@@ -454,17 +456,19 @@ def _locations(services: services.Services, image_id: str) -> set[str]:
 
 
 def check_content(services: services.Services, claim: db_jobs.Claim,
-                  image_id: str, path: str) -> None:
+                  image_id: str, path: str,
+                  stopped: collections.abc.Callable[[], bool]) -> None:
     """Refuse bytes that no store shall have; record their virtual size.
 
-    :raises errors.Unsupported: naming what is wrong with them
+    :raises errors.Unsupported, errors.Invalid: naming what is wrong with
+        them
     :raises errors.ImportFailed: the image is gone
     """
     with services.db.read() as conn:
         image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None:
         raise errors.ImportFailed('The image was deleted.')
-    size = content.virtual_size(services, image, path)
+    size = content.check(services, image, path, stopped)
     change_image(services, claim, image_id, base={'virtual_size': size},
                  properties={}, removed=())
 
