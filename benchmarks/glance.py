@@ -18,8 +18,10 @@ from tests import service as services
 PASTE = '''[composite:glance-api]
 use = egg:Paste#urlmap
 /: api
+# The filters of Glance's own file, but for the one that asks Keystone.
 [pipeline:api]
-pipeline = versionnegotiation context rootapp
+pipeline = cors http_proxy_to_wsgi versionnegotiation osprofiler context \
+rootapp
 [composite:rootapp]
 paste.composite_factory = glance.api:root_app_factory
 /v2: apiv2app
@@ -28,6 +30,15 @@ paste.app_factory = glance.api.v2.router:API.factory
 [filter:versionnegotiation]
 paste.filter_factory = glance.api.middleware.version_negotiation:\
 VersionNegotiationFilter.factory
+[filter:cors]
+use = egg:oslo.middleware#cors
+oslo_config_project = glance
+[filter:http_proxy_to_wsgi]
+paste.filter_factory = oslo_middleware:HTTPProxyToWSGI.factory
+[filter:osprofiler]
+paste.filter_factory = osprofiler.web:WsgiMiddleware.factory
+hmac_keys = SECRET_KEY
+enabled = yes
 [filter:context]
 paste.filter_factory = glance.api.middleware.context:\
 ContextMiddleware.factory

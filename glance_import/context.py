@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 
 from oslo_context import context
@@ -25,3 +26,8 @@ class RequestContext(context.RequestContext):
             user_id=user_id, project_id=project_id,
             roles=[role.lower() for role in roles], is_admin=is_admin,
             request_id=request_id, overwrite=True, **names)
+
+    @functools.cached_property
+    def policy_values(self) -> typing.Any:
+        """What rules see of the caller; worked out once a request."""
+        return self.to_policy_values()

@@ -17,6 +17,7 @@ from glance_import.async_ import registry
 from glance_import.db import engine
 from glance_import.domain import protections
 from glance_import import limits
+from glance_import.plugin import sandbox
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
@@ -89,7 +90,8 @@ def build(conf: cfg.ConfigOpts,
     return Services(
         conf=conf,
         db=engine.Database(conf),
-        area=staging_area.Area.open(conf.node_staging_uri),
+        area=staging_area.Area.open(conf.node_staging_uri,
+                                    readers=sandbox.READERS),
         store=store,
         policy=policy,
         protections=protections.load(conf, policy),

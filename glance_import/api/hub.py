@@ -24,6 +24,7 @@ import io
 import logging
 import os
 import queue
+import re
 import resource
 import socket
 import sys
@@ -54,6 +55,7 @@ DISK_THREADS = 8
 MAX_BODIES = 1000
 MAX_CONNECTIONS = 8192
 MAX_HEADERS = 65536
+MAX_HEADER_LINES = 100
 # Seconds a receive waits for more of a flowing body before it gives its
 # buffer back, and how much it likes to find when it wakes up.
 PATIENCE = 0.05
@@ -69,6 +71,7 @@ FRESH = 2.0
 # Seconds for applications to act on connections that a stop has cut.
 CUT = 5.0
 SENDFILE = 8 << 20
+LOG_REST = 0.02
 
 WSGIApp = collections.abc.Callable[..., collections.abc.Iterable[bytes]]
 Job = collections.abc.Callable[[], object]
@@ -79,9 +82,14 @@ _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN,
 
 
 class Threads:
-    """A fixed number of native threads that run jobs in order of arrival."""
+    """A fixed number of native threads that run jobs in order of arrival.
 
-    def __init__(self, count: int, name: str) -> None:
+    :param rest: seconds a thread sleeps when it has nothing to do, so that
+        many small jobs do not wake it for each
+    """
+
+    def __init__(self, count: int, name: str, rest: float = 0.0) -> None:
+        self._rest = rest
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         for number in range(count):
             threading.Thread(target=self._work, daemon=True,
@@ -98,6 +106,8 @@ class Threads:
             except Exception:
                 LOG.exception('a job of the server failed')
             del job
+            if self._rest and self._jobs.empty():
+                time.sleep(self._rest)
 
 
 class Bridge:
@@ -227,21 +237,48 @@ class MalformedHead(Exception):
     """Lines that no honest client sends."""
 
 
-class HeaderReader:
-    """Lines of a request's head, judged before the parser sees them.
+class TooManyHeaders(Exception):
+    """More lines than MAX_HEADER_LINES."""
+
+
+_VERSION = re.compile(r'HTTP/(\d{1,9})\.(\d{1,9})', re.ASCII)
+_HEADER = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\r?\n", re.DOTALL)
+
+
+class Headers:
+    """The lines of a request's head after the first.
 
     The standard parser takes a lone CR for the end of a line and folds
-    lines: both have let requests be smuggled past a proxy.
+    lines, both of which have let requests be smuggled past a proxy, and
+    takes longer for a few headers than everything else here.
     """
-
-    closed = False
 
     def __init__(self, reader: Reader, line_limit: int) -> None:
         self._reader = reader
         self._line_limit = line_limit
         self._total = 0
 
-    def readline(self, limit: int = -1) -> bytes:
+    def read(self) -> http.client.HTTPMessage:
+        """All of them.
+
+        :raises MalformedHead: a line is none that HTTP/1.1 knows
+        :raises TooManyHeaders: there are more than MAX_HEADER_LINES
+        :raises wsgi.HeaderLineTooLong, wsgi.HeadersTooLarge: too much
+        """
+        headers = http.client.HTTPMessage()
+        for number in range(MAX_HEADER_LINES + 1):
+            line = self._line()
+            if line in (b'\r\n', b'\n'):
+                return headers
+            match = _HEADER.fullmatch(line)
+            if match is None:
+                raise MalformedHead
+            headers.set_raw(match[1].decode('ascii'),
+                            match[2].decode('latin-1'))
+        raise TooManyHeaders
+
+    def _line(self) -> bytes:
         line = self._reader.readline(self._line_limit + 1)
         self._total += len(line)
         if len(line) > self._line_limit:
@@ -307,7 +344,7 @@ class Connection(wsgi.HttpProtocol):
     def setup(self) -> None:
         super().setup()
         self.reader = Reader(self.connection)
-        self.rfile: Reader | HeaderReader = self.reader
+        self.rfile = self.reader
         self._low_water = 1
         # Answers are sent whole; waiting to fill packets only delays them.
         with contextlib.suppress(OSError):
@@ -328,22 +365,46 @@ class Connection(wsgi.HttpProtocol):
                 else contextlib.nullcontext())
 
     def parse_request(self) -> bool:
-        self.rfile = HeaderReader(self.reader, self.server.line_limit)
         try:
+            if not self._parse_line():
+                return False
             with self._time_limit():
-                parsed = super().parse_request()
+                self.headers = Headers(
+                    self.reader, self.server.line_limit).read()
         except MalformedHead:
             self.request_version = 'HTTP/1.1'
             return self.refuse(400, 'Bad Request')
-        if not parsed:
-            self.close_connection = True
-            return False
+        except TooManyHeaders:
+            return self.refuse(431, 'Request Header Fields Too Large')
+        wish = self.headers.get('connection', '').lower()
+        if wish in ('close', 'keep-alive'):
+            self.close_connection = wish == 'close'
         return self._check_head()
+
+    def _parse_line(self) -> bool:
+        """Method, target and version of the first line.
+
+        :raises MalformedHead: it is not those three
+        """
+        self.close_connection = True
+        self.requestline = self.raw_requestline.decode('latin-1').rstrip(
+            '\r\n')
+        words = self.requestline.split()
+        version = _VERSION.fullmatch(words[-1]) if len(words) == 3 else None
+        if version is None:
+            raise MalformedHead
+        number = int(version[1]), int(version[2])
+        if number >= (2, 0):
+            return self.refuse(505, 'HTTP Version Not Supported')
+        self.command, self.path, self.request_version = words
+        # An absolute path that begins with // would look like a host.
+        if self.path.startswith('//'):
+            self.path = '/' + self.path.lstrip('/')
+        self.close_connection = number < (1, 1)
+        return True
 
     def _check_head(self) -> bool:
         headers = self.headers
-        if headers.defects or headers.get_payload():
-            return self.refuse(400, 'Bad Request')
         lengths = headers.get_all('content-length', [])
         if len(lengths) > 1 or not all(
                 text.isascii() and text.isdigit() for text in lengths):
@@ -711,7 +772,7 @@ class Exchange:
         lines += [f'{name}: {value}' for name, value in self.headers
                   if name.lower() not in ('connection', 'keep-alive')]
         if 'date' not in names:
-            lines.append(f'Date: {email.utils.formatdate(usegmt=True)}')
+            lines.append(f'Date: {_date(int(time.time()))}')
         if 'content-length' in names:
             self.left = (0 if self._bodyless()
                          else int(names['content-length']))
@@ -759,6 +820,11 @@ class Exchange:
             '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
 
 
+@functools.lru_cache(maxsize=2)
+def _date(now: int) -> str:
+    return email.utils.formatdate(now, usegmt=True)
+
+
 def send_some(to: int, fd: int, offset: int, size: int) -> int | None:
     """Send from a file until the socket takes no more.
 
@@ -797,7 +863,7 @@ class Server(wsgi.Server):
         self.bridge = Bridge()
         self.requests = Threads(REQUEST_THREADS, 'request')
         self.disk = Threads(DISK_THREADS, 'send')
-        self.log_lines = Threads(1, 'access-log')
+        self.log_lines = Threads(1, 'access-log', LOG_REST)
         self.bodies = 0
         self.stopping = False
         # Connections that have not sent a request yet.

@@ -22,7 +22,7 @@ def when(moment: datetime.datetime | None) -> str | None:
     """UTC with a Z, to the second."""
     if moment is None:
         return None
-    return moment.replace(microsecond=0).isoformat() + 'Z'
+    return moment.isoformat(timespec='seconds') + 'Z'
 
 
 def image(record: db_images.Image,

@@ -65,6 +65,8 @@ class Registry:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
         self._known: dict[str, Loaded] = {}
+        # Section -> the options that its plugin declares.
+        self.declared: dict[str, list[dict[str, typing.Any]]] = {}
         self._way: sandbox.Strict | sandbox.Process | None = None
         self._lock = threading.Lock()
 
@@ -153,6 +155,7 @@ class Registry:
             raise extensions.ExtensionError(
                 f"'{name}': its options have changed since the start"
             ) from failure
+        self.declared[section] = described['options']
         settings, read = self._settings(section, described['options'])
         return chain.Plugin(
             name=name, section=section, kind=target.kind,

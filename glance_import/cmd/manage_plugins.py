@@ -7,23 +7,32 @@ database nor the staging area.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import json
 import os
+import sys
 import tempfile
 import typing
 
 from oslo_config import cfg
+from oslo_config import generator
 
 from glance_import.async_ import extensions
 from glance_import.async_ import registry
 from glance_import.cmd import plugin as cmd_plugin
+from glance_import import conf as configuration
+from glance_import.conf import plugins as conf_plugins
 from glance_import.plugin import chain
 from glance_import.plugin import host
 
 NAME = 'plugins'
 HELP = 'The configured plugins: list them, try them on a file, draw the flow.'
 
+NAMESPACE = 'glance_import.listed_plugins'
+# Handed past oslo-config-generator, which finds list_opts by its name.
+_in_force: contextvars.ContextVar[cfg.ConfigOpts | None] = \
+    contextvars.ContextVar('glance_import_conf', default=None)
 _LIMITS = ('timeout', 'idle_timeout', 'cpu', 'memory', 'tmp', 'processes',
            'files')
 
@@ -242,6 +251,29 @@ def _xml(text: str) -> str:
             .replace('>', '&gt;'))
 
 
+def sample(conf: cfg.ConfigOpts) -> int:
+    """Print the sections of the listed plugins, with all their options."""
+    options = cfg.ConfigOpts()
+    generator.register_cli_opts(options)
+    options(['--namespace', NAMESPACE], default_config_files=[])
+    _in_force.set(conf)
+    generator.generate(options, sys.stdout)
+    return 0
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """The same for oslo-config-generator, on the configuration in force."""
+    conf = _in_force.get() or configuration.load(
+        configuration.environment_args(os.environ))
+    known = registry.Registry(conf)
+    sections = dict.fromkeys(
+        plugin.section for plugin in known.load(
+            conf.image_import_opts.image_import_plugins)
+        if isinstance(plugin, chain.Plugin))
+    return [(section, [*conf_plugins.OPTS, *conf_plugins.declared(
+        known.declared[section])]) for section in sections]
+
+
 _DRAWN = {'text': _text, 'dot': _dot, 'svg': _svg}
 
 _JSON = (('--json',), {'action': 'store_true', 'help': 'print JSON'})
@@ -254,6 +286,7 @@ COMMANDS: dict[str, tuple] = {
         (('--meta',), {'action': 'append', 'metavar': 'K=V',
                        'help': 'metadata; what is no field is a property'}),
         _JSON)),
+    'sample': (sample, ()),
     'draw': (draw, (
         (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',
                          'help': 'text (default), dot or svg'}),)),

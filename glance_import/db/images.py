@@ -13,6 +13,7 @@ import collections.abc
 import dataclasses
 import datetime
 import json
+import operator
 import typing
 
 import sqlalchemy as sa
@@ -75,64 +76,93 @@ _BASE = tuple(field.name for field in dataclasses.fields(Image)
               if field.name not in ('properties', 'tags', 'locations'))
 SELECT = sa.select(*(Columns[name] for name in _BASE))
 _LIVE = Columns.deleted == sa.false()
+_INSERT = sa.insert(tables.images)
+_INSERT_PROPERTIES = sa.insert(tables.image_properties)
+_INSERT_TAGS = sa.insert(tables.image_tags)
 
 
-def _visible(scope: Scope) -> sa.ColumnElement[bool]:
-    """What ``scope`` may see by id.
+def _visible(project: sa.ColumnElement[str] | None
+             ) -> sa.ColumnElement[bool]:
+    """What somebody of ``project`` may see by id.
 
     More than lists show (glance_import.db.listing): also others' community
     images and those whose sharing is still pending.
     """
-    if scope.is_admin:
-        return sa.true()
     members = tables.image_members.c
-    ways = [
-        Columns.visibility.in_(('public', 'community')),
-        sa.and_(Columns.visibility == 'shared', sa.exists().where(
-            members.image_id == Columns.id,
-            members.member == scope.project_id,
-            members.deleted == sa.false())),
-    ]
-    if scope.project_id is not None:
-        ways.append(Columns.owner == scope.project_id)
+    ways: list[sa.ColumnElement[bool]] = [
+        Columns.visibility.in_(('public', 'community'))]
+    if project is not None:
+        ways += [
+            sa.and_(Columns.visibility == 'shared', sa.exists().where(
+                members.image_id == Columns.id, members.member == project,
+                members.deleted == sa.false())),
+            Columns.owner == project]
     return sa.or_(*ways)
+
+
+# Statements are made once: making one costs as much as running it.
+_BY_ID = SELECT.where(Columns.id == sa.bindparam('image'), _LIVE)
+_OF_PROJECT = _BY_ID.where(_visible(sa.bindparam('project')))
+_OF_NOBODY = _BY_ID.where(_visible(None))
+
+
+def _parts(which: typing.Callable[[sa.Column], sa.ColumnElement[bool]]
+           ) -> sa.CompoundSelect:
+    """Properties, tags and locations of images: one query for all three.
+
+    Removed rows are few and skipped by whoever reads this. A condition on
+    them would have SQLite read every row that is not removed, by Glance's
+    index on that.
+    """
+    def part(kind: str, table: sa.Table, *columns: typing.Any) -> sa.Select:
+        return sa.select(
+            sa.literal_column(f"'{kind}'").label('kind'), table.c.image_id,
+            table.c.id, table.c.deleted,
+            *(sa.cast(column, sa.Text).label(label) for column, label
+              in zip(columns, ('one', 'two', 'three')))
+        ).where(which(table.c.image_id))
+    nothing = sa.null()
+    properties, tags, locations = (
+        tables.image_properties, tables.image_tags, tables.image_locations)
+    return sa.union_all(
+        part('property', properties, properties.c.name, properties.c.value,
+             nothing),
+        part('tag', tags, tags.c.value, nothing, nothing),
+        part('location', locations, locations.c.value,
+             locations.c.meta_data, locations.c.status))
+
+
+_PARTS_OF_ONE = _parts(lambda column: column == sa.bindparam('image'))
+_PARTS_OF_MANY = _parts(
+    lambda column: column.in_(sa.bindparam('ids', expanding=True)))
 
 
 def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
              ) -> list[Image]:
-    """Add properties, tags and locations: three queries for any number."""
+    """Add properties, tags and locations: one query for any number."""
     ids = [row.id for row in rows]
     if not ids:
         return []
     properties: dict[str, dict[str, str | None]] = {i: {} for i in ids}
     tags: dict[str, list[str]] = {i: [] for i in ids}
-    locations: dict[str, list[Location]] = {i: [] for i in ids}
-    # Removed rows are few and skipped here. A condition on them would have
-    # SQLite read every row that is not removed, by Glance's index on that.
-    table = tables.image_properties
-    row: typing.Any
-    for row in conn.execute(
-            sa.select(table.c.image_id, table.c.name, table.c.value,
-                      table.c.deleted).where(table.c.image_id.in_(ids))):
-        if not row.deleted:
-            properties[row.image_id][row.name] = row.value
-    table = tables.image_tags
-    for row in conn.execute(
-            sa.select(table.c.image_id, table.c.value, table.c.deleted)
-            .where(table.c.image_id.in_(ids)).order_by(table.c.value)):
-        if not row.deleted:
-            tags[row.image_id].append(row.value)
-    table = tables.image_locations
-    for row in conn.execute(
-            sa.select(table.c.image_id, table.c.value, table.c.meta_data,
-                      table.c.status, table.c.deleted)
-            .where(table.c.image_id.in_(ids)).order_by(table.c.id)):
-        if not row.deleted:
-            locations[row.image_id].append(
-                Location(row.value, _metadata(row.meta_data), row.status))
-    return [Image(**row._mapping, properties=properties[row.id],
-                  tags=tuple(tags[row.id]),
-                  locations=tuple(locations[row.id]))
+    locations: dict[str, list[tuple[int, Location]]] = {i: [] for i in ids}
+    found = (conn.execute(_PARTS_OF_ONE, {'image': ids[0]})
+             if len(ids) == 1 else
+             conn.execute(_PARTS_OF_MANY, {'ids': ids}))
+    for kind, image_id, number, deleted, one, two, three in found.all():
+        if deleted:
+            continue
+        if kind == 'property':
+            properties[image_id][one] = two
+        elif kind == 'tag':
+            tags[image_id].append(one)
+        else:
+            locations[image_id].append(
+                (number, Location(one, _metadata(two), three)))
+    return [Image(*row, properties[row.id],  # type: ignore[call-arg]
+                  tuple(sorted(tags[row.id])),
+                  tuple(place for _, place in sorted(
+                      locations[row.id], key=operator.itemgetter(0))))
             for row in rows]
 
 
@@ -145,10 +175,20 @@ def _metadata(value: typing.Any) -> dict[str, typing.Any]:
 
 def get(conn: sa.Connection, image_id: str, scope: Scope) -> Image | None:
     """The image, or None when it is absent or not to be seen."""
-    row = conn.execute(SELECT.where(
-        Columns.id == image_id, _LIVE, _visible(scope))
-    ).first()
-    return assemble(conn, [row])[0] if row is not None else None
+    found = row(conn, image_id, scope)
+    return assemble(conn, [found])[0] if found is not None else None
+
+
+def row(conn: sa.Connection, image_id: str, scope: Scope) -> sa.Row | None:
+    """Its own columns alone."""
+    values = {'image': image_id}
+    statement = _BY_ID
+    if not scope.is_admin:
+        statement = _OF_NOBODY
+        if scope.project_id is not None:
+            statement = _OF_PROJECT
+            values['project'] = scope.project_id
+    return conn.execute(statement, values).first()
 
 
 def is_member(conn: sa.Connection, image_id: str,
@@ -171,22 +211,27 @@ def status(conn: sa.Connection, image_id: str) -> str | None:
 
 def insert(conn: sa.Connection, values: dict[str, typing.Any],
            properties: collections.abc.Mapping[str, str | None],
-           tags: collections.abc.Iterable[str]) -> None:
-    """A new image row with its properties and tags.
+           tags: collections.abc.Iterable[str]) -> Image:
+    """A new image row with its properties and tags; what it is then.
 
+    :param values: every column but the times
     :raises oslo_db.exception.DBDuplicateEntry: the id was used before
     """
     now = engine.utcnow()
     common = {'created_at': now, 'updated_at': now, 'deleted': False}
-    conn.execute(sa.insert(tables.images).values(**values, **common))
+    image_id, tags = values['id'], sorted(set(tags))
+    conn.execute(_INSERT, {**values, **common})
     if properties:
-        conn.execute(sa.insert(tables.image_properties), [
-            {'image_id': values['id'], 'name': name, 'value': value,
-             **common} for name, value in properties.items()])
+        conn.execute(_INSERT_PROPERTIES, [
+            {'image_id': image_id, 'name': name, 'value': value, **common}
+            for name, value in properties.items()])
     if tags:
-        conn.execute(sa.insert(tables.image_tags), [
-            {'image_id': values['id'], 'value': value, **common}
-            for value in sorted(set(tags))])
+        conn.execute(_INSERT_TAGS, [
+            {'image_id': image_id, 'value': value, **common}
+            for value in tags])
+    unset = dict.fromkeys(_BASE)
+    return Image(**{**unset, **values, 'created_at': now, 'updated_at': now},
+                 properties=dict(properties), tags=tuple(tags), locations=())
 
 
 def move(conn: sa.Connection, image_id: str,

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
+import functools
 import operator
 import typing
 
@@ -35,6 +37,9 @@ FEW = 500
 _OPERATORS: dict[str, typing.Callable] = {
     'eq': operator.eq, 'neq': operator.ne, 'gt': operator.gt,
     'gte': operator.ge, 'lt': operator.lt, 'lte': operator.le}
+# No list shows them.
+_NOT_KILLED = Columns.status != 'killed'
+_NEVER = datetime.datetime(9999, 12, 31)
 # Columns with an index that can tell whether few images match.
 _SELECTIVE = ('id', 'name', 'checksum', 'os_hash_value', 'owner')
 
@@ -74,7 +79,7 @@ def among(name: str, values: collections.abc.Collection[str]
 
 def page(conn: sa.Connection, wanted: Wanted, *,
          order: collections.abc.Sequence[tuple[str, str]],
-         limit: int, after: images.Image | None = None
+         limit: int, after: images.Image | sa.Row | None = None
          ) -> list[images.Image]:
     """A page of images after the image ``after``, in ``order``.
 
@@ -83,49 +88,89 @@ def page(conn: sa.Connection, wanted: Wanted, *,
     """
     if limit == 0:
         return []
-    conditions = [*wanted.conditions]
+    values: dict[str, typing.Any] = {'page': limit}
+    if wanted.scope.project_id is not None:
+        values['project'] = wanted.scope.project_id
     if after is not None:
-        conditions.append(_behind(order, after))
-    sets = _sets(wanted)
+        for name, _direction in order:
+            value = getattr(after, name)
+            values[f'last_{name}'] = (_blank(name) if value is None
+                                      else value)
+    shape = Shape(wanted.scope.is_admin, 'project' in values,
+                  wanted.visibility, wanted.member_status, wanted.hidden,
+                  tuple(order), after is not None)
+    if not (wanted.conditions or wanted.properties or wanted.tags):
+        return images.assemble(conn, conn.execute(
+            _plain(shape), values).all())
     few = _few(conn, wanted)
+    if few is not None and not few:
+        return []
+    conditions = [*wanted.conditions]
+    conditions += [_has_property(name, value)
+                   for name, value in wanted.properties.items()]
+    conditions += [_has_tag(tag) for tag in wanted.tags]
+    return images.assemble(conn, conn.execute(
+        _statement(shape, conditions, few), values).all())
+
+
+class Shape(typing.NamedTuple):
+    """What a statement looks like, whatever its values."""
+
+    is_admin: bool
+    of_project: bool
+    visibility: str | None
+    member_status: str
+    hidden: bool
+    order: tuple[tuple[str, str], ...]
+    goes_on: bool
+
+
+@functools.lru_cache(maxsize=256)
+def _plain(shape: Shape) -> sa.Select:
+    """A page without filters: there are few, and making one takes long."""
+    return _statement(shape, [], None)
+
+
+def _statement(shape: Shape,
+               conditions: collections.abc.Sequence[sa.ColumnElement[bool]],
+               few: list[str] | None) -> sa.Select:
+    """A page; its values are ``page``, ``project`` and ``last_COLUMN``."""
+    conditions = [_behind(shape.order) if shape.goes_on
+                  else _beginning(shape.order), _NOT_KILLED, *conditions]
+    sets = _sets(shape)
     if few is not None:
-        if not few:
-            return []
         # CASE, or SQLite would begin at the indexes of each set instead.
         seen = sa.case((sa.or_(*sets), sa.literal_column('1')),
                        else_=sa.literal_column('0'))
         sets = [Columns.id.in_(few) & (seen == sa.literal_column('1'))]
-    conditions += [_has_property(name, value)
-                   for name, value in wanted.properties.items()]
-    conditions += [_has_tag(tag) for tag in wanted.tags]
+    size = sa.bindparam('page', type_=sa.Integer)
     ordered = [getattr(_sortable(name), direction)()
-               for name, direction in order]
+               for name, direction in shape.order]
     queries = [images.SELECT.where(*conditions, one).order_by(*ordered)
-               .limit(limit) for one in sets]
+               .limit(size) for one in sets]
     if len(queries) == 1:
-        return images.assemble(conn, conn.execute(queries[0]).all())
+        return queries[0]
     merged = sa.union(*(sa.select(query.subquery()) for query in queries)
                       ).subquery()
-    query = sa.select(merged).order_by(*(
+    return sa.select(merged).order_by(*(
         getattr(_sortable(name, merged.c), direction)()
-        for name, direction in order)).limit(limit)
-    return images.assemble(conn, conn.execute(query).all())
+        for name, direction in shape.order)).limit(size)
 
 
-def _sets(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+def _sets(shape: Shape) -> list[sa.ColumnElement[bool]]:
     """What the caller may list, as sets that may overlap."""
-    scope, visibility = wanted.scope, wanted.visibility
-    listed = _LIVE & (Columns.os_hidden == sa.literal(wanted.hidden))
-    if scope.is_admin:
+    visibility = shape.visibility
+    listed = _LIVE & (Columns.os_hidden == sa.literal(shape.hidden))
+    if shape.is_admin:
         return [listed if visibility in (None, 'all')
                 else listed & (Columns.visibility == visibility)]
     # Nobody's images are not those of a caller without a project.
     own: sa.ColumnElement[bool] = sa.false()
     shared: sa.ColumnElement[bool] = sa.false()
-    if scope.project_id is not None:
-        own = listed & (Columns.owner == scope.project_id)
-        shared = _by_id(wanted) & _shared_with(scope.project_id,
-                                               wanted.member_status)
+    if shape.of_project:
+        project: sa.BindParameter[str] = sa.bindparam('project')
+        own = listed & (Columns.owner == project)
+        shared = _by_id(shape) & _shared_with(project, shape.member_status)
     public = listed & (Columns.visibility == 'public')
     community = listed & (Columns.visibility == 'community')
     sets: dict[str | None, list[sa.ColumnElement[bool]]] = {
@@ -139,19 +184,19 @@ def _sets(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     return sets[visibility]
 
 
-def _shared_with(project_id: str | None, status: str
+def _shared_with(project: sa.BindParameter[str], status: str
                  ) -> sa.ColumnElement[bool]:
     members = tables.image_members.c
     query = sa.select(members.image_id).where(
-        members.member == project_id, members.deleted == sa.false())
+        members.member == project, members.deleted == sa.false())
     if status != 'all':
         query = query.where(members.status == status)
     return _SHARED_BY_ID & Columns.id.in_(query)
 
 
-def _by_id(wanted: Wanted) -> sa.ColumnElement[bool]:
+def _by_id(shape: Shape) -> sa.ColumnElement[bool]:
     hidden = sa.func.coalesce(Columns.os_hidden, sa.false())
-    return _LIVE_BY_ID & (hidden == sa.literal(wanted.hidden))
+    return _LIVE_BY_ID & (hidden == sa.literal(shape.hidden))
 
 
 def _few(conn: sa.Connection, wanted: Wanted) -> list[str] | None:
@@ -212,9 +257,22 @@ def _sortable(name: str, columns: typing.Any = Columns
     return sa.func.coalesce(columns[name], _blank(name))
 
 
-def _behind(order: collections.abc.Sequence[tuple[str, str]],
-            last: images.Image) -> sa.ColumnElement[bool]:
-    """Strictly behind ``last`` in a total order.
+def _beginning(order: collections.abc.Sequence[tuple[str, str]]
+               ) -> sa.ColumnElement[bool]:
+    """No condition at all, in words that point MariaDB to the right index.
+
+    Without a bound on the time it intersects the indexes of single columns
+    and sorts whatever is left.
+    """
+    name, _direction = order[0]
+    if isinstance(Columns[name].type, sa.DateTime):
+        return Columns[name] <= _NEVER
+    return sa.true()
+
+
+def _behind(order: collections.abc.Sequence[tuple[str, str]]
+            ) -> sa.ColumnElement[bool]:
+    """Strictly behind the values ``last_COLUMN`` in a total order.
 
     The first column stands alone in front: MySQL uses an index for that and
     not for the rest.
@@ -224,9 +282,8 @@ def _behind(order: collections.abc.Sequence[tuple[str, str]],
     first: sa.ColumnElement[bool] | None = None
     for name, direction in order:
         column = _sortable(name)
-        value = getattr(last, name)
-        if value is None:
-            value = _blank(name)
+        value: sa.BindParameter[typing.Any] = sa.bindparam(
+            f'last_{name}', type_=Columns[name].type)
         further = column > value if direction == 'asc' else column < value
         if first is None:
             first = column >= value if direction == 'asc' \

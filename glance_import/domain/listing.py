@@ -19,7 +19,6 @@ from glance_import.db import listing as db_listing
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import members
-from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -57,7 +56,7 @@ def page(services: services.Services, ctx: context.RequestContext, *,
     with services.db.read() as conn:
         after = None
         if marker is not None:
-            after = images.peek(conn, ctx, marker)
+            after = images.peek_row(conn, ctx, marker)
             if after is None:
                 raise errors.Invalid(
                     f'The marker {marker[:100]} is not an image of this '
@@ -73,7 +72,7 @@ def _wanted(ctx: context.RequestContext, filters: dict[str, str],
     visibility = _one_of(filters, 'visibility', VISIBILITIES)
     member_status = _one_of(filters, 'member_status', MEMBER_STATUSES)
     hidden = _boolean('os_hidden', filters.pop('os_hidden', 'false'))
-    conditions = [db_listing.compare('status', 'neq', states.KILLED)]
+    conditions: list[sa.ColumnElement[bool]] = []
     properties: dict[str, str] = {}
     exact: dict[str, str] = {}
     for name, value in filters.items():

@@ -18,7 +18,7 @@ from glance_import.domain import sources
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
-    from glance_import import services
+    from glance_import import services  # noqa: F401
 
 # What else a request needs, known at once: (services, who asks, the image,
 # the value of "method" in the body). Raises the error the client gets.

@@ -173,7 +173,9 @@ class _Run:
             started = self._started = way.start(
                 sandbox.Job(data=data, sink=sink, read=self._binds(),
                             tmp_bytes=self._limits.tmp,
-                            by_name=self._by_name), answer_write)
+                            by_name=(self._by_name
+                                     or self._target.kind == 'exec')),
+                answer_write)
             to_close += started.descriptors[1:]
             order = {**self._order(image, options, sink), **started.order}
             # The command is ours; what runs in it is judged by its walls.

@@ -74,7 +74,7 @@ def main():
     answers = Answers(int(sys.argv[1]))
     order = _read_order()
     opened = _open_all(order)
-    _give_up_user(order.get('uid'))
+    _give_up_user(order.get('uid'), order.get('groups', []))
     if order.get('sink'):
         # This file is the plugin's own.
         opened['sink'] = os.open(order['sink'], os.O_WRONLY | os.O_CLOEXEC)
@@ -124,11 +124,11 @@ def _open_all(order):
     return opened
 
 
-def _give_up_user(uid):
+def _give_up_user(uid, groups):
     """Become a user that owns nothing; never to return."""
     if uid is None:
         return
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     if os.getresuid() != (uid, uid, uid):
@@ -260,8 +260,8 @@ def _exec(order, opened, answers):
                             'deadline': order.get('deadline')}))
     if 'data' in opened:
         os.dup2(opened['data'], 0)
-        # Under a user of its own the program may read what it was given
-        # opened, but cannot open it by name.
+        # Under a user of its own the program can open by name only what was
+        # given to the group of readers.
         if os.access(order['data'], os.R_OK):
             environment['GLANCE_IMPORT_DATA'] = order['data']
     else:

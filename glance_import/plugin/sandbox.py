@@ -35,6 +35,9 @@ TMP = '/tmp'  # nosec B108: the sandbox's own
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # Above every range that distributions, systemd and containers give out.
 _UIDS = (1879048192, 2147483647)
+# The group of runs that may open the data by name, where the service is
+# root's: the staging area gives its files to it.
+READERS = 1879048191
 _NOBODY = 65534
 _SYSTEM = ('/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64')
 _OPTIONAL = ('/etc/ld.so.cache', '/etc/alternatives', '/etc/localtime')
@@ -53,9 +56,8 @@ class Job:
     """What one start needs from the outside; paths are the host's.
 
     ``read`` are (source, destination) pairs, bound read-only; ``tmp_bytes``
-    bounds the temporary directory. ``by_name``: whether a program inside may
-    open the data by its name, which takes a change of its group and mode
-    while it runs.
+    bounds the temporary directory; ``by_name`` says that the data is to be
+    opened by name, not only read from a descriptor.
     """
 
     data: str | None = None
@@ -173,14 +175,11 @@ class Strict:
         arguments.extend(self._fixed)
         for source, destination in job.read:
             arguments.bind(source, destination)
-        give_back = None
         if job.data is not None:
             arguments.bind(job.data, DATA)
-            if job.by_name and uid is not None:
-                give_back = _lend(job.data, uid)
         if job.sink is not None:
             if uid is not None:
-                os.chown(job.sink, uid, uid)
+                os.chown(job.sink, uid, -1)
             arguments.bind(job.sink, SINK, '--bind')
         self._mask(arguments)
         command = [
@@ -193,17 +192,22 @@ class Strict:
 
         def clean() -> None:
             os.close(read_status)
-            if give_back is not None:
-                give_back()
             if job.sink is not None and uid is not None:
-                os.chown(job.sink, os.geteuid(), os.getegid())
+                os.chown(job.sink, os.geteuid(), -1)
 
         return Started(
             command, [answer_fd, filter_fd, write_status],
-            {'uid': uid, 'tmp': TMP,
+            {'uid': uid, 'groups': self._groups(job), 'tmp': TMP,
              'data': DATA if job.data is not None else None,
              'sink': SINK if job.sink is not None else None},
             clean, read_status)
+
+    def _groups(self, job: Job) -> list[int]:
+        """Those that let the run open the data by name."""
+        if not (self._as_root and job.by_name and job.data is not None):
+            return []
+        found = os.stat(job.data)
+        return [READERS] if found.st_gid == READERS else []
 
     def _namespaces(self) -> list[str]:
         words = ['--unshare-ipc', '--unshare-pid', '--unshare-net',
@@ -298,18 +302,6 @@ def make(isolation: str, hide: collections.abc.Iterable[str] = ()
     :raises SandboxError: it cannot be had; there is no other instead
     """
     return Strict(hide) if isolation == STRICT else Process()
-
-
-def _lend(path: str, gid: int) -> collections.abc.Callable[[], None]:
-    """Let a group of nobody else read a file; what takes it back."""
-    was = os.stat(path)
-    os.chown(path, -1, gid)
-    os.chmod(path, was.st_mode & 0o700 | 0o040)
-
-    def give_back() -> None:
-        os.chown(path, -1, was.st_gid)
-        os.chmod(path, was.st_mode & 0o7777)
-    return give_back
 
 
 def kill_leftovers(process: subprocess.Popen) -> None:

@@ -12,6 +12,7 @@ from oslo_policy import policy
 
 from glance_import import context
 from glance_import.domain import errors
+from glance_import.policies import decisions
 
 
 class Policy:
@@ -19,12 +20,12 @@ class Policy:
 
     def __init__(self, enforcer: policy.Enforcer) -> None:
         self._enforcer = enforcer
+        self._decisions = decisions.Decisions(enforcer)
 
     def allows(self, ctx: context.RequestContext, rule: str,
                target: dict[str, typing.Any]) -> bool:
         """Whether ``rule`` lets the caller act on ``target``."""
-        return bool(self._enforcer.enforce(
-            rule, target, ctx.to_policy_values()))
+        return self._decisions.allows(rule, target, ctx.policy_values)
 
     def require(self, ctx: context.RequestContext, rule: str,
                 target: dict[str, typing.Any] | None = None) -> None:
@@ -54,3 +55,4 @@ class Policy:
     def reload(self) -> None:
         """Read the operator's file again."""
         self._enforcer.load_rules(force_reload=True)
+        self._decisions.forget()

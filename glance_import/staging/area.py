@@ -57,14 +57,19 @@ class Product:
 class Area:
     """A staging directory; see ``open``. Safe to use from many threads."""
 
-    def __init__(self, directory: str, area_id: str) -> None:
+    def __init__(self, directory: str, area_id: str,
+                 readers: int | None = None) -> None:
         self.directory = directory
         self.id = area_id
+        self._readers = readers
         self.kept = running.Kept()
 
     @classmethod
-    def open(cls, uri: str) -> Area:
+    def open(cls, uri: str, readers: int | None = None) -> Area:
         """The area at a ``file://`` URI, created when it is not there.
+
+        :param readers: a group that may read what is staged, where this
+            process is root's and so may give files to any group
 
         A host is refused, ``localhost`` too: Glance takes whatever follows
         ``file://`` as the path, so the two would disagree about the place.
@@ -77,7 +82,7 @@ class Area:
             os.makedirs(path, mode=0o700, exist_ok=True)
             _check_owner(uri, path)
             with _locked_id(path, str(uuid.uuid4())) as area_id:
-                return cls(path, area_id)
+                return cls(path, area_id, readers)
         except FileExistsError as failure:
             raise _refused(uri, 'is not a directory') from failure
         except OSError as failure:
@@ -254,8 +259,10 @@ class Area:
                         os.unlink(old.path)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                             | os.O_CLOEXEC, 0o600))
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                         | os.O_CLOEXEC, 0o600)
+            self._let_read(fd)
+            os.close(fd)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         return path
@@ -284,6 +291,19 @@ class Area:
         """
         return _locked_id(self.directory, self.id)
 
+    def _let_read(self, fd: int) -> None:
+        """Give the file to the group of readers, once.
+
+        Before its bytes are known: it changes the identity of a file. Where
+        the file system refuses, they do without.
+        """
+        if self._readers is None or os.geteuid() \
+                or os.fstat(fd).st_gid == self._readers:
+            return
+        with contextlib.suppress(OSError):
+            os.fchown(fd, -1, self._readers)
+            os.fchmod(fd, 0o640)
+
     def _lock_part(self, image_id: str) -> int:
         """The part, made if it was not there, and locked for us."""
         try:
@@ -295,6 +315,7 @@ class Area:
                     if not _try_lock(fd, fcntl.LOCK_EX):
                         raise errors.UploadInProgress(
                             'another upload of this image is under way')
+                    self._let_read(fd)
                 except BaseException:
                     os.close(fd)
                     raise

@@ -1,8 +1,10 @@
 """glance-import-plugin and glance-import-manage plugins, as they are run."""
 
+import configparser
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -149,6 +151,21 @@ def test_list(configured):
     assert rows[0]['limits']['memory'] == '512 MiB'
     assert '[marker] inspect' in configured.run(
         'manage', 'plugins', 'list').stdout
+
+
+def test_sample(configured):
+    """Each section with what the plugin declares and what all have."""
+    done = configured.run('manage', 'plugins', 'sample')
+    assert done.returncode == 0, done.stderr
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(re.sub('^#(?=[a-z_]+ =)', '', done.stdout, flags=re.M))
+    listed = json.loads(configured.run(
+        'manage', 'plugins', 'list', '--json').stdout)
+    sections = [row['section'] for row in listed if 'section' in row]
+    assert parser.sections() == sorted(sections)
+    assert parser['marker']['marker'] == 'EVIL'
+    for section in sections:
+        assert parser[section]['failure_policy'] == 'closed'
 
 
 def test_dry_run(configured, tmp_path):

@@ -341,6 +341,43 @@ fi
     assert 'plugin scan_it_sh: looking at inspect' in service.text()
 
 
+def test_a_program_opens_the_data_by_name(make_service, tmp_path):
+    """Also what another program made of it, and never for writing."""
+    path = tmp_path / 'by-name'
+    path.write_text('''#!/bin/sh
+if [ "$1" = describe ]; then
+    echo '{"api": 1, "methods": ["inspect", "transform"]}'
+    exit 0
+fi
+if [ "$1" = transform ]; then
+    tr a-z A-Z <"$GLANCE_IMPORT_DATA" >"$GLANCE_IMPORT_SINK"
+    echo '{"verdict": "accept"}'
+    exit 0
+fi
+found=$(cat "$GLANCE_IMPORT_DATA")
+for name in "$GLANCE_IMPORT_DATA" /proc/self/fd/0; do
+    (echo changed >"$name") 2>/dev/null && found=changed
+done
+echo "{\\"verdict\\": \\"accept\\",
+       \\"properties\\": {\\"found_$1\\": \\"$found\\"}}"
+''')
+    path.chmod(0o755)
+    last = tmp_path / 'last'
+    last.write_text(path.read_text().replace(', "transform"', '')
+                    .replace('found_$1', 'last_$1'))
+    last.chmod(0o755)
+    service = make_service(
+        [f'exec:{path}', f'exec:{last}'],
+        {'by_name': {'allowed_properties': 'found_'},
+         'last': {'allowed_properties': 'last_'}})
+    service.start()
+    image, _task = do_import(service, b'some words')
+    assert image['status'] == 'active', (image, service.text()[-3000:])
+    assert image['found_inspect'] == 'some words'
+    assert image['last_inspect'] == 'SOME WORDS'
+    assert service.download(image['id']) == b'SOME WORDS'
+
+
 def test_a_transform_survives_the_death_of_the_conductor(
         make_service, write_plugin, tmp_path):
     """Begun again from the original, and nothing of the first is left."""

@@ -3,6 +3,7 @@
 Both in a fresh virtual environment with real installs.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import subprocess
 
 import pytest
 
+from tests import environments
 from tests.packaging.test_seed_words import environment  # noqa: F401
 from tests import servers
 
@@ -78,6 +80,12 @@ class Follower:
 
 
 @pytest.fixture
+def clients(request):
+    return environments.make(
+        'clients', request.config.cache.mkdir('environments'))
+
+
+@pytest.fixture
 def installed(environment, bwrap):  # noqa: F811
     environment.install(environment.tree)
     environment.uv('pip', 'install', '--quiet', '--python',
@@ -95,7 +103,7 @@ def test_the_tutorial(installed, tmp_path):
         follower.follow(*block)
 
 
-def test_a_package_outside_the_tree(installed, tmp_path):
+def test_a_package_outside_the_tree(installed, clients, tmp_path):
     """One line of glance-image-import.conf, and the user reads the reason."""
     qemu_img = servers.program('qemu-img')
     service = installed.service(tmp_path / 'service')
@@ -114,9 +122,18 @@ def test_a_package_outside_the_tree(installed, tmp_path):
         service.stage(image_id, (tmp_path / 'disk.qcow2').read_bytes())
         service.start_import(image_id)
         image = service.wait_status(image_id, 'active', 'uploading')
-        assert image['os_glance_import_error'] == (
-            'plugin acme-licence: The image holds FORBIDDEN-SOFT, which Acme '
-            'has not licensed. (acme.unlicensed)')
+        reason = ('plugin acme-licence: The image holds FORBIDDEN-SOFT, which '
+                  'Acme has not licensed. (acme.unlicensed)')
+        assert image['os_glance_import_error'] == reason
+        shown = subprocess.run(
+            [clients.program('openstack'), 'image', 'show', image_id,
+             '-f', 'json'], capture_output=True, text=True, check=True,
+            env={'PATH': os.environ['PATH'], 'OS_AUTH_TYPE': 'admin_token',
+                 'OS_TOKEN': 'x',
+                 'OS_ENDPOINT': f'http://127.0.0.1:{service.port}/v2',
+                 'HOME': str(tmp_path)})
+        assert json.loads(shown.stdout)['properties'][
+            'os_glance_import_error'] == reason
         said, = service.tasks(image_id)[0]['result']['plugins']
         assert said['version'] == '1.2'
     finally:

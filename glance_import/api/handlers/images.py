@@ -37,7 +37,7 @@ def index(asked: call.Call) -> webob.Response:
     found = listing.page(services, ctx, filters=filters, tags=tags,
                          order=order, limit=limit, marker=marker)
     envelope: dict[str, typing.Any] = {
-        'images': [view(asked, record) for record in found],
+        'images': view_all(asked, found),
         'first': query.link('/v2/images'),
         'schema': '/v2/schemas/images',
     }
@@ -119,15 +119,23 @@ def delete(asked: call.Call) -> webob.Response:
 def view(asked: call.Call, record: db_images.Image
          ) -> dict[str, typing.Any]:
     """The image as the caller may read it."""
-    shown = views.image(record, asked.services.protections.readable(
-        asked.ctx, record.properties))
-    conf = asked.services.conf
-    if (conf.show_image_direct_url or conf.show_multiple_locations) \
-            and asked.services.policy.allows(
-                asked.ctx, 'get_image_location', {
+    return view_all(asked, [record])[0]
+
+
+def view_all(asked: call.Call, records: list[db_images.Image]
+             ) -> list[dict[str, typing.Any]]:
+    """The same for several."""
+    services, ctx = asked.services, asked.ctx
+    readable = services.protections.readable
+    shown = [views.image(record, readable(ctx, record.properties))
+             for record in records]
+    direct = services.conf.show_image_direct_url
+    every = services.conf.show_multiple_locations
+    if direct or every:
+        for view, record in zip(shown, records):
+            if services.policy.allows(ctx, 'get_image_location', {
                     'project_id': record.owner, 'owner': record.owner}):
-        shown |= views.places(record, direct=conf.show_image_direct_url,
-                              every=conf.show_multiple_locations)
+                view |= views.places(record, direct=direct, every=every)
     return shown
 
 

@@ -42,7 +42,7 @@ class RequestFilter:
 
     def __call__(self, environ, start_response):
         given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
-        request_id = context.RequestContext().request_id
+        request_id = oslo_context.generate_request_id()
         refusal = None
         if given is not None and len(given) > self._max_id:
             refusal = exc.HTTPRequestHeaderFieldsTooLarge(

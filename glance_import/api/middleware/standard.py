@@ -21,10 +21,9 @@ def cors(app, services: services.Services):
     filtered = oslo_cors.CORS(app, services.conf)
 
     def either(environ, start_response):
-        # Without an Origin it is no preflight; the filter would make a 200
-        # of whatever the API answers.
-        if environ['REQUEST_METHOD'] == 'OPTIONS' \
-                and 'HTTP_ORIGIN' not in environ:
+        # Without an Origin it is not for the filter, which would make a 200
+        # of any answer to OPTIONS, and takes its time.
+        if 'HTTP_ORIGIN' not in environ:
             return app(environ, start_response)
         return filtered(environ, start_response)
 
@@ -33,7 +32,11 @@ def cors(app, services: services.Services):
 
 def http_proxy_to_wsgi(app, services: services.Services):
     """Believes X-Forwarded-Proto and friends where [oslo_middleware] says."""
-    return oslo_proxy.HTTPProxyToWSGI(app, services.conf)
+    filtered = oslo_proxy.HTTPProxyToWSGI(app, services.conf)
+    if not services.conf.oslo_middleware.enable_proxy_headers_parsing:
+        # It would do nothing, at some cost.
+        return app
+    return filtered
 
 
 HEALTHCHECK_PATH = '/healthcheck'

@@ -1,0 +1,318 @@
+"""What requests cost, beside real Glance on the same kind of database.
+
+    python -m benchmarks.api [--glance VENV] [--only PART ...] [--keep]
+
+Parts: ``requests`` (CPU seconds of the server for one request, at 1,000
+images), ``clients`` (64 connections at once, also beside 50 uploaders of
+1 MB/s each), ``start`` (first answer and idle memory). Both services run on
+SQLite with one process each, and get the same requests in one run. Pages
+among very many images are ``benchmarks.lists``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import datetime
+import http.client
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import typing
+
+from benchmarks import __main__ as table
+from benchmarks import glance as glances
+from benchmarks import lists
+from tests import service as services
+
+HERE = pathlib.Path(__file__).resolve().parent
+IMAGES = 1000
+ROUNDS = 400
+RECORD = {'name': 'bench', 'disk_format': 'qcow2', 'container_format': 'bare',
+          'visibility': 'private', 'tags': ['one', 'two'],
+          'os_distro': 'debian', 'os_version': '12', 'hw_disk_bus': 'virtio'}
+UPLOADERS = 50
+UPLOAD_RATE = 1_000_000
+CLIENTS = 64
+
+
+class Connection:
+    """One kept connection to either service."""
+
+    def __init__(self, service: services.Service) -> None:
+        self._http = http.client.HTTPConnection('127.0.0.1', service.port,
+                                                timeout=120)
+        self._headers = {'Accept': 'application/json',
+                         'Content-Type': 'application/json'}
+        if isinstance(service, glances.Glance):
+            self._headers |= glances.IDENTITY
+        elif service.token:
+            self._headers['X-Auth-Token'] = service.token
+
+    def ask(self, method: str, path: str, body: typing.Any = None) -> bytes:
+        self._http.request(
+            method, path, None if body is None else json.dumps(body),
+            self._headers)
+        answer = self._http.getresponse()
+        data = answer.read()
+        if answer.status >= 400:
+            raise AssertionError((method, path, answer.status, data[:300]))
+        return data
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def ours(top: pathlib.Path, **options: typing.Any) -> services.Service:
+    return services.Service(
+        top, token='bench:bench:admin,member,reader', options={
+            'paste_deploy': {'flavor': 'fakeauth'}, **options})
+
+
+def processes(service: services.Service) -> list[int]:
+    assert service.process is not None
+    return lists.family(service.process.pid)
+
+
+def cost(service: services.Service, connection: Connection,
+         ask: typing.Callable[[Connection], object], rounds: int
+         ) -> tuple[float, float]:
+    """CPU milliseconds of the service, and the middle of the times in ms."""
+    for _ in range(rounds // 10):
+        ask(connection)
+    times = []
+    used = lists.cpu(processes(service))
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        ask(connection)
+        times.append(time.perf_counter() - begun)
+    used = lists.cpu(processes(service)) - used
+    return 1000 * used / rounds, 1000 * statistics.median(times)
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace,
+                 top: pathlib.Path) -> None:
+        self.options = options
+        self.top = top
+        self.rows: list[table.Row] = []
+
+    def add(self, what: str, goal: str, ours: str, other: str = '',
+            met: bool | None = None) -> None:
+        self.rows.append(table.Row(what, goal, ours, other, met))
+        said = {True: 'met', False: 'MISSED', None: '-'}[met]
+        print(f'{what} | {goal} | {ours} | {other} | {said}', flush=True)
+
+    # -- CPU for one request
+
+    def requests(self) -> None:
+        found: list[dict[str, tuple[float, float]]] = []
+        makers = [lambda: ours(self.top / 'ours')]
+        if self.options.glance:
+            makers.append(lambda: glances.Glance(
+                self.top / 'glance', self.options.glance))
+        for make in makers:
+            service = make()
+            service.start()
+            try:
+                found.append(self._requests(service))
+            finally:
+                service.stop()
+        for name, (used, took) in found[0].items():
+            beside, met = '', None
+            if len(found) > 1:
+                other, slow = found[1][name]
+                beside = (f'Glance {other:.2f} ms CPU, {slow:.1f} ms; '
+                          f'{used / other:.3f} of it')
+                met = used <= other / 10
+            self.add(name, 'CPU <= 1/10 of Glance',
+                     f'{used:.2f} ms CPU, {took:.2f} ms', beside, met)
+
+    def _requests(self, service: services.Service
+                  ) -> dict[str, tuple[float, float]]:
+        connection = Connection(service)
+        for _ in range(IMAGES):
+            made = json.loads(connection.ask('POST', '/v2/images', RECORD))
+        path = f'/v2/images/{made["id"]}'
+        kinds: dict[str, tuple[typing.Callable, int]] = {
+            'GET /v2/images/{id}': (lambda c: c.ask('GET', path), ROUNDS),
+            'GET /v2/images?limit=25': (
+                lambda c: c.ask('GET', '/v2/images?limit=25'), ROUNDS // 4),
+            'POST /v2/images': (
+                lambda c: c.ask('POST', '/v2/images', RECORD), ROUNDS // 2)}
+        found = {name: cost(service, connection, ask, rounds)
+                 for name, (ask, rounds) in kinds.items()}
+        connection.close()
+        return found
+
+    # -- many clients
+
+    def clients(self) -> None:
+        service = ours(self.top / 'clients')
+        service.start()
+        try:
+            ids = [service.create() for _ in range(CLIENTS)]
+            times = self._crowd(service, ids, 5.0)
+            p50, p99 = _quantiles(times)
+            self.add(f'{CLIENTS} clients, GET image',
+                     'no errors, p99 under 10 x p50',
+                     f'p50 {p50:.1f} ms, p99 {p99:.1f} ms',
+                     f'{len(times) / 5:.0f} requests/s, none failed',
+                     p99 < 10 * p50)
+            self._uploaders(service, ids[0])
+        finally:
+            service.stop()
+
+    def _crowd(self, service: services.Service, ids: list[str],
+               seconds: float) -> list[float]:
+        """Times of requests by as many clients as there are ids.
+
+        The clients are two processes' threads: one process of Python would
+        be slower than the service.
+        """
+        context = concurrent.futures.ProcessPoolExecutor(2)
+        with context:
+            halves = [context.submit(_crowd, service.port, service.token,
+                                     part, seconds)
+                      for part in (ids[::2], ids[1::2])]
+            return [each for half in halves for each in half.result()]
+
+    def _uploaders(self, service: services.Service, image_id: str) -> None:
+        stop = threading.Event()
+        threads = [threading.Thread(target=_upload, args=(
+            service, service.create(), stop)) for _ in range(UPLOADERS)]
+        for thread in threads:
+            thread.start()
+        connection = Connection(service)
+        times = []
+        deadline = time.monotonic() + 10
+        time.sleep(1)
+        while time.monotonic() < deadline:
+            begun = time.perf_counter()
+            connection.ask('GET', f'/v2/images/{image_id}')
+            times.append(time.perf_counter() - begun)
+            time.sleep(0.01)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        p50, p99 = _quantiles(times)
+        self.add(f'GET image beside {UPLOADERS} uploaders of 1 MB/s',
+                 'p99 < 50 ms', f'p50 {p50:.1f} ms, p99 {p99:.1f} ms',
+                 f'{len(times)} requests', p99 < 50)
+
+    # -- start and memory
+
+    def start(self) -> None:
+        service = ours(self.top / 'start')
+        took = []
+        for _ in range(3):
+            begun = time.monotonic()
+            service.start()
+            took.append(time.monotonic() - begun)
+            conductor = service.conductor_pid()
+            worker = next(pid for pid, words in service.children().items()
+                          if 'cmd.api' in words)
+            time.sleep(1)
+            idle = table.pss(worker)
+            whole = sum(map(table.pss, processes(service)))
+            used = lists.cpu([conductor])
+            time.sleep(2)
+            busy = (lists.cpu([conductor]) - used) / 2
+            service.stop()
+        self.add('first answer after start', '< 2 s',
+                 f'{min(took):.2f} s', f'the others {sorted(took)[1]:.2f}, '
+                 f'{max(took):.2f}', min(took) < 2)
+        self.add('Pss of an idle API process', '< 150 MiB', f'{idle} MiB',
+                 '', idle < 150)
+        other = ''
+        if self.options.glance:
+            glance = glances.Glance(self.top / 'glance-start',
+                                    self.options.glance)
+            glance.start()
+            other = ('Glance with one process '
+                     f'{sum(map(table.pss, processes(glance)))} MiB')
+            glance.stop()
+        self.add('Pss of the whole embedded service', '< 250 MiB',
+                 f'{whole} MiB', other, whole < 250)
+        self.add('an idle conductor', '< 1 % of a core',
+                 f'{100 * busy:.2f} %', '', busy < 0.01)
+
+
+def _crowd(port: int, token: str, ids: list[str], seconds: float
+           ) -> list[float]:
+    def one(image_id: str) -> list[float]:
+        connection = http.client.HTTPConnection('127.0.0.1', port,
+                                                timeout=60)
+        times = []
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            begun = time.perf_counter()
+            connection.request('GET', f'/v2/images/{image_id}', headers={
+                'X-Auth-Token': token})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            times.append(time.perf_counter() - begun)
+        return times
+    with concurrent.futures.ThreadPoolExecutor(len(ids)) as pool:
+        return [each for times in pool.map(one, ids) for each in times]
+
+
+def _upload(service: services.Service, image_id: str,
+            stop: threading.Event) -> None:
+    sock = service.raw()
+    sock.sendall((
+        f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
+        f'X-Auth-Token: {service.token}\r\n'
+        'Content-Type: application/octet-stream\r\n'
+        'Content-Length: 1000000000\r\n\r\n').encode())
+    part = os.urandom(UPLOAD_RATE // 10)
+    while not stop.is_set():
+        begun = time.monotonic()
+        sock.sendall(part)
+        stop.wait(max(0.0, 0.1 - (time.monotonic() - begun)))
+    sock.close()
+
+
+def _quantiles(times: list[float]) -> tuple[float, float]:
+    """p50 and p99 in milliseconds."""
+    ordered = sorted(times)
+    return (1000 * ordered[len(ordered) // 2],
+            1000 * ordered[int(len(ordered) * 0.99)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='benchmarks.api')
+    parser.add_argument('--glance', help='virtual environment with Glance',
+                        default=os.environ.get('GLANCE_VENV'))
+    parser.add_argument('--only', nargs='*', help='parts to measure')
+    parser.add_argument('--keep', action='store_true',
+                        help='write the table to benchmarks/results/')
+    options = parser.parse_args()
+    now = datetime.datetime.now()
+    with tempfile.TemporaryDirectory() as name:
+        top = pathlib.Path(name)
+        about = f'{now:%Y-%m-%d %H:%M}, {table.machine(top)}'
+        print(about, flush=True)
+        for each in ('ours', 'glance', 'clients', 'start', 'glance-start'):
+            (top / each).mkdir()
+        bench = Bench(options, top)
+        for part in ('requests', 'clients', 'start'):
+            if not options.only or part in options.only:
+                getattr(bench, part)()
+    text = table.table(about, bench.rows)
+    print('\n' + text)
+    if options.keep:
+        target = HERE / 'results' / f'{now:%Y-%m-%d}-api.md'
+        target.write_text(text)
+        print(f'written to {target}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
