@@ -149,7 +149,7 @@ def _read_key(path: str) -> fernet.Fernet:
 
 # The catalog is the operator's, so its addresses are not judged; but nothing
 # that it names is left for another place.
-_ANYWHERE = urls.Filter(allowed_ports=frozenset(), addresses=addresses.Rules(
+_ANYWHERE = urls.Filter(allowed_ports=frozenset(), ranges=addresses.Rules(
     opened=addresses.networks(['0.0.0.0/0', '::/0'])))
 
 

@@ -51,6 +51,7 @@ class Convert(contract.ImagePlugin):
                  '-O', options.output_format, options.source,
                  options.sink], stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
             said = b''
             shown = -1
             while block := os.read(process.stdout.fileno(), 4096):

@@ -176,7 +176,7 @@ def _check_zstd_end(source, zstandard):
         header = zstandard.frame_header_size(head)
         checksum = zstandard.get_frame_parameters(head).has_checksum
         at += header
-        last = False
+        last = 0
         while not last:
             source.seek(at)
             word = source.read(3)
@@ -274,7 +274,8 @@ def _xz_size(source):
         return 0
     source.seek(source.size - 12 - length)
     index = source.read(length)
-    numbers, at = [], 1
+    numbers: list[int] = []
+    at = 1
     while at < len(index) - 4 and (not numbers
                                    or len(numbers) <= 2 * numbers[0]):
         value = shift = 0
