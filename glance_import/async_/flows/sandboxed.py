@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import os
+import time
 import typing
 
 from oslo_log import log
@@ -50,7 +51,12 @@ class Rewrite(task.Task):
             name=f"{kwargs['task_type']}-{self.label}-{kwargs['task_id']}")
 
     def execute(self, file_path: str) -> str:
-        return self.rewrite(file_path.removeprefix(_SCHEME))
+        begun = time.monotonic()
+        made = self.rewrite(file_path.removeprefix(_SCHEME))
+        if made != file_path:
+            LOG.info('%s took %.2f s for image %s', self.plugin,
+                     time.monotonic() - begun, self.image_id)
+        return made
 
     def rewrite(self, path: str) -> str:
         """The URI of what there is afterwards."""
