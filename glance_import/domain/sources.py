@@ -54,6 +54,20 @@ def check_url(conf: cfg.ConfigOpts, uri: str) -> None:
         ) from refusal
 
 
+def digest_there(remote: dict[str, typing.Any]
+                 ) -> tuple[integrity.Claimed, ...]:
+    """What another image service says of its data; empty if nothing."""
+    algorithm, value = remote.get('os_hash_algo'), remote.get('os_hash_value')
+    if algorithm not in ALGORITHMS or not value:
+        algorithm, value = 'md5', remote.get('checksum')
+    try:
+        digest = bytes.fromhex(value or '')
+    except (TypeError, ValueError):
+        return ()
+    return (integrity.Claimed('The other region', algorithm, digest),) \
+        if digest else ()
+
+
 def expected_digest(asked: dict[str, typing.Any]
                     ) -> tuple[integrity.Claimed, ...]:
     """``method.checksum`` of a request; empty when there is none.

@@ -31,7 +31,7 @@ def url_filter(conf: cfg.ConfigOpts) -> urls.Filter:
         disallowed_hosts=texts('disallowed_hosts'),
         allowed_ports=frozenset(options.allowed_ports),
         disallowed_ports=frozenset(options.disallowed_ports),
-        addresses=addresses.Rules(
+        ranges=addresses.Rules(
             addresses.networks(options.allowed_addresses),
             addresses.networks(options.disallowed_addresses)))
 
