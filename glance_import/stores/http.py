@@ -57,7 +57,8 @@ class HttpStore:
         """See ``base.Store.open``."""
         headers = {'Range': f'bytes={offset}-'} if offset else {}
         response = self._get(uri, headers, (200, 206))
-        stream = io.BufferedReader(_Body(self.id, response), client.BLOCK)
+        stream: typing.BinaryIO = io.BufferedReader(
+            _Body(response), client.BLOCK)
         if offset and response.status == 200:
             # The server knows no ranges.
             _skip(stream, offset)
@@ -115,7 +116,7 @@ def _errors() -> collections.abc.Iterator[None]:
             str(failure)) from failure
 
 
-def _skip(stream: io.BufferedReader, offset: int) -> None:
+def _skip(stream: typing.BinaryIO, offset: int) -> None:
     while offset:
         skipped = len(stream.read(min(offset, client.BLOCK)))
         if not skipped:
@@ -126,8 +127,7 @@ def _skip(stream: io.BufferedReader, offset: int) -> None:
 class _Body(io.RawIOBase):
     """The body of an answer as a file to read from."""
 
-    def __init__(self, store_id: str, response: client.Response) -> None:
-        self._store_id = store_id
+    def __init__(self, response: client.Response) -> None:
         self._response = response
         self._blocks = response.blocks()
         self._rest = memoryview(b'')

@@ -18,8 +18,8 @@ from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import regions
 from glance_import.domain import sources
-from glance_import.net import options as net_options
 from glance_import.net import client
+from glance_import.net import options as net_options
 from glance_import.net import urls
 
 

@@ -33,10 +33,12 @@ def addresses(options: typing.Any) -> list[str]:
 
 def reason(failure: BaseException) -> str:
     """What a client complains of, in one line; the innermost knows best."""
-    while failure.__cause__ is not None or (
-            failure.__context__ is not None
-            and not str(failure)):
-        failure = failure.__cause__ or failure.__context__
+    deeper = failure.__cause__ or (
+        failure.__context__ if not str(failure) else None)
+    while deeper is not None:
+        failure = deeper
+        deeper = failure.__cause__ or (
+            failure.__context__ if not str(failure) else None)
     return ' '.join(str(failure).split())[:300] or type(failure).__name__
 
 
