@@ -44,6 +44,7 @@ class S3Store(library.LibraryStore):
         super().__init__(conf, kind, store_id, group=group)
         self._clients: dict[int, typing.Any] = {}
         self._lock = threading.Lock()
+        self._prepared = False
         self.threads = self.driver.s3_store_thread_pools
         self.bucket = self.driver.bucket
 
@@ -80,9 +81,12 @@ class S3Store(library.LibraryStore):
 
         :raises base.StoreError: it is not there, or cannot be asked for
         """
+        if self._prepared:
+            return
         with self.errors():
             try:
                 self.client.head_bucket(Bucket=self.bucket)
+                self._prepared = True
                 return
             except Exception as failure:
                 if _code(failure) not in _GONE:
