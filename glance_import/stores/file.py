@@ -117,6 +117,20 @@ class FileStore:
         return [name for name in candidates
                 if os.path.lexists(self.path(name))]
 
+    def strays(self) -> typing.Iterator[base.Stray]:
+        """See ``base.Store.strays``."""
+        for name in os.listdir(self.datadir):
+            part = name.startswith('.') and name.endswith('.part')
+            image_id = name.removeprefix('.').partition('.')[0]
+            epoch = base.epoch_of(
+                name[1:-len('.part')] if part else name, image_id)
+            if epoch is None:
+                continue
+            with contextlib.suppress(FileNotFoundError, base.BadLocation):
+                yield base.Stray(base.checked(image_id), epoch,
+                                 self.uri(name),
+                                 os.lstat(self.path(name)).st_mtime)
+
     def owns(self, path: str) -> bool:
         """Whether a file is in this store's directory."""
         return os.path.dirname(os.path.normpath(path)) == self.datadir

@@ -130,6 +130,28 @@ class S3Store(library.LibraryStore):
                 removed.append(self.uri(key))
         return removed
 
+    def strays(self) -> collections.abc.Iterator[base.Stray]:
+        """See ``base.Store.strays``; asks for every object of the bucket."""
+        for listing, found, when in (
+                ('list_multipart_uploads', 'Uploads', 'Initiated'),
+                ('list_objects_v2', 'Contents', 'LastModified')):
+            try:
+                with self.errors():
+                    pages = list(self.client.get_paginator(listing).paginate(
+                        Bucket=self.bucket))
+            except base.ObjectGone:
+                return
+            for each in (each for page in pages
+                         for each in page.get(found, ())):
+                image_id = each['Key'].partition('.')[0]
+                epoch = base.epoch_of(each['Key'], image_id)
+                if epoch is None:
+                    continue
+                with contextlib.suppress(base.BadLocation):
+                    yield base.Stray(base.checked(image_id), epoch,
+                                     self.uri(each['Key']),
+                                     each[when].timestamp())
+
     def _keys(self, image_id: str) -> list[str]:
         with self.errors():
             pages = self.client.get_paginator('list_objects_v2').paginate(

@@ -30,7 +30,7 @@ from tests import service as services
 # notes whose turn it was, so that what is done twice can be counted.
 SLOW = '''
 import os
-import time
+import select
 
 from taskflow import task
 from taskflow.patterns import linear_flow
@@ -47,7 +47,8 @@ class _Note(task.Task):
                      os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(fd, self.line)
         os.close(fd)
-        time.sleep(float(os.environ['SLOW']))
+        # Not time.sleep, which libfaketime breaks.
+        select.select([], [], [], float(os.environ['SLOW']))
 
 
 def _flow(step):
@@ -65,11 +66,12 @@ KINDS = (('sqlite', 'sql'), ('postgresql', 'sql'), ('postgresql', 'redis'),
 
 
 class Deployment:
-    """``start``, then ``ask`` for imports; ``check`` counts what went wrong."""
+    """``start``, ``ask`` for imports, and ``check`` what went wrong."""
 
     def __init__(self, directory: pathlib.Path, *, database: str | None = None,
                  board: dict[str, typing.Any] | None = None,
                  slow: float = 0.02, shared: bool = True,
+                 environment: dict[str, str] | None = None,
                  **options: typing.Any) -> None:
         memory = '/dev/shm' if os.path.isdir('/dev/shm') else None
         self.staging = pathlib.Path(tempfile.mkdtemp(
@@ -99,7 +101,8 @@ class Deployment:
                         'jobboard_path': f'f-{uuid.uuid4()}',
                         **(board or {}), **options}})
             node.staging, node.images = staging, self.images
-            node.environment.update(SLOW_LOG=str(self.seen), SLOW=str(slow))
+            node.environment.update(SLOW_LOG=str(self.seen), SLOW=str(slow),
+                                    **(environment or {}))
             self.nodes.append(node)
         for node in self.nodes[1:]:
             node.options['taskflow_executor']['jobboard_path'] = (

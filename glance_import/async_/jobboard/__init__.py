@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import threading
+import time
 import typing
 
 from oslo_config import cfg
@@ -28,6 +29,11 @@ LOG = log.getLogger(__name__)
 SQL = 'sql'
 # The posting of an import says no more than its id.
 KEY = 'import'
+
+
+AWAY = ('The job board of this service does not answer, so imports cannot be '
+        'taken now. Ask again later.')
+RETRY_SECONDS = 1.0
 
 
 class BoardAway(errors.Unavailable):
@@ -55,6 +61,7 @@ class Board:
         self._lock = threading.Lock()
         self._open: tuple[typing.Any, typing.Any] | None = None
         self._away = False
+        self._retry_at = 0.0
 
     @property
     def outside(self) -> bool:
@@ -74,6 +81,15 @@ class Board:
             with contextlib.suppress(Exception):
                 found[0].close()
             clients.close(self.kind, found[1])
+
+    def _lost(self) -> None:
+        """Begin anew with the next call, but not at once.
+
+        A server that came back with nothing it knew takes no client from
+        before, and who asks must not wait for each attempt.
+        """
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self.close()
 
     # -- for who accepts imports
 
@@ -224,10 +240,11 @@ class Board:
 
     def _connected(self) -> tuple[typing.Any, typing.Any]:
         """(taskflow's board, the client it talks through)."""
-        with self._lock:
+        if self._open is None and time.monotonic() < self._retry_at:
+            raise BoardAway(AWAY)
+        with self._answering(), self._lock:
             if self._open is None:
-                with self._answering():
-                    self._open = self._connect()
+                self._open = self._connect()
             return self._open
 
     def _connect(self) -> tuple[typing.Any, typing.Any]:
@@ -265,9 +282,8 @@ class Board:
                 LOG.error('the job board %s does not answer: %s', self,
                           reason)
             self._away = True
-            raise BoardAway(
-                'The job board of this service does not answer, so imports '
-                'cannot be taken now. Ask again later.') from failure
+            self._lost()
+            raise BoardAway(AWAY) from failure
         else:
             if self._away:
                 LOG.info('the job board %s answers again', self)
