@@ -67,6 +67,7 @@ _DONE: dict[tuple[str, str], tuple[str, str | None]] = {
     ('POST', '/v2/images/{image_id}/members'): ('200', 'member'),
     ('GET', '/v2/images/{image_id}/members/{member_id}'): ('200', 'member'),
     ('PUT', '/v2/images/{image_id}/members/{member_id}'): ('200', 'member'),
+    ('DELETE', '/v2/stores/{store_id}/{image_id}'): ('204', None),
     ('PUT', '/v2/images/{image_id}/tags/{tag}'): ('204', None),
     ('GET', '/v2/tasks'): ('200', 'tasks'),
     ('GET', '/v2/tasks/{task_id}'): ('200', 'task'),

@@ -115,6 +115,16 @@ class Source:
     expected: staging.Staged | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Stray:
+    """What bears an epoch in its name; ``mtime`` in seconds since 1970."""
+
+    image_id: str
+    epoch: int
+    uri: str
+    mtime: float
+
+
 class Attempt(typing.Protocol):
     """One try to make one object: its life is begin, write, commit or abort.
 
@@ -185,6 +195,12 @@ class Store(typing.Protocol):
         """Remove what attempts before epoch ``below`` left; what it was.
 
         :param keep: URIs that are somebody's
+        """
+
+    def strays(self) -> collections.abc.Iterator[Stray]:
+        """Everything that attempts have left or begun, in no order.
+
+        What was recorded is among it: the caller knows what was.
         """
 
     def accepts(self, uri: str) -> bool:

@@ -31,16 +31,6 @@ OPTION = 'filesystem_store_datadir'
 MODE = 0o440
 
 
-class Stray(typing.NamedTuple):
-    """A file that bears an epoch; ``part`` is one not published."""
-
-    image_id: str
-    epoch: int
-    path: str
-    part: bool
-    mtime: float
-
-
 class FileStore:
     """See ``base.Store``; call ``prepare`` before anything else.
 
@@ -127,24 +117,19 @@ class FileStore:
         return [name for name in candidates
                 if os.path.lexists(self.path(name))]
 
-    def strays(self) -> typing.Iterator[Stray]:
-        """Everything here whose name holds an epoch, in no order.
-
-        What was recorded is among it: the caller knows what was.
-        """
+    def strays(self) -> typing.Iterator[base.Stray]:
+        """See ``base.Store.strays``."""
         for name in os.listdir(self.datadir):
             part = name.startswith('.') and name.endswith('.part')
-            image_id, _, epoch = name.removeprefix('.').removesuffix(
-                '.part').partition('.')
-            if part != name.startswith('.') or not epoch.isdecimal():
+            image_id = name.removeprefix('.').partition('.')[0]
+            epoch = base.epoch_of(
+                name[1:-len('.part')] if part else name, image_id)
+            if epoch is None:
                 continue
-            try:
-                base.checked(image_id)
-            except base.BadLocation:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                yield Stray(image_id, int(epoch), self.path(name), part,
-                            os.lstat(self.path(name)).st_mtime)
+            with contextlib.suppress(FileNotFoundError, base.BadLocation):
+                yield base.Stray(base.checked(image_id), epoch,
+                                 self.uri(name),
+                                 os.lstat(self.path(name)).st_mtime)
 
     def owns(self, path: str) -> bool:
         """Whether a file is in this store's directory."""

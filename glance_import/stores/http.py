@@ -49,6 +49,10 @@ class HttpStore:
         """Nothing was ever left."""
         return []
 
+    def strays(self) -> collections.abc.Iterator[base.Stray]:
+        """Nothing was ever left."""
+        return iter(())
+
     def accepts(self, uri: str) -> bool:
         """See ``base.Store.accepts``."""
         return uri.partition('://')[0].lower() in urls.DEFAULT_PORTS

@@ -139,6 +139,10 @@ class LibraryStore:
         """See ``forget``."""
         return []
 
+    def strays(self) -> collections.abc.Iterator[base.Stray]:
+        """See ``forget``."""
+        return iter(())
+
     def accepts(self, uri: str) -> bool:
         """See ``base.Store.accepts``."""
         try:

@@ -44,6 +44,7 @@ class S3Store(library.LibraryStore):
         super().__init__(conf, kind, store_id, group=group)
         self._clients: dict[int, typing.Any] = {}
         self._lock = threading.Lock()
+        self._prepared = False
         self.threads = self.driver.s3_store_thread_pools
         self.bucket = self.driver.bucket
 
@@ -80,9 +81,12 @@ class S3Store(library.LibraryStore):
 
         :raises base.StoreError: it is not there, or cannot be asked for
         """
+        if self._prepared:
+            return
         with self.errors():
             try:
                 self.client.head_bucket(Bucket=self.bucket)
+                self._prepared = True
                 return
             except Exception as failure:
                 if _code(failure) not in _GONE:
@@ -125,6 +129,28 @@ class S3Store(library.LibraryStore):
                     self.client.delete_object(Bucket=self.bucket, Key=key)
                 removed.append(self.uri(key))
         return removed
+
+    def strays(self) -> collections.abc.Iterator[base.Stray]:
+        """See ``base.Store.strays``; asks for every object of the bucket."""
+        for listing, found, when in (
+                ('list_multipart_uploads', 'Uploads', 'Initiated'),
+                ('list_objects_v2', 'Contents', 'LastModified')):
+            try:
+                with self.errors():
+                    pages = list(self.client.get_paginator(listing).paginate(
+                        Bucket=self.bucket))
+            except base.ObjectGone:
+                return
+            for each in (each for page in pages
+                         for each in page.get(found, ())):
+                image_id = each['Key'].partition('.')[0]
+                epoch = base.epoch_of(each['Key'], image_id)
+                if epoch is None:
+                    continue
+                with contextlib.suppress(base.BadLocation):
+                    yield base.Stray(base.checked(image_id), epoch,
+                                     self.uri(each['Key']),
+                                     each[when].timestamp())
 
     def _keys(self, image_id: str) -> list[str]:
         with self.errors():
