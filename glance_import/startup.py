@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
 import sys
 import typing
 import warnings
@@ -142,9 +143,27 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
         lambda: found.load(conf.image_import_opts.image_import_plugins))
+    _check_bundled(conf, found)
     if found.in_force():
         LOG.info('isolation of plugins: %s', found.in_force())
     return found
+
+
+def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
+    """What the bundled plugins need beside themselves."""
+    listed = list(conf.image_import_opts.image_import_plugins)
+    rewriting = [name for name in listed
+                 if name in ('image_decompression', 'image_conversion')]
+    if rewriting == ['image_conversion', 'image_decompression']:
+        raise _refused(conf, 'image_import_plugins', 'image_import_opts',
+                       'image_decompression has to be listed before '
+                       'image_conversion')
+    if rewriting:
+        _extension(conf, 'isolation', 'image_import_opts', lambda: found.way)
+    if 'image_conversion' in listed and shutil.which('qemu-img') is None:
+        raise _refused(conf, 'image_import_plugins', 'image_import_opts',
+                       "'image_conversion' needs the program qemu-img (of "
+                       'the package qemu-utils)')
 
 
 def check(conf: cfg.ConfigOpts) -> services.Services:

@@ -18,7 +18,9 @@ from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
 from glance_import.conf import backends
+from glance_import.conf import bundled
 from glance_import.conf import formats
+from glance_import.conf import glance_download
 from glance_import.conf import image_import
 from glance_import.conf import import_downloads
 from glance_import.conf import import_filtering
@@ -33,7 +35,8 @@ from glance_import.conf import taskflow_executor
 MODULES = (api, staging, paste, task, taskflow_executor, backends, stores,
            formats)
 # What belongs into glance-image-import.conf, in the same shape.
-IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads)
+IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
+                        glance_download, *bundled.MODULES)
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'
@@ -42,7 +45,7 @@ IMPORT_FILE = 'glance-image-import.conf'
 FOREIGN_GROUPS = frozenset({
     'keystone_authtoken', 'cors', 'healthcheck', 'oslo_middleware',
     'oslo_policy', 'oslo_concurrency', 'database', 'oslo_limit', 'audit',
-    'service_user', 'profiler',
+    'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
 })
 
 

@@ -20,6 +20,10 @@ OPTS = (
              'passing error is gone on with, one image in all. It goes on '
              'where it stopped when the server says that the data is still '
              'the same (ETag or Last-Modified), and else begins anew.'),
+    cfg.FloatOpt(
+        'retry_interval', default=1.0, min=0.01, max=30.0,
+        help='Seconds before the first retry; each further one waits twice '
+             'as long, up to 30.'),
     cfg.IntOpt(
         'max_redirects', default=5, min=0,
         help='How many redirects are followed; each is judged like a URL '

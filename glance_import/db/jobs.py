@@ -113,6 +113,17 @@ def source(conn: sa.Connection, job_id: str
     return json.loads(found) if found else None
 
 
+def before(conn: sa.Connection, job_id: str
+           ) -> dict[str, dict[str, typing.Any]]:
+    """Attributes of the image before plugins changed them.
+
+    By the plugin that changed them; under '' as they were before any did.
+    """
+    found = conn.execute(sa.select(Columns.before).where(
+        Columns.id == job_id)).scalar()
+    return json.loads(found) if found else {}
+
+
 def secret(conn: sa.Connection, job_id: str) -> str | None:
     """What the job needs and nobody may read; encrypted."""
     return conn.execute(sa.select(Columns.secret).where(

@@ -281,6 +281,8 @@ import_jobs = sa.Table(
     sa.Column('retries', sa.Integer, nullable=False, default=0,
               server_default='0'),
     sa.Column('posted', sa.Double),
+    # Attributes of the image before plugins changed them (JSON).
+    sa.Column('before', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),

@@ -6,9 +6,11 @@ the file it is given.
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 
 from glance_import.domain import errors
+from glance_import.domain import signatures
 from glance_import.formats import judge
 
 if typing.TYPE_CHECKING:
@@ -19,10 +21,12 @@ if typing.TYPE_CHECKING:
 _BARE = ('bare', 'ami', 'ari', 'aki')
 
 
-def virtual_size(services: services.Services, image: db_images.Image,
-                 path: str) -> int | None:
-    """Bytes that a guest will see; None when nobody can tell.
+def check(services: services.Services, image: db_images.Image, path: str,
+          stopped: collections.abc.Callable[[], bool]) -> int | None:
+    """The virtual size in bytes; None when nobody can tell.
 
+    :param stopped: asked now and then; when true, the result says nothing
+    :raises errors.Invalid: the signature of the image is not one of them
     :raises errors.Unsupported: the bytes are not what the image is declared
         to be, or not safe
     :raises errors.Unavailable: they cannot be read
@@ -38,4 +42,5 @@ def virtual_size(services: services.Services, image: db_images.Image,
         raise errors.Unavailable(
             'The data of the image cannot be read at the moment: '
             f'{failure.strerror}.') from failure
+    signatures.verify(services.conf, image.properties, path, stopped)
     return verdict.virtual_size if bare else None

@@ -26,6 +26,7 @@ from glance_import.domain import images
 from glance_import.domain import integrity
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
@@ -58,6 +59,7 @@ def save(services: services.Services, image: db_images.Image,
     """
     _check_plugins(services, image.id)
     _check_formats(image)
+    signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
     announced.check(cap)
     uploads.recover(services, image.id)
@@ -149,7 +151,8 @@ def _store(services: services.Services, image: db_images.Image,
            store: stores.Store) -> None:
     image_id, stored = image.id, None
     try:
-        virtual_size = content.virtual_size(services, image, sealed.path)
+        virtual_size = content.check(services, image, sealed.path,
+                                     lambda: False)
         stored = several.add_file(
             [store], sealed.path, sealed.staged, several.Order(
                 image_id, epoch, services.conf.hashing_algorithm,

@@ -67,9 +67,10 @@ class Mark:
     boot: str
 
     @classmethod
-    def of(cls, response: client.Response) -> Mark:
+    def of(cls, response: client.Response, immutable: str | None) -> Mark:
         """What a server says of the data it sends."""
-        etag = response.headers.get('ETag')
+        etag = (f'"{immutable}"' if immutable
+                else response.headers.get('ETag'))
         length = response.length
         if response.status == 206:
             length = _range(response)[1]
@@ -81,11 +82,14 @@ class Mark:
         """What If-Range is to say; None when a part is good for nothing."""
         return self.etag or self.modified
 
-    def continued_by(self, response: client.Response, start: int) -> bool:
-        """Whether a response goes on with the same data at ``start``."""
+    def continued_by(self, other: Mark, response: client.Response,
+                     start: int) -> bool:
+        """Whether a response goes on with the same data at ``start``.
+
+        ``other`` is what it says of its data.
+        """
         if response.status != 206:
             return False
-        other = Mark.of(response)
         return (_range(response)[0] == start and other.etag == self.etag
                 and other.modified == self.modified
                 and (self.total is None or other.total == self.total))
@@ -114,8 +118,13 @@ class Download:
                  image_id: str, opener: Opener, *, report: Report,
                  stopped: threading.Event,
                  claimed: tuple[integrity.Claimed, ...] = (),
-                 size: int | None = None) -> None:
-        """:param size: bytes that are known to come, if they are"""
+                 size: int | None = None,
+                 immutable: str | None = None) -> None:
+        """``size``: bytes that are known to come, if they are.
+
+        :param immutable: a name of the data that never means other data,
+            where the server sends no ETag
+        """
         self._services = box
         self._claim = claim
         self._image_id = image_id
@@ -124,6 +133,7 @@ class Download:
         self._stopped = stopped
         self._claimed = claimed
         self._size = size
+        self._immutable = immutable
         self._cap = quotas.to_stage(box, image_id)
         self._upload_id = str(uuid.uuid4())
         self._check = self._new_check()
@@ -222,8 +232,8 @@ class Download:
 
         :raises errors.ImportFailed: it does not come
         """
-        retries = self._services.conf.import_downloads.retries
-        for tries in range(retries + 1):
+        options = self._services.conf.import_downloads
+        for tries in range(options.retries + 1):
             try:
                 if self._upload.size and not self._may_go_on():
                     self._begin_anew()
@@ -233,11 +243,12 @@ class Download:
             except client.Passing as failure:
                 LOG.info('image %s: %s, after %d bytes', self._image_id,
                          failure, self._upload.size)
-                if tries == retries:
+                if tries == options.retries:
                     raise errors.ImportFailed(
                         f'The download failed {tries + 1} times, the last '
                         f'time because {failure}.') from failure
-                self._pause(min(2.0 ** tries, _LONGEST_PAUSE))
+                self._pause(min(options.retry_interval * 2 ** tries,
+                                _LONGEST_PAUSE))
             except (client.FetchError, urls.Refused) as failure:
                 raise errors.ImportFailed(
                     f'The download failed: {failure}.') from failure
@@ -265,12 +276,14 @@ class Download:
         start, headers = self._upload.size, {}
         if start:
             assert self._mark is not None and self._mark.validator
-            headers = {'Range': f'bytes={start}-',
-                       'If-Range': self._mark.validator}
+            headers = {'Range': f'bytes={start}-'}
+            if self._immutable is None:
+                headers['If-Range'] = self._mark.validator
         with self._open(headers, (200, 206, 416) if start else (200,)
                         ) as response:
+            mark = Mark.of(response, self._immutable)
             if start and not (self._mark and self._mark.continued_by(
-                    response, start)):
+                    mark, response, start)):
                 LOG.info('image %s: the server does not go on with the same '
                          'data', self._image_id)
                 self._begin_anew()
@@ -278,7 +291,7 @@ class Download:
                     raise client.Passing(
                         'the server does not go on where it stopped')
             self._check_response(response)
-            self._remember(Mark.of(response))
+            self._remember(mark)
             self._take(response)
 
     def _check_response(self, response: client.Response) -> None:
@@ -294,7 +307,11 @@ class Download:
                 'could not be told from its end; name a checksum in the '
                 'request')
         if response.length is not None:
-            self._cap.check(self._upload.size + response.length)
+            total = self._upload.size + response.length
+            if self._size is not None and total != self._size:
+                raise client.FetchError(
+                    f'the server has {total} bytes instead of {self._size}')
+            self._cap.check(total)
             scratch.require(self._services.area.directory, response.length,
                             'to download the image')
 

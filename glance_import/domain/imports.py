@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import typing
 import uuid
@@ -27,6 +28,7 @@ from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import methods
 from glance_import.domain import placement
+from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
@@ -65,6 +67,7 @@ def check_importable(services: services.Services,
             raise errors.Conflict(
                 f"'{name}' needs to be set before image {image.id} can be "
                 'imported.')
+    signatures.check(services.conf, image.properties)
     method.check(services, ctx, image, asked)
 
 
@@ -112,8 +115,8 @@ def _check_staged(services: services.Services, image_id: str,
 
 def request(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image, method: methods.Method,
-            body: dict[str, typing.Any],
-            targets: list[str] | None = None) -> str:
+            body: dict[str, typing.Any], targets: list[str] | None = None,
+            secret: str | None = None) -> str:
     """Commit an import; its task id.
 
     :param targets: ids of the stores it goes to, None while there is one
@@ -121,13 +124,14 @@ def request(services: services.Services, ctx: context.RequestContext,
     Everything is in the database when this returns: whatever runs the
     import finds it there.
 
+    :param secret: what the method keeps of the caller, sealed
     :raises errors.Conflict: somebody was faster
     :raises errors.Unavailable: nothing could hand it to a conductor now
     """
     services.board.check()
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
-                       targets=targets)
+                       targets=targets, secret=secret)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
@@ -137,16 +141,22 @@ def post(services: services.Services, conn: sa.Connection,
          ctx: context.RequestContext, image_id: str, method: methods.Method,
          body: dict[str, typing.Any], *, targets: list[str] | None = None,
          task_type: str = TASK_TYPE,
-         task_input: dict[str, typing.Any] | None = None) -> str:
+         task_input: dict[str, typing.Any] | None = None,
+         secret: str | None = None) -> str:
     """The same, in a transaction of the caller's, who wakes the conductor.
 
     :param task_input: what the task shows, if not the image and the body
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
+    if targets is None and services.stores.several:
+        targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    area = db_jobs.ANYWHERE if method.copies else None
+    # What was sealed is opened where its key is.
+    area = services.area.id if secret else None
+    if method.copies:
+        area = db_jobs.ANYWHERE
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
@@ -162,6 +172,7 @@ def post(services: services.Services, conn: sa.Connection,
         conn, id=task_id, image_id=image_id, project=ctx.project_id,
         user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
         area=area, method=method.name, request=body, stores=targets,
+        secret=secret,
         plugins=services.plugins if method.plugins else ())
     return task_id
 
@@ -441,6 +452,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
         if task is not None and task.status in (states.SUCCESS,
                                                 states.FAILURE):
             return
+        _restore(conn, claim, image_id)
         record = db_staging.get(conn, image_id)
         if method.staged and record is not None and uploads.look(
                 services, record).intact:
@@ -511,17 +523,19 @@ def clean_up_lost(services: services.Services, image_id: str,
 
 
 def check_content(services: services.Services, claim: db_jobs.Claim,
-                  image_id: str, path: str) -> None:
+                  image_id: str, path: str,
+                  stopped: collections.abc.Callable[[], bool]) -> None:
     """Refuse bytes that no store shall have; record their virtual size.
 
-    :raises errors.Unsupported: naming what is wrong with them
+    :raises errors.Unsupported, errors.Invalid: naming what is wrong with
+        them
     :raises errors.ImportFailed: the image is gone
     """
     with services.db.read() as conn:
         image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None:
         raise errors.ImportFailed('The image was deleted.')
-    size = content.virtual_size(services, image, path)
+    size = content.check(services, image, path, stopped)
     change_image(services, claim, image_id, base={'virtual_size': size},
                  properties={}, removed=())
 
@@ -535,12 +549,18 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
 def change_image(services: services.Services, claim: db_jobs.Claim,
                  image_id: str, *, base: dict[str, typing.Any],
                  properties: dict[str, str | None],
-                 removed: collections.abc.Iterable[str]) -> None:
+                 removed: collections.abc.Iterable[str],
+                 step: str | None = None) -> None:
     """Write what a plugin changed, and only that.
 
-    The caller has refused what a plugin must not touch.
+    The caller has refused what a plugin must not touch. What the attributes
+    were before is kept, for an import that fails and for a step that is done
+    again.
+
+    :param step: who will ask ``before`` for it
     """
     with claimed(services, claim) as conn:
+        _keep_before(conn, claim, image_id, base, step)
         if not db_images.update(conn, image_id,
                                 expected=(states.IMPORTING,), **base):
             raise errors.ImportFailed(
@@ -549,6 +569,36 @@ def change_image(services: services.Services, claim: db_jobs.Claim,
             db_images.set_property(conn, image_id, name, value)
         for name in removed:
             db_images.drop_property(conn, image_id, name)
+
+
+def _keep_before(conn: sa.Connection, claim: db_jobs.Claim, image_id: str,
+                 base: dict[str, typing.Any], step: str | None) -> None:
+    image = db_images.get(conn, image_id, db_images.EVERYTHING)
+    if image is None or not base:
+        return
+    kept = db_jobs.before(conn, claim.job_id)
+    for who in {'', step or ''}:
+        kept[who] = {**{name: getattr(image, name) for name in base},
+                     **kept.get(who, {})}
+    db_jobs.hold(conn, claim, before=json.dumps(kept))
+
+
+def before(services: services.Services, claim: db_jobs.Claim, step: str
+           ) -> dict[str, typing.Any]:
+    """What a step has changed of the image, as it was before it.
+
+    Empty unless the step was interrupted and is done again.
+    """
+    with services.db.read() as conn:
+        return db_jobs.before(conn, claim.job_id).get(step, {})
+
+
+def _restore(conn: sa.Connection, claim: db_jobs.Claim,
+             image_id: str) -> None:
+    """Undo what plugins made of the attributes: their bytes are gone."""
+    kept = db_jobs.before(conn, claim.job_id).get('')
+    if kept:
+        db_images.update(conn, image_id, **kept)
 
 
 def remove_file(path: str) -> None:

@@ -13,17 +13,23 @@ import typing
 
 from glance_import import context
 from glance_import.db import images as db_images
+from glance_import.domain import regions
 from glance_import.domain import sources
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
-    from glance_import import services
+    from glance_import import services  # noqa: F401
 
 # What else a request needs, known at once: (services, who asks, the image,
 # the value of "method" in the body). Raises the error the client gets.
 Check = collections.abc.Callable[
     ['services.Services', context.RequestContext, db_images.Image,
      dict[str, typing.Any]], None]
+# What the import will need of the caller, sealed, of (services, the value of
+# "method", the token, the value of X-Service-Catalog).
+Seal = collections.abc.Callable[
+    ['services.Services', dict[str, typing.Any], str | None, str | None],
+    str]
 
 
 def _nothing_more(*_given: typing.Any) -> None:
@@ -41,7 +47,8 @@ class Method:
     ``staged``: whether it works on bytes that a client has staged; ``rule``:
     the policy rule that the caller needs; ``plugins``: whether the site's
     plugins see the bytes; ``copies``: whether the bytes are those that a
-    store of the image has, and nothing is staged.
+    store of the image has, and nothing is staged; ``seal``: what keeps the
+    caller's token for it.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Method:
     plugins: bool = True
     copies: bool = False
     check: Check = _nothing_more
+    seal: Seal | None = None
 
 
 TABLE = {method.name: method for method in (
@@ -62,6 +70,8 @@ TABLE = {method.name: method for method in (
     Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
            failed=states.ACTIVE, rule='copy_image', plugins=False,
            copies=True),
+    Method('glance-download', needs=states.QUEUED, check=regions.check,
+           seal=regions.seal),
 )}
 
 

@@ -45,7 +45,7 @@ def url_filter(conf: cfg.ConfigOpts) -> urls.Filter:
         disallowed_hosts=texts('disallowed_hosts'),
         allowed_ports=frozenset(options.allowed_ports),
         disallowed_ports=frozenset(options.disallowed_ports),
-        addresses=addresses.Rules(
+        ranges=addresses.Rules(
             addresses.networks(options.allowed_addresses),
             addresses.networks(options.disallowed_addresses)))
 
@@ -92,6 +92,20 @@ def check_url(conf: cfg.ConfigOpts, uri: str) -> None:
         raise errors.Invalid(
             f'Images cannot be downloaded from this URL: {refusal}.'
         ) from refusal
+
+
+def digest_there(remote: dict[str, typing.Any]
+                 ) -> tuple[integrity.Claimed, ...]:
+    """What another image service says of its data; empty if nothing."""
+    algorithm, value = remote.get('os_hash_algo'), remote.get('os_hash_value')
+    if algorithm not in ALGORITHMS or not value:
+        algorithm, value = 'md5', remote.get('checksum')
+    try:
+        digest = bytes.fromhex(value or '')
+    except (TypeError, ValueError):
+        return ()
+    return (integrity.Claimed('The other region', algorithm, digest),) \
+        if digest else ()
 
 
 def expected_digest(asked: dict[str, typing.Any]

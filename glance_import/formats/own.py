@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import re
+import struct
 import uuid
 
 from glance_import.formats import reader
@@ -38,7 +39,34 @@ def qcow2(file: reader.Reader) -> int:
     if not 9 <= bits <= 21:
         raise Unsafe('its clusters have an impossible size')
     _qcow2_extensions(file, start, 1 << bits)
+    order = file.unpack('>I', 96)[0] if version == 3 else 4
+    _qcow2_end(file, 1 << bits, order)
     return size
+
+
+def _qcow2_end(file: reader.Reader, cluster: int, order: int) -> None:
+    """The last cluster in use begins inside of the file."""
+    entries, table = file.unpack('>IQ', 36)
+    if table + 8 * entries > file.size:
+        raise Unsafe('it is truncated: its first table is not in the file')
+    table, clusters = file.unpack('>QI', 48)
+    if order > 6 or clusters * cluster > 8 << 20:
+        raise Unsafe('its reference counts have an impossible size')
+    places: tuple[int, ...] = ()
+    for part in range(0, clusters * cluster, reader.MOST):
+        length = min(reader.MOST, clusters * cluster - part)
+        data = file.at(table + part, length)
+        places += struct.unpack(f'>{length // 8}Q', data)
+    used = [number for number, place in enumerate(places) if place]
+    if not used:
+        raise Unsafe('it counts no cluster as used')
+    counts = b''.join(
+        file.at(places[used[-1]] + part, min(cluster, reader.MOST))
+        for part in range(0, cluster, reader.MOST)).rstrip(b'\0')
+    # In bits, since counts may be smaller than a byte.
+    last = (used[-1] * cluster * 8 + max(len(counts) - 1, 0) * 8) >> order
+    if last * cluster >= file.size:
+        raise Unsafe('it is truncated: its last cluster is not in the file')
 
 
 def _qcow2_extensions(file: reader.Reader, at: int, end: int) -> None:
@@ -118,6 +146,8 @@ def vhd(file: reader.Reader) -> int:
         return int.from_bytes(footer[48:56], 'big')
     if 4 in kinds:
         raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+    if kinds == {3} and at_end[:8] != b'conectix':
+        raise Unsafe('it is truncated: its end is missing')
     if kinds != {3} or at_start[:8] != b'conectix':
         raise Unsafe('its headers do not agree on what it is')
     header = file.at(int.from_bytes(at_start[16:24], 'big'), 1024)
@@ -186,7 +216,10 @@ def _vhdx_metadata(file: reader.Reader, table: int) -> int:
         raise Unsafe('its region table has an impossible length')
     places = []
     for number in range(count):
-        region, place = file.unpack('<16sQ', table + 16 + 32 * number)
+        region, place, length = file.unpack('<16sQI',
+                                            table + 16 + 32 * number)
+        if place + length > file.size:
+            raise Unsafe('it is truncated, or lies about its regions')
         if region == _METADATA:
             places.append(place)
     if len(places) != 1:
@@ -202,7 +235,11 @@ def vdi(file: reader.Reader) -> int:
                      if kind in (3, 4) else f'its type {kind} is not known')
     if any(file.at(0x1a8, 32)):
         raise Unsafe(f'{_OUTSIDE} (a parent disk)')
-    (size,) = file.unpack('<Q', 0x170)
+    size, block, extra = file.unpack('<QII', 0x170)
+    (start,) = file.unpack('<I', 0x158)
+    (used,) = file.unpack('<I', 0x184)
+    if start + used * (block + extra) > file.size:
+        raise Unsafe('it is truncated: its last block is not in the file')
     return size
 
 

@@ -61,7 +61,7 @@ class Filter:
     disallowed_hosts: frozenset[str] = frozenset()
     allowed_ports: frozenset[int] = frozenset((80, 443))
     disallowed_ports: frozenset[int] = frozenset()
-    addresses: addresses.Rules = addresses.Rules()
+    ranges: addresses.Rules = addresses.Rules()
 
     def judge(self, url: str) -> Target:
         """The URL taken apart, when nothing in it speaks against it.
@@ -91,7 +91,7 @@ class Filter:
         The text does not tell the address: to whoever asks, what an inner
         name stands for is news.
         """
-        kind = self.addresses.judge(address)
+        kind = self.ranges.judge(address)
         if kind is not None:
             raise Refused(f'the host {host} is {kind}, which cannot be '
                           'reached from here')

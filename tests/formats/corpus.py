@@ -391,7 +391,8 @@ TABLE = (
         'qcow2', 'extended_l2=on', 'cluster_size=128k'), 'qcow2', 'feature'),
 
     # headers that lie about places and sizes
-    bad('qcow2-huge', written(qcow2_header(size=1 << 60), 1 << 20), 'qcow2',
+    bad('qcow2-huge', patched(
+        converted('qcow2'), (24, struct.pack('>Q', 1 << 60))), 'qcow2',
         'virtual size'),
     bad('qcow2-clusters', written(qcow2_header(bits=60), 1 << 20), 'qcow2',
         'clusters'),
@@ -401,6 +402,16 @@ TABLE = (
     bad('qcow2-header-length', patched(
         converted('qcow2'), (100, b'\xff\xff\xff\xff')), 'qcow2', 'length'),
     bad('qcow2-cut', cut(converted('qcow2'), 300), 'qcow2', 'qcow2'),
+    bad('qcow2-cut-at-its-end', cut(converted('qcow2'), 600_000), 'qcow2',
+        'truncated'),
+    bad('qcow2-cut-in-tables', cut(converted('qcow2'), 200_000), 'qcow2',
+        'truncated'),
+    bad('qcow2-refcounts', patched(
+        converted('qcow2'), (56, b'\xff' * 4)), 'qcow2', 'impossible'),
+    bad('vdi-cut-at-its-end', cut(converted('vdi'), 1_500_000), 'vdi',
+        'truncated'),
+    bad('vhd-cut-at-its-end', cut(converted('vpc'), 1_500_000), 'vhd',
+        'truncated'),
     bad('vdi-huge', patched(
         converted('vdi'), (0x170, b'\xff' * 8)), 'vdi', 'virtual size'),
     bad('vdi-cut', cut(converted('vdi'), 400), 'vdi', 'vdi'),

@@ -49,17 +49,10 @@ def index(asked: call.Call) -> webob.Response:
 
 def create(asked: call.Call) -> webob.Response:
     """POST /v2/images: a record, queued, waiting for its data."""
-    services, ctx = asked.services, asked.ctx
+    services = asked.services
     wanted = asked.json()
-    schemas.check_image(wanted, services.conf,
-                        exempt=images.READ_ONLY | images.RESERVED)
-    owner = wanted.get('owner', ctx.project_id)
-    target = {'project_id': ctx.project_id, 'owner': owner}
-    services.policy.require(ctx, 'add_image', target)
-    if wanted.get('visibility') in VISIBILITY_RULES:
-        services.policy.require(
-            ctx, VISIBILITY_RULES[wanted['visibility']], target)
-    made = images.create(services, ctx, wanted)
+    check_new(asked, wanted)
+    made = images.create(services, asked.ctx, wanted)
     response = call.json_response(
         view(asked, made), 201,
         Location=f'{asked.req.application_url}/v2/images/{made.id}')
@@ -71,6 +64,22 @@ def create(asked: call.Call) -> webob.Response:
         response.headers['OpenStack-image-store-ids'] = ','.join(
             services.stores.ids)
     return response
+
+
+def check_new(asked: call.Call, wanted: dict[str, typing.Any]) -> None:
+    """An image that the caller may make, by its schema and the policy.
+
+    :raises errors.Invalid, errors.Forbidden: it is not
+    """
+    services, ctx = asked.services, asked.ctx
+    schemas.check_image(wanted, services.conf,
+                        exempt=images.READ_ONLY | images.RESERVED)
+    owner = wanted.get('owner', ctx.project_id)
+    target = {'project_id': ctx.project_id, 'owner': owner}
+    services.policy.require(ctx, 'add_image', target)
+    if wanted.get('visibility') in VISIBILITY_RULES:
+        services.policy.require(
+            ctx, VISIBILITY_RULES[wanted['visibility']], target)
 
 
 def show(asked: call.Call) -> webob.Response:

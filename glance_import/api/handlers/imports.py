@@ -35,7 +35,13 @@ def post(asked: call.Call) -> webob.Response:
         copying=method.copies)
     quotas.check_import(services, image.id, image.size,
                         len(targets) if targets else 1)
-    imports.request(services, ctx, image, method, body, targets)
+    secret = None
+    if method.seal is not None:
+        secret = method.seal(
+            services, body['method'], asked.req.headers.get('X-Auth-Token'),
+            asked.req.headers.get('X-Service-Catalog'))
+    imports.request(services, ctx, image, method, body, targets,
+                    secret)
     response = call.empty(202)
     response.headers['Location'] = (
         f'{asked.req.application_url}/v2/images/{image.id}/tasks')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glance_import.async_.flows import steps
 from glance_import.domain import imports
+from glance_import.stores import base as stores
 
 _SCHEME = 'file://'
 
@@ -15,4 +16,7 @@ class CheckContent(steps.Step):
 
     def execute(self, file_path: str) -> None:
         imports.check_content(self.rt.services, self.rt.claim, self.image_id,
-                              file_path.removeprefix(_SCHEME))
+                              file_path.removeprefix(_SCHEME),
+                              self.rt.stopped.is_set)
+        if self.rt.stopped.is_set():
+            raise stores.Cancelled('the import was stopped')

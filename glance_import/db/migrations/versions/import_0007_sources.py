@@ -1,7 +1,7 @@
 """What a method that fetches the data itself has to remember.
 
 How far it is and of which data, and an encrypted credential while one is
-needed.
+needed; and what an image was before plugins changed it.
 """
 
 from alembic import op
@@ -14,6 +14,6 @@ down_revision = 'import_0006'
 def upgrade() -> None:
     found = {column['name'] for column in
              sa.inspect(op.get_bind()).get_columns('import_jobs')}
-    for name in ('source', 'secret'):
+    for name in ('source', 'secret', 'before'):
         if name not in found:
             op.add_column('import_jobs', sa.Column(name, sa.Text))
