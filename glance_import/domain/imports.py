@@ -150,6 +150,8 @@ def post(services: services.Services, conn: sa.Connection,
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
+    if targets is None and services.stores.several and not method.copies:
+        targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
     area = db_jobs.ANYWHERE if method.copies else None
