@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
 import sys
 import typing
 import warnings
@@ -25,13 +26,18 @@ from glance_import.async_ import extensions
 from glance_import.async_.jobboard import clients
 from glance_import.async_ import registry
 from glance_import import conf as configuration
+from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import.domain import methods
 from glance_import.domain import protections
 from glance_import.domain import quotas
+from glance_import.net import addresses
+from glance_import.net import client
+from glance_import.net import resolver
 from glance_import import services
 from glance_import import staging
-from glance_import.stores import base as stores
+from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
 
@@ -75,17 +81,18 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'task_executor', 'task',
                        f"'{conf.task.task_executor}' is not known; the only "
                        'executor is taskflow')
+    try:
+        store_registry.register(conf)
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
+    _check_downloads(conf)
     board = conf.taskflow_executor.jobboard
     module = clients.missing(board)
     if module is not None:
         raise _refused(conf, 'jobboard', 'taskflow_executor',
                        f'{board} needs the Python module {module}; try: '
                        f"pip install 'glance-import[{board}]'")
-    kinds = conf.glance_store.stores
-    if conf.glance_store.default_store not in kinds or set(kinds) - {
-            'file', 'http'}:
-        raise _refused(conf, 'stores', 'glance_store',
-                       f"{', '.join(kinds)}: only the file store is built")
     try:
         quotas.parse(conf.user_storage_quota)
     except ValueError as failure:
@@ -100,6 +107,26 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'flavor', 'paste_deploy', 'is empty')
 
 
+def _check_downloads(conf: cfg.ConfigOpts) -> None:
+    for group, option, read in (
+            ('import_filtering_opts', 'allowed_addresses',
+             addresses.networks),
+            ('import_filtering_opts', 'disallowed_addresses',
+             addresses.networks),
+            ('import_downloads', 'dns_servers', resolver.by_servers)):
+        try:
+            read(conf[group][option])
+        except ValueError as failure:
+            raise _refused(conf, option, group, str(failure)) from failure
+    options = conf.import_downloads
+    if options.ca_file and not os.access(options.ca_file, os.R_OK):
+        raise _refused(conf, 'ca_file', 'import_downloads',
+                       f'{options.ca_file} cannot be read')
+    if options.proxy and not client.is_proxy(options.proxy):
+        raise _refused(conf, 'proxy', 'import_downloads',
+                       'must be http://[user:password@]host[:port]')
+
+
 def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     """Every plugin and method that is named can be used; the plugins.
 
@@ -108,13 +135,35 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
                    functools.partial(extensions.load_method, method))
+        if method not in methods.TABLE:
+            raise _refused(conf, 'enabled_import_methods', None,
+                           f"'{method}' is not a method of this service; "
+                           f"it has {', '.join(methods.TABLE)}")
     found = registry.Registry(conf)
     _extension(
         conf, 'image_import_plugins', 'image_import_opts',
         lambda: found.load(conf.image_import_opts.image_import_plugins))
+    _check_bundled(conf, found)
     if found.in_force():
         LOG.info('isolation of plugins: %s', found.in_force())
     return found
+
+
+def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
+    """What the bundled plugins need beside themselves."""
+    listed = list(conf.image_import_opts.image_import_plugins)
+    rewriting = [name for name in listed
+                 if name in ('image_decompression', 'image_conversion')]
+    if rewriting == ['image_conversion', 'image_decompression']:
+        raise _refused(conf, 'image_import_plugins', 'image_import_opts',
+                       'image_decompression has to be listed before '
+                       'image_conversion')
+    if rewriting:
+        _extension(conf, 'isolation', 'image_import_opts', lambda: found.way)
+    if 'image_conversion' in listed and shutil.which('qemu-img') is None:
+        raise _refused(conf, 'image_import_plugins', 'image_import_opts',
+                       "'image_conversion' needs the program qemu-img (of "
+                       'the package qemu-utils)')
 
 
 def check(conf: cfg.ConfigOpts) -> services.Services:
@@ -160,11 +209,11 @@ def open_services(conf: cfg.ConfigOpts,
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
-            f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except stores.StoreError as failure:
-        raise StartupError(_where(
-            conf, 'filesystem_store_datadir', 'glance_store')
+            _where(conf, *reserved.staging_option(conf))
             + str(failure)) from failure
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)

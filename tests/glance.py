@@ -54,7 +54,7 @@ paste.app_factory = glance.api.versions:create_resource
 [app:apiv2app]
 paste.app_factory = glance.api.v2.router:API.factory
 [filter:identity]
-paste.filter_factory = token_identity:factory
+paste.filter_factory = {identity}
 [filter:context]
 paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
 '''
@@ -102,7 +102,9 @@ class Glance(services.Service):
 
     def __init__(self, environment: environments.Environment,
                  directory: pathlib.Path, *, database: str,
-                 images: pathlib.Path, staging: pathlib.Path) -> None:
+                 images: pathlib.Path, staging: pathlib.Path,
+                 middleware: dict[str, str] | None = None) -> None:
+        """:param middleware: [keystone_authtoken], to ask a Keystone"""
         self.environment_of = environment
         self.directory = directory
         self.port = servers.free_port()
@@ -117,9 +119,15 @@ class Glance(services.Service):
         files = {'glance-api.conf': CONF.format(
                      top=directory, database=database.replace('%', '%%'),
                      images=images, staging=staging),
-                 'glance-api-paste.ini': PASTE.format(versions=VERSIONS),
+                 'glance-api-paste.ini': PASTE.format(
+                     versions=VERSIONS, identity='token_identity:factory'
+                     if middleware is None else
+                     'keystonemiddleware.auth_token:filter_factory'),
                  'token_identity.py': IDENTITY,
                  'gunicorn.conf.py': GUNICORN.format(port=self.port)}
+        if middleware is not None:
+            files['glance-api.conf'] += '[keystone_authtoken]\n' + ''.join(
+                f'{name} = {value}\n' for name, value in middleware.items())
         for name, text in files.items():
             (directory / name).write_text(text)
 

@@ -197,13 +197,17 @@ class Keystone:
             'GET', f'/users?name={name}')['users'])
         self.call('PUT', f'/system/users/{user}/roles/{self.role(role)}')
 
-    def add_endpoint(self, kind: str, name: str, url: str) -> str:
+    def add_region(self, name: str) -> None:
+        self.call('POST', '/regions', {'region': {'id': name}})
+
+    def add_endpoint(self, kind: str, name: str, url: str,
+                     region: str = 'RegionOne') -> str:
         """The id of the public one."""
         service = self.call('POST', '/services', {'service': {
             'type': kind, 'name': name}})['service']['id']
         made = [self.call('POST', '/endpoints', {'endpoint': {
             'service_id': service, 'interface': interface,
-            'url': url, 'region': 'RegionOne'}})['endpoint']['id']
+            'url': url, 'region': region}})['endpoint']['id']
             for interface in ('public', 'internal', 'admin')]
         return made[0]
 

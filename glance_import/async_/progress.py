@@ -30,10 +30,14 @@ class Reporter:
         # What is done at once need not be told.
         self._next = time.monotonic() + QUICK_SECONDS
 
-    def report(self, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes; also says the last."""
+    def report(self, done: int, total: int | None) -> None:
+        """``done`` of ``total`` bytes; also says the last.
+
+        :param total: None when nobody knows yet
+        """
         now = time.monotonic()
-        if now < self._next and (done < total or not self._written):
+        if now < self._next and (
+                total is None or done < total or not self._written):
             return
         self._written = True
         self._next = now + SECONDS

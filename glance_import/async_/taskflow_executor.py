@@ -199,7 +199,7 @@ class TaskFlowExecutor:
                     task_id=job.id, task_type=imports.TASK_TYPE,
                     image_id=job.image_id, method=job.method,
                     import_req=job.request, plugins=job.plugins,
-                    backend=[None]))
+                    backend=job.stores or [None]))
         except api_image_import.PluginFailed as failure:
             self._fail(rt, imports.Failure(
                 str(failure), f'plugin {failure.plugin}'))
@@ -266,7 +266,8 @@ class TaskFlowExecutor:
                 f'{text} (reference {rt.job.request_id})',
                 f'plugin {plugin}')
         if isinstance(cause, (errors.DomainError, stores.StoreError)):
-            return imports.Failure(str(cause))
+            return imports.Failure(str(cause), stores=tuple(
+                getattr(cause, 'failed', ())))
         LOG.error('import %s failed in %s', rt.job.id, step, exc_info=cause)
         return self._internal(rt, cause, owners)
 
@@ -310,7 +311,7 @@ class TaskFlowExecutor:
         for uri in products:
             with contextlib.suppress(ValueError, OSError):
                 path = api_image_import.local_path(uri)
-                if path not in keep and not self._services.store.owns(path):
+                if path not in keep and not self._services.stores.owns(path):
                     imports.remove_file(path)
 
 

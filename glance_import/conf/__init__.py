@@ -17,18 +17,26 @@ from oslo_middleware import cors
 from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
+from glance_import.conf import backends
+from glance_import.conf import bundled
 from glance_import.conf import formats
+from glance_import.conf import glance_download
 from glance_import.conf import image_import
+from glance_import.conf import import_downloads
+from glance_import.conf import import_filtering
 from glance_import.conf import paste
+from glance_import.conf import reserved
 from glance_import.conf import staging
 from glance_import.conf import stores
 from glance_import.conf import task
 from glance_import.conf import taskflow_executor
 
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
-MODULES = (api, staging, paste, task, taskflow_executor, stores, formats)
+MODULES = (api, staging, paste, task, taskflow_executor, backends, stores,
+           formats)
 # What belongs into glance-image-import.conf, in the same shape.
-IMAGE_IMPORT_MODULES = (image_import,)
+IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
+                        glance_download, *bundled.MODULES)
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'
@@ -37,7 +45,7 @@ IMPORT_FILE = 'glance-image-import.conf'
 FOREIGN_GROUPS = frozenset({
     'keystone_authtoken', 'cors', 'healthcheck', 'oslo_middleware',
     'oslo_policy', 'oslo_concurrency', 'database', 'oslo_limit', 'audit',
-    'service_user', 'profiler',
+    'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
 })
 
 
@@ -47,7 +55,7 @@ def _grouped(modules) -> list[tuple[str | None, list[cfg.Opt]]]:
 
 def list_opts():
     """The options of glance-api.conf, for oslo-config-generator."""
-    return _grouped(MODULES)
+    return _grouped(MODULES) + reserved.list_opts()
 
 
 def list_image_import_opts():

@@ -43,11 +43,12 @@ OPTS = (
              'When False, v2.6 is not listed and the import URIs answer '
              '404, as in v2.5.'),
     cfg.ListOpt(
-        'enabled_import_methods', bounds=True, default=['glance-direct'],
+        'enabled_import_methods', bounds=True,
+        default=['glance-direct', 'web-download'],
         item_type=types.String(quotes=True),
         help='Import methods offered, in square brackets: '
-             '[glance-direct]. A name that no method is registered for '
-             'stops the service.'),
+             '[glance-direct, web-download]. A name that no method is '
+             'registered for stops the service.'),
     cfg.StrOpt(
         'api_versions_listed', default='seed', choices=(
             ('seed', 'the list ends at v2.6 EXPERIMENTAL'),
@@ -92,6 +93,18 @@ OPTS = (
     cfg.IntOpt(
         'image_tag_quota', default=128,
         help='Tags an image may have. Negative: no limit.'),
+    cfg.IntOpt(
+        'image_location_quota', default=10,
+        help='Locations that a user may give an image. Negative: no limit.'),
+    cfg.BoolOpt(
+        'do_secure_hash', default=True,
+        help='Read data whose location is given (POST '
+             '/v2/images/{id}/locations) once, so that its digests are '
+             'known. False believes what the request says of it.'),
+    cfg.IntOpt(
+        'http_retries', default=3, min=0,
+        help='How often the reading of such data is begun again when its '
+             'store does not answer.'),
     cfg.BoolOpt(
         'show_image_direct_url', default=False,
         help='Show where a store has the data of an image, as direct_url, '

@@ -1,4 +1,4 @@
-"""[image_format]: the formats an image may be declared to have."""
+"""[image_format]: what an image may be declared to be, and must be."""
 
 from oslo_config import cfg
 
@@ -14,4 +14,24 @@ OPTS = (
         default=['ami', 'ari', 'aki', 'vhd', 'vhdx', 'vmdk', 'raw', 'qcow2',
                  'vdi', 'iso', 'ploop'],
         help='Values that disk_format may have.'),
+    cfg.BoolOpt(
+        'require_image_format_match', default=True,
+        help='Refuse data whose content is not of the disk_format of its '
+             'image, on import and on upload, for container_format bare. '
+             'raw takes any content. Whatever this says, content that is '
+             'not safe is refused: that which refers to data outside of '
+             'itself, looks like several formats, or cannot be checked.'),
+    cfg.ListOpt(
+        'gpt_safety_checks_nonfatal', default=[],
+        help='Safety checks of partitioned raw disks that are not to refuse '
+             'an image: mbr, for disks with an odd master boot record.'),
+    cfg.ListOpt(
+        'vmdk_allowed_types', default=['streamOptimized',
+                                       'monolithicSparse'],
+        help='Values of createType that a VMDK file may have. Only those '
+             'whose data is in the one file can be made to work.'),
+    cfg.IntOpt(
+        'max_virtual_size', default=2 ** 44, min=0, max=2 ** 63 - 1,
+        help='Largest virtual size accepted, in bytes: that of the disk '
+             'that a guest sees. 0: no limit.'),
 )

@@ -52,6 +52,8 @@ class Job:
     step: str | None
     message: str | None = None
     retries: int = 0
+    # Ids of the stores it goes to; None while there is only one.
+    stores: list[str] | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
 
@@ -60,14 +62,19 @@ class Job:
         return dataclasses.replace(self, **changes)
 
 
+# The area of a job that stages nothing, and so can be run on any node.
+ANYWHERE = ''
+
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
-_JSON = {'request': dict, 'plugins': list, 'roles': list}
+_JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
 
 
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
     for name, kind in _JSON.items():
+        if name == 'stores' and values[name] is None:
+            continue
         try:
             values[name] = json.loads(values[name])
             if not isinstance(values[name], kind):
@@ -81,11 +88,14 @@ def _job(row: sa.Row) -> Job:
 def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
            plugins: collections.abc.Sequence[str],
            roles: collections.abc.Sequence[str],
+           stores: collections.abc.Sequence[str] | None = None,
            **values: typing.Any) -> None:
     """Post an import."""
     conn.execute(sa.insert(_TABLE).values(
         request=json.dumps(request), plugins=json.dumps(list(plugins)),
-        roles=json.dumps(list(roles)), created_at=tables.db_now(), **values))
+        roles=json.dumps(list(roles)),
+        stores=None if stores is None else json.dumps(list(stores)),
+        created_at=tables.db_now(), **values))
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
@@ -93,6 +103,31 @@ def get(conn: sa.Connection, job_id: str) -> Job | None:
     row = conn.execute(sa.select(*_COLUMNS).where(
         Columns.id == job_id)).first()
     return _job(row) if row is not None else None
+
+
+def source(conn: sa.Connection, job_id: str
+           ) -> dict[str, typing.Any] | None:
+    """What is known of the data that the job fetches."""
+    found = conn.execute(sa.select(Columns.source).where(
+        Columns.id == job_id)).scalar()
+    return json.loads(found) if found else None
+
+
+def before(conn: sa.Connection, job_id: str
+           ) -> dict[str, dict[str, typing.Any]]:
+    """Attributes of the image before plugins changed them.
+
+    By the plugin that changed them; under '' as they were before any did.
+    """
+    found = conn.execute(sa.select(Columns.before).where(
+        Columns.id == job_id)).scalar()
+    return json.loads(found) if found else {}
+
+
+def secret(conn: sa.Connection, job_id: str) -> str | None:
+    """What the job needs and nobody may read; encrypted."""
+    return conn.execute(sa.select(Columns.secret).where(
+        Columns.id == job_id)).scalar()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,7 +198,8 @@ def waiting(conn: sa.Connection, *,
         .join_from(_TABLE, tables.import_turns,
                    served.project == Columns.project, isouter=True)
         .where(_claimable(), sa.true() if areas is None else
-               sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
+               sa.or_(Columns.area.is_(None),
+                      Columns.area.in_((*areas, ANYWHERE))))
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
@@ -228,6 +264,13 @@ def next_epoch(conn: sa.Connection, image_id: str) -> int:
         conn.execute(sa.insert(epochs).values(image_id=image_id, epoch=1))
     return conn.execute(sa.select(epochs.c.epoch).where(
         epochs.c.image_id == image_id)).scalar_one()
+
+
+def last_epoch(conn: sa.Connection, image_id: str) -> int:
+    """Of the latest attempt at the image; 0 when there was none."""
+    epochs = tables.import_epochs
+    return conn.execute(sa.select(epochs.c.epoch).where(
+        epochs.c.image_id == image_id)).scalar() or 0
 
 
 def hold(conn: sa.Connection, claim: Claim,

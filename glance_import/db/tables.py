@@ -270,9 +270,19 @@ import_jobs = sa.Table(
     sa.Column('message', sa.Text),
     sa.Column('created_at', sa.Double, nullable=False),
     sa.Column('started_at', sa.Double),
+    # Ids of the stores that shall have the image (JSON); NULL while there is
+    # only one.
+    sa.Column('stores', sa.Text),
+    # What is known of the data being fetched (JSON), to go on with it; and
+    # what the fetching needs that nobody may read, encrypted by a key that
+    # is not in the database. NULL as soon as it is not needed any more.
+    sa.Column('source', sa.Text),
+    sa.Column('secret', sa.Text),
     sa.Column('retries', sa.Integer, nullable=False, default=0,
               server_default='0'),
     sa.Column('posted', sa.Double),
+    # Attributes of the image before plugins changed them (JSON).
+    sa.Column('before', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),

@@ -20,15 +20,18 @@ from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
+from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
 from glance_import.stores import base as stores
+from glance_import.stores import several
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -38,20 +41,25 @@ LOG = log.getLogger(__name__)
 
 def save(services: services.Services, image: db_images.Image,
          blocks: collections.abc.Iterable[staging.Block],
-         announced: uploads.Announced) -> None:
+         announced: uploads.Announced,
+         store: stores.Store | None = None) -> None:
     """Receive the data of an image and make it active.
 
+    :param store: where it goes, if not to the default store
     :param blocks: the body; raises UploadCut or BadBody by itself
     :raises errors.Forbidden: plugins are listed that would not see it
     :raises errors.Invalid: formats are missing, or it is not the data that
         was announced
     :raises errors.Conflict: the image is not queued
+    :raises errors.Unsupported: it is not of the image's disk_format, or not
+        safe
     :raises errors.TooLarge: over image_size_cap or a quota, or no room
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
-    _check_plugins(services, image.id)
+    check_plugins(services, image.id)
     _check_formats(image)
+    signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
     announced.check(cap)
     uploads.recover(services, image.id)
@@ -62,7 +70,8 @@ def save(services: services.Services, image: db_images.Image,
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
                                         announced, cap)
     try:
-        _store(services, image.id, sealed, upload_id, epoch)
+        _store(services, image, sealed, upload_id, epoch,
+               store or services.stores.default)
     finally:
         with contextlib.suppress(staging.StagingError):
             sealed.close()
@@ -70,7 +79,7 @@ def save(services: services.Services, image: db_images.Image,
     _clean(services, image.id, epoch)
 
 
-def _check_plugins(services: services.Services, image_id: str) -> None:
+def check_plugins(services: services.Services, image_id: str) -> None:
     """What no plugin would see does not come in, unless the operator says.
 
     :raises errors.Forbidden: naming the way that is open
@@ -137,14 +146,18 @@ def _record_begin(services: services.Services, image_id: str,
         return db_jobs.next_epoch(conn, image_id)
 
 
-def _store(services: services.Services, image_id: str,
-           sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
-    stored = None
+def _store(services: services.Services, image: db_images.Image,
+           sealed: staging.Sealed, upload_id: str, epoch: int,
+           store: stores.Store) -> None:
+    image_id, stored = image.id, None
     try:
-        stored = services.store.add_file(
-            image_id, sealed.path, sealed.staged, epoch=epoch,
-            hash_algo=services.conf.hashing_algorithm)
-        _record_active(services, image_id, upload_id, stored)
+        virtual_size = content.check(services, image, sealed.path,
+                                     lambda: False)
+        stored = several.add_file(
+            [store], sealed.path, sealed.staged, several.Order(
+                image_id, epoch, services.conf.hashing_algorithm,
+                services.conf.legacy_checksum)).stored[store.id]
+        _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
         # The file before the record: see uploads.refuse.
         with contextlib.suppress(staging.StagingError):
@@ -154,7 +167,8 @@ def _store(services: services.Services, image_id: str,
             # while it was answered), so this asks before it deletes; with
             # the database away the object stays, to be found later.
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
-                imports.discard_object(services, image_id, stored.uri)
+                placement.discard(services, image_id, stored.uri,
+                                  stored.metadata)
         uploads.give_back(services, image_id, upload_id, states.SAVING)
         if isinstance(failure, stores.StoreError):
             raise _as_domain_error(failure, image_id) from failure
@@ -174,13 +188,14 @@ def _as_domain_error(failure: stores.StoreError, image_id: str
 
 
 def _record_active(services: services.Services, image_id: str,
-                   upload_id: str, stored: stores.Stored) -> None:
+                   upload_id: str, stored: stores.Stored,
+                   virtual_size: int | None) -> None:
     """saving -> active; staging is over: one transaction."""
     with services.db.write() as conn:
         if not db_images.move(
                 conn, image_id, states.SAVING, states.ACTIVE,
-                size=stored.size, checksum=stored.checksum,
-                os_hash_algo=stored.hash_algo,
+                size=stored.size, virtual_size=virtual_size,
+                checksum=stored.checksum, os_hash_algo=stored.hash_algo,
                 os_hash_value=stored.hash_value) \
                 or not db_staging.delete(conn, image_id, upload_id):
             raise errors.Gone(
@@ -191,6 +206,4 @@ def _record_active(services: services.Services, image_id: str,
 
 def _clean(services: services.Services, image_id: str, epoch: int) -> None:
     """What earlier attempts had stored when they were killed."""
-    with contextlib.suppress(stores.StoreError):
-        for uri in services.store.leftovers(image_id, below=epoch):
-            services.store.delete(uri)
+    placement.sweep(services, image_id, below=epoch)

@@ -22,6 +22,7 @@ from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import resumable
 from glance_import.domain import states
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -40,7 +41,7 @@ MIN_AGE_SECONDS = 60
 def clean(services: services.Services) -> None:
     """One round."""
     _clean_products(services)
-    _clean_store(services)
+    _clean_stores(services)
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)
     if expired:
@@ -74,25 +75,32 @@ def _clean_products(services: services.Services) -> None:
                      'import that is over', product.image_id)
 
 
-def _clean_store(services: services.Services) -> None:
+def _clean_stores(services: services.Services) -> None:
     """What a conductor that slept too long stored after all.
 
     Only under a name that holds its epoch, and only when no import of the
     image is waiting or running.
     """
-    for stray in services.store.strays():
-        if time.time() - stray.mtime < MIN_AGE_SECONDS:
-            continue
-        with services.db.read() as conn:
-            image = db_images.get(conn, stray.image_id, db_images.EVERYTHING)
-            status = db_images.status(conn, stray.image_id)
-            job = db_jobs.of_image(conn, stray.image_id)
-        locations = {each.url for each in image.locations} if image else set()
-        if (status in (None, *_AT_WORK) or job is not None
-                or services.store.uri(os.path.basename(stray.path))
-                in locations):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(stray.path)
+    for store in services.stores.all():
+        try:
+            for stray in store.strays():
+                if time.time() - stray.mtime >= MIN_AGE_SECONDS:
+                    _clean_stray(services, store, stray)
+        except stores.StoreError as failure:
+            LOG.warning('store %s is not looked through: %s', store.id,
+                        failure)
+
+
+def _clean_stray(services: services.Services, store: stores.Store,
+                 stray: stores.Stray) -> None:
+    with services.db.read() as conn:
+        image = db_images.get(conn, stray.image_id, db_images.EVERYTHING)
+        status = db_images.status(conn, stray.image_id)
+        job = db_jobs.of_image(conn, stray.image_id)
+    locations = {each.url for each in image.locations} if image else set()
+    if (status in (None, *_AT_WORK) or job is not None
+            or stray.uri in locations):
+        return
+    for uri in store.sweep(stray.image_id, stray.epoch + 1, locations):
         LOG.info('removed what an attempt at image %s stored that is over: '
-                 '%s', stray.image_id, stray.path)
+                 '%s', stray.image_id, uri)

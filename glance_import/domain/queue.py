@@ -20,6 +20,8 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
+from glance_import.domain import methods
+from glance_import.domain import placement
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
@@ -93,9 +95,14 @@ def _ask_again(services: services.Services, wanted: str) -> str:
     ctx = context.RequestContext(
         user_id=failed.user_id, project_id=failed.owner,
         request_id=f'req-{uuid.uuid4()}')
-    imports.check_importable(services, image)
-    task_id = imports.request(services, ctx, image, body['method']['name'],
-                              body)
+    method = methods.find(body['method']['name'])
+    imports.check_importable(services, ctx, image, method, body['method'])
+    # To the same stores, whatever the default one is by now.
+    before = failed.input.get('backend')  # type: ignore[union-attr]
+    task_id = imports.request(
+        services, ctx, image, method, body, placement.targets(
+            services, image, {'stores': before} if before else {}, None,
+            copying=method.copies))
     return f'import {task_id} of image {image.id} was asked for'
 
 

@@ -221,17 +221,12 @@ def record_begin(services: services.Services, image_id: str,
 
 def record_complete(services: services.Services, image_id: str,
                     upload_id: str, staged: staging.Staged) -> None:
-    identity = staged.identity
     with services.db.write() as conn:
         done = db_images.update(
             conn, image_id, expected=(states.UPLOADING,), size=staged.size
         ) and db_staging.move(
             conn, image_id, (states.OPEN,), states.COMPLETE,
-            upload_id=upload_id, size=staged.size, checksum=staged.checksum,
-            hash_algo=staged.hash_algo, hash_value=staged.hash_value,
-            device=identity.device, inode=identity.inode,
-            mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns,
-            detected_format=(staged.detected_format or '')[:20] or None)
+            upload_id=upload_id, **complete_columns(staged))
         status = db_images.status(conn, image_id)
     if done:
         return
@@ -242,6 +237,17 @@ def record_complete(services: services.Services, image_id: str,
     # Somebody staged anew in the instant after our part file was let go.
     raise errors.Conflict(
         f'The upload to image {image_id} was replaced by another one.')
+
+
+def complete_columns(staged: staging.Staged) -> dict[str, typing.Any]:
+    """What is recorded of complete data."""
+    identity = staged.identity
+    return {
+        'size': staged.size, 'checksum': staged.checksum,
+        'hash_algo': staged.hash_algo, 'hash_value': staged.hash_value,
+        'device': identity.device, 'inode': identity.inode,
+        'mtime_ns': identity.mtime_ns, 'ctime_ns': identity.ctime_ns,
+        'detected_format': (staged.detected_format or '')[:20] or None}
 
 
 def refuse(services: services.Services, image_id: str, upload_id: str,

@@ -107,19 +107,20 @@ def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
         image: dict[str, typing.Any] | None = None,
         options: dict[str, typing.Any] | None = None,
         data: str | None = None, sink: str | None = None,
-        limits: Limits = Limits(),
+        by_name: bool = False, limits: Limits = Limits(),
         log: collections.abc.Callable[[str], None] = lambda text: None,
         cancelled: collections.abc.Callable[[], bool] = never) -> Result:
     """Have a plugin ``describe`` itself or judge an image.
 
     :param data: path of the image's bytes
     :param sink: path of an existing, empty file for ``transform``
+    :param by_name: let it open the data by name: see ``sandbox.Job``
     :param log: called with each line the plugin logs, in this thread
     :param cancelled: asked several times a second
     :raises sandbox.SandboxError: the sandbox itself cannot be started
     """
     started_at = time.monotonic()
-    running = _Run(way, target, do, limits, log)
+    running = _Run(way, target, do, limits, log, by_name)
     try:
         running.start(image or {}, options or {}, data, sink)
         running.watch(cancelled)
@@ -134,8 +135,10 @@ class _Run:
     """One process and what it has said so far."""
 
     def __init__(self, way, target: Target, do: str, limits: Limits,
-                 log: collections.abc.Callable[[str], None]) -> None:
+                 log: collections.abc.Callable[[str], None],
+                 by_name: bool) -> None:
         self._way = way
+        self._by_name = by_name
         self._target = target
         self._do = do
         self._limits = limits
@@ -170,7 +173,8 @@ class _Run:
             started = self._started = way.start(
                 sandbox.Job(data=data, sink=sink, read=self._binds(),
                             tmp_bytes=self._limits.tmp,
-                            by_name=self._target.kind == 'exec'),
+                            by_name=(self._by_name
+                                     or self._target.kind == 'exec')),
                 answer_write)
             to_close += started.descriptors[1:]
             order = {**self._order(image, options, sink), **started.order}

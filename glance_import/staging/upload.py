@@ -133,6 +133,11 @@ class Upload:
     def is_open(self) -> bool:
         return self._fd >= 0
 
+    @property
+    def part(self) -> str:
+        """Path of the file that grows, to be read."""
+        return self._names.part
+
     def write(self, block: pipeline.Block) -> None:
         """Hand a block over; waits while 8 MiB are on their way.
 

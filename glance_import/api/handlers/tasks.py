@@ -12,6 +12,7 @@ from glance_import.api.handlers import images
 from glance_import.api import paging
 from glance_import.api import views
 from glance_import.domain import errors
+from glance_import.domain import legacy
 from glance_import.domain import tasks
 
 ACCESS = 'tasks_api_access'
@@ -69,7 +70,7 @@ def show(asked: call.Call) -> webob.Response:
 
 
 def create(asked: call.Call) -> webob.Response:
-    """POST /v2/tasks: none can be made by hand."""
+    """POST /v2/tasks: the older way of importing, of the type import."""
     services, ctx = asked.services, asked.ctx
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'add_task')
@@ -85,8 +86,15 @@ def create(asked: call.Call) -> webob.Response:
         raise errors.Invalid(
             'A task of the type api_image_import is made by POST '
             '/v2/images/{image_id}/import, not by hand.')
-    raise errors.Invalid(
-        f"Tasks of the type {body['type']} cannot be created here.")
+    if body['type'] != legacy.TASK_TYPE:
+        raise errors.Invalid(
+            f"Tasks of the type {body['type'][:60]} cannot be created here.")
+    wanted = legacy.image_wanted(services, body['input'])
+    images.check_new(asked, wanted)
+    task = legacy.request(services, ctx, body['input'], wanted)
+    return call.json_response(
+        views.task(task), 201,
+        Location=f'{asked.req.application_url}/v2/tasks/{task.id}')
 
 
 def delete(asked: call.Call) -> webob.Response:

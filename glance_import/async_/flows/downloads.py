@@ -1,0 +1,130 @@
+"""Steps that fetch an image's bytes from another server.
+
+They say what is asked of whom; how bytes come and are kept is the domain's
+(glance_import.domain.downloads).
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+
+from glance_import.async_.flows import steps
+from glance_import.async_ import progress
+from glance_import.async_ import runtime
+from glance_import.db import jobs as db_jobs
+from glance_import.domain import downloads
+from glance_import.domain import errors
+from glance_import.domain import imports
+from glance_import.domain import regions
+from glance_import.domain import sources
+from glance_import.net import client
+from glance_import.net import options as net_options
+from glance_import.net import urls
+
+
+class Download(steps.Step):
+    """Fetch the bytes into the staging area."""
+
+    def __init__(self, import_req: dict[str, typing.Any],
+                 *ids: typing.Any) -> None:
+        self.asked = import_req['method']
+        super().__init__(runtime.current(), *ids)
+
+    def _fetch(self, opener: downloads.Opener,
+               **more: typing.Any) -> None:
+        downloads.Download(
+            self.rt.services, self.rt.claim, self.image_id, opener,
+            report=progress.Reporter(self.rt, self.label).report,
+            stopped=self.rt.stopped, **more).run()
+
+
+class WebDownload(Download):
+    """From the URL of the request."""
+
+    label = 'WebDownload'
+
+    def execute(self) -> None:
+        settings = net_options.settings(self.rt.services.conf)
+
+        def opener(headers: dict[str, str], accepted: tuple[int, ...]
+                   ) -> client.Response:
+            return client.get(settings, self.asked['uri'], headers,
+                              accepted=accepted)
+
+        self._fetch(opener, claimed=sources.expected_digest(self.asked))
+
+
+class _OfRegion(Download):
+    """What the two steps of glance-download share."""
+
+    def _access(self) -> regions.Access:
+        with self.rt.services.db.read() as conn:
+            sealed = db_jobs.secret(conn, self.rt.job.id)
+        return regions.unseal(self.rt.services, sealed)
+
+    def _settings(self) -> client.Settings:
+        return regions.settings(net_options.settings(self.rt.services.conf))
+
+
+class ImportMetadata(_OfRegion):
+    """Formats and some properties, as the image has them there."""
+
+    label = 'ImportMetadata'
+    default_provides = 'remote'
+
+    def execute(self) -> dict[str, typing.Any]:
+        remote = self._look()
+        if remote.get('status') != 'active':
+            raise errors.ImportFailed(
+                'The image in the other region is '
+                f"{str(remote.get('status'))[:30]}, not active.")
+        conf = self.rt.services.conf
+        imports.change_image(
+            self.rt.services, self.rt.claim, self.image_id,
+            base={name: remote[name] for name in (
+                'disk_format', 'container_format') if remote.get(name)},
+            properties=dict(regions.wanted_properties(conf, remote)),
+            removed=())
+        return {name: remote.get(name) for name in (
+            'size', 'checksum', 'os_hash_algo', 'os_hash_value')}
+
+    def _look(self) -> dict[str, typing.Any]:
+        path = f"images/{self.asked['glance_image_id']}"
+        try:
+            with regions.ask(self._settings(), self._access(), path, {},
+                             (200,)) as response:
+                found = json.loads(response.read(1 << 20))
+            if not isinstance(found, dict):
+                raise ValueError('not an object')
+            return found
+        except (client.FetchError, urls.Refused) as failure:
+            raise errors.ImportFailed(
+                'The image cannot be read in the other region: '
+                f'{failure}.') from failure
+        except ValueError as failure:
+            raise errors.ImportFailed(
+                'The other region does not answer as an image service '
+                'does.') from failure
+
+
+class GlanceDownload(_OfRegion):
+    """The bytes, held against the digest that they have there."""
+
+    label = 'GlanceDownload'
+
+    def execute(self, remote: dict[str, typing.Any]) -> None:
+        settings, access = self._settings(), None
+        path = f"images/{self.asked['glance_image_id']}/file"
+
+        def opener(headers: dict[str, str], accepted: tuple[int, ...]
+                   ) -> client.Response:
+            nonlocal access
+            access = access or self._access()
+            return regions.ask(settings, access, path, headers, accepted)
+
+        claimed = sources.digest_there(remote)
+        # What is active never changes, so its digest names the data.
+        name = claimed[0].digest.hex() if claimed else None
+        self._fetch(opener, claimed=claimed, size=remote.get('size'),
+                    immutable=name)

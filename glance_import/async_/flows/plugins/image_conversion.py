@@ -1,0 +1,97 @@
+"""image_conversion: every image gets the disk_format the operator wants.
+
+qemu-img does it, in a sandbox, told the format of the source: the
+disk_format of the image, which its content must match before it runs. What
+it wrote is looked at like what came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from taskflow.patterns import linear_flow
+
+from glance_import.async_.flows import sandboxed
+from glance_import.domain import errors
+from glance_import.formats import judge
+from glance_import.plugin import host
+from glance_import.plugin.workers import convert
+
+# disk_format -> what qemu calls it.
+QEMU = {'raw': 'raw', 'qcow2': 'qcow2', 'vmdk': 'vmdk', 'vdi': 'vdi',
+        'vhd': 'vpc', 'vhdx': 'vhdx'}
+# Beside the data: headers and tables of the format that is written.
+_OVERHEAD = 64 << 20
+
+
+class _ConvertImage(sandboxed.Rewrite):
+
+    plugin = 'image_conversion'
+    label = 'ConvertImage'
+    target = host.Target(plugin, 'class', convert.__name__, 'Convert')
+
+    def rewrite(self, path):
+        wanted = self.options.output_format
+        image = self.image()
+        source = image.disk_format
+        found = self._judge(path, source)
+        if source == 'iso':
+            return f'file://{path}'
+        if found.format == 'iso':
+            raise errors.ImportFailed(
+                f'its disk_format is {source}, but its content is iso')
+        if source not in QEMU:
+            raise errors.ImportFailed(
+                f'images of the disk_format {source} cannot be converted to '
+                f'{wanted}')
+        if source == wanted:
+            return f'file://{path}'
+        sink = self._convert(path, source, wanted, found.virtual_size)
+        return self.adopt(
+            path, sink, disk_format=wanted, container_format='bare',
+            virtual_size=self._check(sink, wanted, found.virtual_size))
+
+    def _convert(self, path, source, wanted, size):
+        # Data that is there, not holes: what a sparse raw file takes too.
+        self.require_room(
+            self.measure(path, source_format=QEMU[source]),
+            f'to convert the image to {wanted}')
+
+        def said(text):
+            word, _, percent = text.partition(' ')
+            if word == 'percent' and percent.isdecimal():
+                self.report(size * int(percent) // 100, size)
+
+        return self.make(path, size + size // 64 + _OVERHEAD, said,
+                         source_format=QEMU[source], output_format=wanted)
+
+    def _judge(self, path, declared):
+        """What is there; it must be safe, and what it is said to be."""
+        options = dataclasses.replace(
+            judge.Options.of(self.rt.services.conf), match=True)
+        try:
+            return judge.judge(path, declared, options)
+        except judge.Refused as refusal:
+            raise errors.Unsupported(str(refusal)) from refusal
+
+    def _check(self, sink, wanted, size):
+        """The virtual size of what qemu-img wrote: that of the source."""
+        try:
+            made = self._judge(sink, wanted)
+            # A sector may have been filled up.
+            if not size <= made.virtual_size < size + 512 or (
+                    wanted != 'raw' and made.format != wanted):
+                raise errors.ImportFailed(
+                    f'of {size} bytes qemu-img made a {made.format} image '
+                    f'of {made.virtual_size} bytes')
+            return made.virtual_size
+        except BaseException:
+            os.unlink(sink)
+            raise
+
+
+def get_flow(**kwargs):
+    """A flow of one task, which gives another ``file_path``."""
+    return linear_flow.Flow(f"image_conversion-{kwargs['task_id']}").add(
+        _ConvertImage(**kwargs))

@@ -1,0 +1,55 @@
+"""image_decompression: images come compressed and are stored as they are.
+
+gzip, bzip2, xz, zstd, lz4 and zip archives of one member are told by their
+first bytes; anything else passes through. container_format compressed means
+that the image shall stay as it is. Has to be listed before image_conversion.
+"""
+
+from __future__ import annotations
+
+import os
+
+from taskflow.patterns import linear_flow
+
+from glance_import.async_.flows import sandboxed
+from glance_import.domain import errors
+from glance_import.plugin import host
+from glance_import.plugin import sandbox
+from glance_import.plugin.workers import decompress
+
+
+class _DecompressImage(sandboxed.Rewrite):
+
+    plugin = 'image_decompression'
+    label = 'DecompressImage'
+
+    def __init__(self, **kwargs):
+        sites = tuple(sandbox.site_directories())
+        self.target = host.Target(
+            self.plugin, 'class', decompress.__name__, 'Decompress',
+            path=sites, read=sites)
+        super().__init__(**kwargs)
+
+    def rewrite(self, path):
+        with open(path, 'rb') as file:
+            kind = decompress.kind_of(file.read(8))
+        if kind is None or self.image().container_format == 'compressed':
+            return f'file://{path}'
+        cap = self.cap()
+        needed = self.measure(path)
+        if needed > cap:
+            raise errors.TooLarge(
+                f'What comes out of the {kind} data is larger than {cap} '
+                'bytes, the most that is accepted here.')
+        # What does not say its size comes out no smaller than it is.
+        self.require_room(needed or os.stat(path).st_size,
+                          'to decompress the image')
+        sink = self.make(path, cap, max_ratio=self.options.max_ratio)
+        return self.adopt(path, sink)
+
+
+def get_flow(**kwargs):
+    """A flow of one task, which gives another ``file_path``."""
+    return linear_flow.Flow(
+        f"image_decompression-{kwargs['task_id']}").add(
+            _DecompressImage(**kwargs))

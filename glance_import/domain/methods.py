@@ -1,0 +1,90 @@
+"""Import methods: one table of what each asks for and leaves behind.
+
+The rows are what ``enabled_import_methods`` can name. A method's steps are
+the entry point of its name (glance_import.async_.extensions); what is here is
+all that the API and the domain need to know of it.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+from glance_import import context
+from glance_import.db import images as db_images
+from glance_import.domain import regions
+from glance_import.domain import sources
+from glance_import.domain import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services  # noqa: F401
+
+# What else a request needs, known at once: (services, who asks, the image,
+# the value of "method" in the body). Raises the error the client gets.
+Check = collections.abc.Callable[
+    ['services.Services', context.RequestContext, db_images.Image,
+     dict[str, typing.Any]], None]
+# What the import will need of the caller, sealed, of (services, the value of
+# "method", the token, the value of X-Service-Catalog).
+Seal = collections.abc.Callable[
+    ['services.Services', dict[str, typing.Any], str | None, str | None],
+    str]
+
+
+def _nothing_more(*_given: typing.Any) -> None:
+    """The request needs nothing but the method's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way in which the bytes of an image come.
+
+    ``needs``: status the image must have when it is asked for; ``running``:
+    status while it runs, the same for a method that changes no status;
+    ``failed``: status after a failure, unless bytes that a client staged are
+    intact (then ``uploading``, to be imported again without uploading);
+    ``staged``: whether it works on bytes that a client has staged; ``rule``:
+    the policy rule that the caller needs; ``plugins``: whether the site's
+    plugins see the bytes; ``copies``: whether the bytes are those that a
+    store of the image has, and nothing is staged; ``seal``: what keeps the
+    caller's token for it.
+    """
+
+    name: str
+    needs: str
+    running: str = states.IMPORTING
+    failed: str = states.QUEUED
+    staged: bool = False
+    rule: str = 'modify_image'
+    plugins: bool = True
+    copies: bool = False
+    check: Check = _nothing_more
+    seal: Seal | None = None
+
+
+# Asked for by a call of its own, not as a method of an import.
+ADD_LOCATION = Method('add-location', needs=states.QUEUED, plugins=False,
+                      copies=True)
+LOCATION_TASK = 'location_import'
+
+TABLE = {method.name: method for method in (
+    Method('glance-direct', needs=states.UPLOADING, staged=True),
+    Method('web-download', needs=states.QUEUED,
+           check=sources.check_web_download),
+    Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
+           failed=states.ACTIVE, rule='copy_image', plugins=False,
+           copies=True),
+    Method('glance-download', needs=states.QUEUED, check=regions.check,
+           seal=regions.seal),
+)}
+
+
+def find(name: str) -> Method:
+    """The row of a method.
+
+    :raises LookupError: there is no such method
+    """
+    if name == ADD_LOCATION.name:
+        return ADD_LOCATION
+    return TABLE[name]

@@ -1,0 +1,182 @@
+"""The verdict on a file: its format, its virtual size, or why it is refused.
+
+oslo.utils' inspectors say what it is and whether that is safe; ``own`` adds
+refusals of ours. Only places that matter are read, whatever the file's size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from oslo_config import cfg
+from oslo_utils.imageutils import format_inspector
+
+from glance_import.formats import own
+from glance_import.formats import reader
+
+LOG = logging.getLogger(__name__)
+RAW = 'raw'
+# Declared formats whose content nothing here can tell.
+UNTOLD = frozenset({'ami', 'ari', 'aki', 'ploop'})
+# The same thing under other names.
+_NAMES = {'gpt': RAW, 'luks': RAW}
+_PIECE = 64 << 10
+# Every inspector has seen what it needs by then, or needs the end.
+_HEAD = 4 << 20
+
+
+class Refused(Exception):
+    """The file is not to be accepted; one sentence why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """[image_format]; sizes in bytes, 0 for no limit."""
+
+    match: bool = True
+    gpt_nonfatal: frozenset[str] = frozenset()
+    vmdk_types: frozenset[str] = frozenset(
+        {'streamoptimized', 'monolithicsparse'})
+    max_virtual_size: int = 1 << 44
+
+    @classmethod
+    def of(cls, conf: cfg.ConfigOpts) -> Options:
+        """As the operator has set them."""
+        options = conf.image_format
+        return cls(
+            match=options.require_image_format_match,
+            gpt_nonfatal=frozenset(options.gpt_safety_checks_nonfatal),
+            vmdk_types=frozenset(
+                each.lower() for each in options.vmdk_allowed_types),
+            max_virtual_size=options.max_virtual_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """``format`` by Glance's names, ``virtual_size`` in bytes."""
+
+    format: str
+    virtual_size: int
+
+
+def judge(path: str, declared: str | None, options: Options) -> Verdict:
+    """What a file is.
+
+    :param declared: the disk_format it should have; None accepts any
+    :raises Refused: it is not to be accepted
+    :raises OSError: it cannot be read
+    """
+    with open(path, 'rb') as opened:
+        file = reader.Reader(opened)
+        try:
+            own.text_descriptor(file)
+            found, inspectors = _detect(file)
+            _check_match(found, declared, options)
+            for inspector in inspectors:
+                _check_safety(inspector, options)
+            size = own.CHECKS.get(found, own.whole)(file)
+            if found == 'vmdk':
+                _check_vmdk_type(file, options)
+            if found == 'iso':
+                size = max(size, inspectors[0].virtual_size)
+        except reader.Unsafe as refusal:
+            raise Refused(f'The image is refused: {refusal}.') from refusal
+    if options.max_virtual_size and size > options.max_virtual_size:
+        raise Refused(
+            f'The image is refused: its virtual size is {size} bytes, more '
+            f'than {options.max_virtual_size}, the most that is accepted '
+            'here (max_virtual_size).')
+    return Verdict(found, size)
+
+
+def _detect(file: reader.Reader
+            ) -> tuple[str, list[format_inspector.FileInspector]]:
+    """The format, and the inspectors that found it, ISO first."""
+    inspectors = _show(file)
+    names = {str(each) for each in inspectors}
+    if names == {'iso', 'gpt'}:
+        # A disk image that is also a boot medium; usual.
+        inspectors.sort(key=lambda each: str(each) != 'iso')
+        return 'iso', inspectors
+    if len(names) > 1:
+        raise reader.Unsafe(
+            'it looks like several formats at once ('
+            + ', '.join(sorted(names)) + ')')
+    name = names.pop() if names else RAW
+    if file.up_to(0, 4) == b'COWD':
+        raise reader.Unsafe('it is an extent of a VMDK of version 3')
+    if name in (RAW, 'gpt') and own.is_fixed_vhd(file):
+        return 'vhd', []
+    return _NAMES.get(name, name), inspectors
+
+
+def _show(file: reader.Reader) -> list[format_inspector.FileInspector]:
+    """Those inspectors, other than raw's, that know the file."""
+    found: list[format_inspector.FileInspector] = []
+    for name, make in format_inspector.ALL_FORMATS.items():
+        if name == RAW:
+            continue
+        inspector = make()
+        try:
+            _feed(inspector, file)
+            if inspector.format_match:
+                found.append(inspector)
+        except Exception as failure:
+            # What an inspector cannot parse is not of its format.
+            LOG.debug('not %s: %s', name, failure)
+    return found
+
+
+def _feed(inspector: format_inspector.FileInspector,
+          file: reader.Reader) -> None:
+    """Show the beginning, and of a larger file then the end."""
+    at = 0
+    while at < min(file.size, _HEAD) and not inspector.complete:
+        piece = file.up_to(at, _PIECE)
+        inspector.eat_chunk(piece)
+        at += len(piece)
+    if not inspector.complete and at < file.size:
+        inspector.eat_chunk(file.up_to(max(at, file.size - _PIECE), _PIECE))
+    inspector.finish()
+
+
+def _check_match(found: str, declared: str | None,
+                 options: Options) -> None:
+    if not options.match or declared in (None, RAW, found):
+        return
+    if declared in UNTOLD and found == RAW:
+        return
+    raise reader.Unsafe(
+        f'its disk_format is {declared}, but its content is '
+        + (f'{found}' if found != RAW else f'not that of {declared}'))
+
+
+def _check_safety(inspector: format_inspector.FileInspector,
+                  options: Options) -> None:
+    name = str(inspector)
+    if name == 'luks':
+        # Nothing of what is encrypted can be looked at.
+        return
+    try:
+        inspector.safety_check()
+    except format_inspector.SafetyCheckFailed as failure:
+        fatal = {check: what for check, what in failure.failures.items()
+                 if name != 'gpt' or check not in options.gpt_nonfatal}
+        if fatal:
+            raise reader.Unsafe(
+                f'as {name} it is not safe ('
+                + '; '.join(f'{check}: {what}' for check, what
+                            in sorted(fatal.items())) + ')') from failure
+    except format_inspector.ImageFormatError as failure:
+        raise reader.Unsafe(
+            f'as {name} it is not complete, so that nobody can say that it '
+            'is safe') from failure
+
+
+def _check_vmdk_type(file: reader.Reader, options: Options) -> None:
+    kind = own.vmdk_type(file)
+    if kind.lower() not in options.vmdk_types:
+        raise reader.Unsafe(
+            f'VMDK files of the type {kind or "(none)"} are not allowed here '
+            '(vmdk_allowed_types)')

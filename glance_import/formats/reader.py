@@ -1,0 +1,49 @@
+"""Bounded reads at places that a header names.
+
+A header may name any place and any length; what does not lie in the file is
+an error of the file, never of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import typing
+
+# No structure that is looked at is larger.
+MOST = 1 << 20
+
+
+class Unsafe(Exception):
+    """The file is not one to accept; the text is half a sentence why."""
+
+
+class Reader:
+    """A file to be read in places; ``size`` in bytes."""
+
+    def __init__(self, file: typing.BinaryIO) -> None:
+        self._fd = file.fileno()
+        self.size = os.fstat(self._fd).st_size
+
+    def at(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``.
+
+        :raises Unsafe: they are not there, or more than any structure has
+        """
+        if offset < 0 or not 0 <= length <= MOST:
+            raise Unsafe('it has a header with impossible values')
+        if offset + length > self.size:
+            raise Unsafe('it is truncated, or its header lies about places')
+        found = os.pread(self._fd, length, offset)
+        if len(found) != length:
+            raise Unsafe('it is truncated')
+        return found
+
+    def up_to(self, offset: int, length: int) -> bytes:
+        """The same, or what there is of it."""
+        length = min(length, max(self.size - offset, 0))
+        return self.at(offset, length) if length else b''
+
+    def unpack(self, layout: str, offset: int) -> tuple[typing.Any, ...]:
+        """Values of a struct layout at ``offset``. :raises Unsafe:"""
+        return struct.unpack(layout, self.at(offset, struct.calcsize(layout)))

@@ -1,0 +1,293 @@
+"""Decompression of one image, inside a sandbox.
+
+What it is compressed with is told by its first bytes. An archive may have
+one regular member, whose name is not looked at. ``ctx.options`` has
+``max_ratio``: bytes out for each byte in, once 64 MiB have come out.
+"""
+
+import bz2
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+
+from glance_import.plugin import contract
+
+BLOCK = 1 << 20
+_FREE = 64 << 20
+MAGIC = (
+    (b'\x1f\x8b', 'gzip'),
+    (b'BZh', 'bzip2'),
+    (b'\xfd7zXZ\x00', 'xz'),
+    (b'\x28\xb5\x2f\xfd', 'zstd'),
+    (b'PK\x03\x04', 'zip'),
+    (b'\x04\x22\x4d\x18', 'lz4'),
+)
+
+
+class Bad(Exception):
+    """The data is not what can be decompressed; half a sentence why."""
+
+
+def kind_of(head):
+    """What data is compressed with by its beginning; None for nothing."""
+    for magic, kind in MAGIC:
+        if head.startswith(magic):
+            return kind
+    return None
+
+
+class Decompress(contract.ImagePlugin):
+    """One object a run."""
+
+    api = 1
+
+    def inspect(self, data, ctx):
+        """Bytes that will come out, where the data says; else 0."""
+        kind = kind_of(data.read(8))
+        try:
+            size = _SIZES.get(kind, _unknown)(data)
+        except Bad as failure:
+            return self.reject(str(failure))
+        return self.accept(properties={'required': str(size)})
+
+    def transform(self, source, sink, ctx):
+        """Write what comes out to the sink."""
+        kind = kind_of(source.read(8))
+        source.seek(0)
+        bound = int(ctx.options.max_ratio)
+        try:
+            for block in _DECODERS[kind](source):
+                ctx.progress()
+                if sink.written + len(block) > sink.limit:
+                    raise Bad('what comes out is larger than '
+                              f'{sink.limit} bytes, the most that is '
+                              'accepted')
+                sink.write(block)
+                if sink.written > max(_FREE, source.bytes_read * bound):
+                    raise Bad(f'more than {bound} bytes come out for each '
+                              'byte of it (max_ratio)')
+        except Bad as failure:
+            return self.reject(str(failure))
+        except _BROKEN as failure:
+            return self.reject(f'the {kind} data is damaged ({failure})')
+        return self.accept()
+
+
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError,
+           zipfile.BadZipFile, struct.error)
+
+
+# -- streams
+
+def _streams(source, make, name):
+    """Streams one after the other; ``make`` gives a decompressor.
+
+    A decompressor has ``decompress(data, most)``, ``eof``, ``unused_data``
+    and ``needs_input``, as those of bz2 and lzma.
+    """
+    decoder, fresh, data = make(), True, b''
+    while True:
+        if decoder.eof:
+            data = decoder.unused_data or source.read(BLOCK)
+            # Zeros behind the last stream are padding.
+            data = data.lstrip(b'\0')
+            while not data and (more := source.read(BLOCK)):
+                data = more.lstrip(b'\0')
+            if not data:
+                return
+            decoder, fresh = make(), True
+        elif decoder.needs_input:
+            data = source.read(BLOCK)
+            if not data:
+                raise Bad(f'the {name} data is cut before its end' if not fresh
+                          or source.size else 'it is empty')
+        fresh = False
+        block = decoder.decompress(data, BLOCK)
+        data = b''
+        if block:
+            yield block
+
+
+class _Gzip:
+    """zlib's decompressor in the manner of those of bz2 and lzma."""
+
+    def __init__(self):
+        self._zlib = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self):
+        return self._zlib.eof
+
+    @property
+    def unused_data(self):
+        return self._zlib.unused_data
+
+    @property
+    def needs_input(self):
+        return not self._zlib.unconsumed_tail
+
+    def decompress(self, data, most):
+        return self._zlib.decompress(self._zlib.unconsumed_tail + data, most)
+
+
+def _gzip(source):
+    return _streams(source, _Gzip, 'gzip')
+
+
+def _bzip2(source):
+    return _streams(source, bz2.BZ2Decompressor, 'bzip2')
+
+
+def _xz(source):
+    def make():
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20)
+    return _streams(source, make, 'xz')
+
+
+def _zstd(source):
+    import zstandard
+
+    decoder = zstandard.ZstdDecompressor(max_window_size=128 << 20)
+    with decoder.stream_reader(source, read_size=BLOCK,
+                               read_across_frames=True) as stream:
+        try:
+            while block := stream.read(BLOCK):
+                yield block
+        except zstandard.ZstdError as failure:
+            raise Bad(f'the zstd data is damaged ({failure})') from failure
+    # The library takes a cut frame for the end of the data.
+    _check_zstd_end(source, zstandard)
+
+
+def _check_zstd_end(source, zstandard):
+    """Walk over the frames by their block headers: no frame is cut."""
+    at = 0
+    while at < source.size:
+        source.seek(at)
+        head = source.read(18)
+        (magic,) = struct.unpack('<I', head[:4].ljust(4, b'\0'))
+        if magic & 0xfffffff0 == 0x184d2a50:
+            at += 8 + struct.unpack('<I', head[4:8])[0]
+            continue
+        if magic != 0xfd2fb528:
+            raise Bad('something that is no zstd data follows it')
+        header = zstandard.frame_header_size(head)
+        checksum = zstandard.get_frame_parameters(head).has_checksum
+        at += header
+        last = 0
+        while not last:
+            source.seek(at)
+            word = source.read(3)
+            if len(word) < 3:
+                raise Bad('the zstd data is cut before its end')
+            value = int.from_bytes(word, 'little')
+            last, kind, size = value & 1, value >> 1 & 3, value >> 3
+            at += 3 + (1 if kind == 1 else size)
+        at += 4 if checksum else 0
+    if at != source.size:
+        raise Bad('the zstd data is cut before its end')
+
+
+def _lz4(source):
+    try:
+        import lz4.frame
+    except ImportError:
+        raise Bad('it is compressed with lz4, which this service cannot '
+                  'decompress (the package lz4 is not installed)') from None
+    try:
+        yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4')
+    except RuntimeError as failure:
+        raise Bad(f'the lz4 data is damaged ({failure})') from failure
+
+
+# -- archives
+
+def _only_member(source):
+    """The one regular member of a zip archive, and the archive."""
+    archive = zipfile.ZipFile(source)
+    members = archive.infolist()
+    if len(members) != 1:
+        raise Bad(f'it is a zip archive of {len(members)} members, not one')
+    member = members[0]
+    mode = member.external_attr >> 16
+    if member.is_dir() or mode and mode & 0o170000 not in (0, 0o100000):
+        raise Bad('the member of the zip archive is no regular file')
+    if member.flag_bits & 1:
+        raise Bad('the zip archive is encrypted')
+    return archive, member
+
+
+def _zip(source):
+    archive, member = _only_member(source)
+    left = member.file_size
+    try:
+        with archive.open(member) as stream:
+            while block := stream.read(BLOCK):
+                left -= len(block)
+                yield block
+    except (NotImplementedError, RuntimeError) as failure:
+        raise Bad('the zip archive is compressed in a way that is not '
+                  f'supported ({failure})') from failure
+    if left:
+        raise Bad('the zip archive lies about the size of its member')
+
+
+_DECODERS = {'gzip': _gzip, 'bzip2': _bzip2, 'xz': _xz, 'zstd': _zstd,
+             'zip': _zip, 'lz4': _lz4}
+
+
+# -- how much it will be
+
+def _unknown(_source):
+    return 0
+
+
+def _zip_size(source):
+    try:
+        return _only_member(source)[1].file_size
+    except _BROKEN as failure:
+        raise Bad(f'the zip archive is damaged ({failure})') from failure
+
+
+def _zstd_size(source):
+    import zstandard
+
+    source.seek(0)
+    try:
+        found = zstandard.get_frame_parameters(source.read(64)).content_size
+    except zstandard.ZstdError:
+        return 0
+    # The unknown is a number without end.
+    return found if found < 1 << 62 else 0
+
+
+def _xz_size(source):
+    """From the index at the end of a single stream."""
+    source.seek(max(source.size - 12, 0), os.SEEK_SET)
+    footer = source.read(12)
+    if len(footer) < 12 or footer[10:] != b'YZ':
+        return 0
+    length = (struct.unpack('<I', footer[4:8])[0] + 1) * 4
+    if length > 1 << 20 or length + 12 > source.size:
+        return 0
+    source.seek(source.size - 12 - length)
+    index = source.read(length)
+    numbers: list[int] = []
+    at = 1
+    while at < len(index) - 4 and (not numbers
+                                   or len(numbers) <= 2 * numbers[0]):
+        value = shift = 0
+        while at < len(index):
+            byte = index[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if not byte & 0x80 or shift > 63:
+                break
+        numbers.append(value)
+    return sum(numbers[2::2])
+
+
+_SIZES = {'zip': _zip_size, 'zstd': _zstd_size, 'xz': _xz_size}

@@ -1,0 +1,34 @@
+"""Images that lie: the verdict on each file of the corpus."""
+
+import pytest
+
+from glance_import.formats import judge
+from tests.formats import corpus
+
+CASES = {case.name: case for case in corpus.TABLE}
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp('corpus')
+
+
+def test_names_are_unique():
+    assert len(CASES) == len(corpus.TABLE)
+
+
+@pytest.mark.parametrize('case', CASES.values(), ids=CASES)
+def test_verdict(directory, case):
+    path = directory / case.name
+    case.make(path)
+    if case.refusal:
+        with pytest.raises(judge.Refused) as refusal:
+            judge.judge(str(path), case.declared, judge.Options())
+        assert case.refusal in str(refusal.value)
+        return
+    verdict = judge.judge(str(path), case.declared, judge.Options())
+    assert verdict.format == case.format
+    if case.virtual_size is None:
+        assert verdict.virtual_size == path.stat().st_size
+    else:
+        assert verdict.virtual_size == case.virtual_size
