@@ -20,7 +20,7 @@ from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import import startup
 from glance_import.stores import base as stores
-from glance_import.stores import file as file_store
+from glance_import.stores import several
 from tests import service as services
 
 DATA = os.urandom(300_000)
@@ -185,7 +185,7 @@ def active(desk, image_id, data=DATA):
 
 def test_finished_steps_are_not_run_again(desk, monkeypatch):
     desk = desk('one,two')
-    image_id = begun(desk, monkeypatch, (file_store.FileStore, 'add_file'))
+    image_id = begun(desk, monkeypatch, (several, 'add_file'))
     assert desk.seen() == ['one', 'two']
     assert desk.service.show(image_id)['status'] == 'importing'
     lines = desk.service.run(
@@ -203,13 +203,13 @@ def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
     """Stored under epoch 1, activated under epoch 3, and not deleted."""
     desk = desk()
     stored = []
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
 
-    def counted(*args, **kwargs):
-        stored.append(kwargs['epoch'])
-        return add_file(*args, **kwargs)
+    def counted(targets, path, expected, order):
+        stored.append(order.epoch)
+        return add_file(targets, path, expected, order)
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', counted)
+    monkeypatch.setattr(several, 'add_file', counted)
     image_id = begun(desk, monkeypatch, times=2)
     inode = os.stat(desk.service.images / image_id).st_ino
     desk.run(image_id)
@@ -240,7 +240,7 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
     """Died after the failure was recorded: undone and told by the next."""
     desk = desk('one,two')
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file', full)
+        patch.setattr(several, 'add_file', full)
         image_id = begun(
             desk, monkeypatch, (persistence.Record, 'update_atom_details'),
             after(persistence.Record.update_atom_details, 'FAILURE', dies))
@@ -260,7 +260,7 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
 def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk = desk('one')
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file', full)
+        patch.setattr(several, 'add_file', full)
         image_id = begun(desk, monkeypatch, (imports, 'fail'))
     assert desk.seen() == ['one', 'undo one']
     (state,), = desk.service.execute('SELECT state FROM import_flowdetails')
@@ -290,14 +290,14 @@ def test_handed_over_in_the_middle(desk, monkeypatch):
     desk = desk('one,two')
     image_id = desk.accept()
     stopped = runtime.Stop()
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
 
     def is_stopped(*args, **kwargs):
         stopped.hand_over()
         return add_file(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file', is_stopped)
+        patch.setattr(several, 'add_file', is_stopped)
         with pytest.raises(runtime.Interrupted):
             desk.run(image_id, stopped)
     assert desk.seen() == ['one', 'two']
@@ -325,11 +325,11 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
     """Its claim is taken while a step of its runs."""
     desk = desk('one')
     image_id = desk.accept()
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
     records = []
 
     def overtaken(*args, **kwargs):
-        monkeypatch.setattr(file_store.FileStore, 'add_file', add_file)
+        monkeypatch.setattr(several, 'add_file', add_file)
         desk.run(image_id)
         records.append((desk.service.execute('SELECT * FROM images'),
                         desk.service.execute('SELECT * FROM tasks'),
@@ -337,7 +337,7 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
                         desk.service.stored()))
         return add_file(*args, **kwargs)
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', overtaken)
+    monkeypatch.setattr(several, 'add_file', overtaken)
     with pytest.raises(errors.ClaimLost):
         desk.run(image_id)
     records.append((desk.service.execute('SELECT * FROM images'),
@@ -381,8 +381,8 @@ def fails(times, add_file):
 def test_a_fault_that_passes(desk, monkeypatch):
     desk = desk('one')
     image_id = desk.accept()
-    monkeypatch.setattr(file_store.FileStore, 'add_file', fails(
-        3, file_store.FileStore.add_file))
+    monkeypatch.setattr(several, 'add_file', fails(
+        3, several.add_file))
     desk.run(image_id)
     assert desk.seen() == ['one']
     active(desk, image_id)
@@ -407,7 +407,7 @@ def test_retries_are_bounded_over_restarts(desk, monkeypatch):
             dies()
         raise stores.StoreUnavailable('store file does not answer')
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', unavailable)
+    monkeypatch.setattr(several, 'add_file', unavailable)
     with pytest.raises(Died):
         desk.run(image_id)
     desk.run(image_id)
