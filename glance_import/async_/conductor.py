@@ -65,6 +65,8 @@ class Conductor:
         # What is to be given back when the database answers again.
         self._owed: dict[str, _Work] = {}
         self._look = threading.Event()
+        # Said once, not with each of its looks.
+        self._database_away = False
         self._executor = taskflow_executor.TaskFlowExecutor(box)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
@@ -168,13 +170,19 @@ class Conductor:
     def _guarded(self, action):
         """Do something whose failure must not end the conductor."""
         try:
-            return action()
+            result = action()
+            if self._database_away:
+                LOG.info('the database answers again')
+            self._database_away = False
+            return result
         except jobboard.BoardAway:
             # Said once, by the board.
             pass
         except db_engine.ERRORS as failure:
-            LOG.warning('the database does not answer: %s',
-                        db_engine.one_line(failure))
+            if not self._database_away:
+                LOG.warning('the database does not answer: %s',
+                            db_engine.one_line(failure))
+            self._database_away = db_engine.may_pass(failure)
         except Exception:
             LOG.exception('unexpected error in the conductor')
         self._stop.wait(min(self._poll, 1.0))

@@ -74,7 +74,7 @@ def test_database_that_goes(deploy, request, database):
 @pytest.mark.parametrize('board', some('redis', 'etcd', 'zookeeper'))
 def test_board_that_goes(deploy, request, board):
     """Away for a while, then back without all it knew."""
-    made = deploy('postgresql', board, slow=0.3, jobboard_timeout=1)
+    made = deploy('postgresql', board, slow=0.5)
     server = server_of(request, board)
     ask_some(made)
     services.wait_for(made.running)
