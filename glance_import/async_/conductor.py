@@ -137,6 +137,9 @@ class Conductor:
             return 0
         offers = self._board.offers([self._services.area.id],
                                     free + len(mine))
+        if self._database_away:
+            self._database_away = False
+            LOG.info('the database answers again')
         claimed = 0
         # Never what still runs here, whatever became of its claim.
         for offer in [o for o in offers if o.job_id not in mine][:free]:
@@ -170,11 +173,7 @@ class Conductor:
     def _guarded(self, action):
         """Do something whose failure must not end the conductor."""
         try:
-            result = action()
-            if self._database_away:
-                LOG.info('the database answers again')
-            self._database_away = False
-            return result
+            return action()
         except jobboard.BoardAway:
             # Said once, by the board.
             pass
