@@ -333,7 +333,7 @@ def take_to_post(conn: sa.Connection,
     than so many seconds ago.
     """
     now = tables.db_now()
-    due = Columns.posted.is_(None)
+    due: sa.ColumnElement[bool] = Columns.posted.is_(None)
     if lost is not None:
         due = sa.and_(Columns.id.in_(lost), sa.func.coalesce(
             Columns.posted, Columns.created_at) < now - seconds)
