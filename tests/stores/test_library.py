@@ -44,18 +44,6 @@ def build(**sections):
     return registry.build(configured(**sections))
 
 
-@pytest.fixture
-def image_id():
-    return str(uuid.uuid4())
-
-
-@pytest.fixture
-def source(tmp_path):
-    path = tmp_path / 'source'
-    path.write_bytes(DATA)
-    return path
-
-
 class TestDriver(conformance.Conformance):
     """glance_store's file driver, fed by the pass."""
 
