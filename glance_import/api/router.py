@@ -23,6 +23,7 @@ from glance_import.api.handlers import image_data
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import info
+from glance_import.api.handlers import locations
 from glance_import.api.handlers import members
 from glance_import.api.handlers import schemas
 from glance_import.api.handlers import stage
@@ -89,6 +90,9 @@ ROUTES = (
         'GET': Endpoint(members.show),
         'PUT': Endpoint(members.update, takes_body=True),
         'DELETE': Endpoint(members.delete)}),
+    Route('/v2/images/{image_id}/locations', {
+        'GET': Endpoint(locations.index),
+        'POST': Endpoint(locations.create, takes_body=True)}),
     Route('/v2/images/{image_id}/tasks', {
         'GET': Endpoint(tasks.of_image)}),
     Route('/v2/schemas/{name}', {

@@ -83,6 +83,8 @@ class Record(impl_sqlalchemy.Connection):
         self._rt = rt
         self._explain = explain
         self._written: dict[str, dict[str, typing.Any]] = {}
+        # What is written together with the next step.
+        self._deferred: dict[str, dict[str, typing.Any]] = {}
         self._state: str | None = None
         self._kept = False
         self.flow: models.FlowDetail | None = None
@@ -180,6 +182,9 @@ class Record(impl_sqlalchemy.Connection):
         if self._written.get(atom_detail.uuid) == essence:
             return atom_detail
         changes: dict[str, typing.Any] = {}
+        if self._may_wait(atom_detail):
+            self._deferred[atom_detail.uuid] = essence
+            return atom_detail
         if atom_detail.state == states.SUCCESS:
             # It gets on: what is counted is how often one step was begun.
             changes = {'attempts': 1, 'retries': 0}
@@ -194,11 +199,29 @@ class Record(impl_sqlalchemy.Connection):
                 raise cause
             changes = {'message': self._explain(
                 atom_detail.name, atom_detail.failure)}
+        wanted = {**self._deferred, atom_detail.uuid: essence}
         with self._claimed(**changes) as conn:
-            conn.execute(_UPDATE_ATOM, {
-                'atom_uuid': atom_detail.uuid, **essence})
-        self._written[atom_detail.uuid] = essence
+            for uuid, values in wanted.items():
+                conn.execute(_UPDATE_ATOM, {'atom_uuid': uuid, **values})
+        self._written |= wanted
+        self._deferred.clear()
         return atom_detail
+
+    def _may_wait(self, atom: models.AtomDetail) -> bool:
+        """Whether nothing is lost if the step is run again.
+
+        So for a retry controller that has nothing to count yet, which is
+        written with the step after it; and for the last step of all, after
+        which the record goes.
+        """
+        if atom.state != states.SUCCESS or atom.intention != states.EXECUTE:
+            return False
+        if isinstance(atom, models.RetryDetail):
+            return not any(failed for _data, failed in atom.results)
+        return all(
+            {**each, **self._deferred.get(uuid, {})}['state']
+            == states.SUCCESS for uuid, each in self._written.items()
+            if uuid != atom.uuid)
 
     def _insert_book(self, conn: sa.Connection,
                      flow: models.FlowDetail) -> None:

@@ -363,6 +363,16 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
         deleted=False, deleted_at=None, status='active'))
 
 
+def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
+                          metadata: dict[str, typing.Any]) -> None:
+    """What is said of a place, anew."""
+    table = tables.image_locations
+    conn.execute(sa.update(table).where(
+        table.c.image_id == image_id, table.c.value == url,
+        table.c.deleted == sa.false()).values(
+            meta_data=json.dumps(metadata), updated_at=engine.utcnow()))
+
+
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete what hangs on an image that was just deleted."""
     gone = {'deleted': True, 'deleted_at': engine.utcnow()}

@@ -57,7 +57,7 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
-    _check_plugins(services, image.id)
+    check_plugins(services, image.id)
     _check_formats(image)
     signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
@@ -79,7 +79,7 @@ def save(services: services.Services, image: db_images.Image,
     _clean(services, image.id, epoch)
 
 
-def _check_plugins(services: services.Services, image_id: str) -> None:
+def check_plugins(services: services.Services, image_id: str) -> None:
     """What no plugin would see does not come in, unless the operator says.
 
     :raises errors.Forbidden: naming the way that is open

@@ -115,8 +115,9 @@ def _check_staged(services: services.Services, image_id: str,
 
 def request(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image, method: methods.Method,
-            body: dict[str, typing.Any], targets: list[str] | None = None,
-            secret: str | None = None) -> str:
+            body: dict[str, typing.Any],
+            targets: list[str] | None = None, *,
+            task_type: str = TASK_TYPE, secret: str | None = None) -> str:
     """Commit an import; its task id.
 
     :param targets: ids of the stores it goes to, None while there is one
@@ -131,7 +132,7 @@ def request(services: services.Services, ctx: context.RequestContext,
     services.board.check()
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
-                       targets=targets, secret=secret)
+                       targets=targets, task_type=task_type, secret=secret)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
@@ -149,14 +150,14 @@ def post(services: services.Services, conn: sa.Connection,
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
-    if targets is None and services.stores.several:
+    if targets is None and services.stores.several and not method.copies:
         targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    # What was sealed is opened where its key is.
-    area = services.area.id if secret else None
-    if method.copies:
-        area = db_jobs.ANYWHERE
+    area = db_jobs.ANYWHERE if method.copies else None
+    if secret:
+        # What was sealed is opened where its key is.
+        area = services.area.id
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
@@ -171,8 +172,8 @@ def post(services: services.Services, conn: sa.Connection,
     db_jobs.insert(
         conn, id=task_id, image_id=image_id, project=ctx.project_id,
         user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
-        area=area, method=method.name, request=body, stores=targets,
-        secret=secret,
+        area=area, method=method.name, request=body, secret=secret,
+        stores=targets,
         plugins=services.plugins if method.plugins else ())
     return task_id
 
@@ -362,7 +363,7 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
                  objects: collections.abc.Sequence[stores.Stored]) -> None:
     """:raises errors.ImportFailed: it is not one that can be"""
-    if method.copies:
+    if method.running == method.needs:
         done = db_images.update(
             conn, image_id, expected=(states.ACTIVE, states.DEACTIVATED))
     else:
@@ -370,7 +371,8 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
         done = db_images.move(
             conn, image_id, method.running, states.ACTIVE,
             size=stored.size, checksum=stored.checksum,
-            os_hash_algo=stored.hash_algo, os_hash_value=stored.hash_value)
+            os_hash_algo=stored.hash_algo or None,
+            os_hash_value=stored.hash_value or None)
     if not done:
         raise errors.ImportFailed(
             'The image was found in the status '

@@ -63,6 +63,11 @@ class Method:
     seal: Seal | None = None
 
 
+# Asked for by a call of its own, not as a method of an import.
+ADD_LOCATION = Method('add-location', needs=states.QUEUED, plugins=False,
+                      copies=True)
+LOCATION_TASK = 'location_import'
+
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
@@ -80,4 +85,6 @@ def find(name: str) -> Method:
 
     :raises LookupError: there is no such method
     """
+    if name == ADD_LOCATION.name:
+        return ADD_LOCATION
     return TABLE[name]

@@ -1,4 +1,4 @@
-"""Stores by glance_store's drivers: Swift, RBD, Cinder, http; base of S3.
+"""Stores by glance_store's drivers: Swift, RBD, Cinder; base of S3.
 
 A driver reads what it stores from a file object, in a thread of its own; the
 blocks of the pass are handed to it through a short queue, so that it takes
@@ -27,7 +27,6 @@ DRIVERS = {
     'swift': 'glance_store._drivers.swift.store',
     'rbd': 'glance_store._drivers.rbd',
     'cinder': 'glance_store._drivers.cinder.store',
-    'http': 'glance_store._drivers.http',
 }
 # The modules a driver cannot do without, and what installs them.
 NEEDS = {
@@ -50,7 +49,6 @@ SHOWN = {
             'thin_provisioning': 'rbd_thin_provisioning'},
     'cinder': {'volume_type': 'cinder_volume_type',
                'use_multipath': 'cinder_use_multipath'},
-    'http': {},
 }
 # glance_store's section of defaults for all sections of stores.
 SHARED = 'backend_defaults'

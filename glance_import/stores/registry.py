@@ -19,7 +19,7 @@ from glance_import.stores import base
 from glance_import.stores import file as file_store
 from glance_import.stores import library
 
-KINDS = ('file', *library.DRIVERS)
+KINDS = ('file', 'http', *library.DRIVERS)
 
 
 class Misconfigured(base.StoreError):
@@ -112,8 +112,12 @@ class Stores:
 
     def owns(self, path: str) -> bool:
         """Whether a file is in a file store's directory."""
-        return any(isinstance(store, file_store.FileStore)
-                   and store.owns(path) for store in self.all())
+        return any(store.owns(path) for store in self.files())
+
+    def files(self) -> list[file_store.FileStore]:
+        """Those that keep files on this machine."""
+        return [store for store in self.all()
+                if isinstance(store, file_store.FileStore)]
 
 
 # -- options
@@ -140,6 +144,8 @@ _FILE = (
 def _options(kind: str) -> collections.abc.Sequence[cfg.Opt]:
     if kind == 'file':
         return (*_COMMON, *_FILE)
+    if kind == 'http':
+        return _COMMON
     # The very objects that the driver registers too, or it complains.
     return (*library.common_options(),
             *(library.driver_class(kind).OPTIONS or ()))
@@ -271,6 +277,10 @@ def _open(conf: cfg.ConfigOpts, store_id: str, kind: str,
         from glance_import.stores import s3
 
         make = s3.S3Store
+    elif kind == 'http':
+        from glance_import.stores import http
+
+        make = http.HttpStore
     try:
         return make(conf, kind, store_id, group=group)
     except cfg.Error as failure:

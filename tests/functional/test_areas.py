@@ -60,7 +60,7 @@ def test_a_staging_directory_for_each_node(deploy):
     services.wait_for(lambda: owner(made))
     made.api.kill()
     # The other node is alive, and long past the claim still leaves them be.
-    time.sleep(4)
+    time.sleep(3)
     assert dict(made.execute('SELECT id, status FROM images')) == {
         first: 'importing', second: 'importing'}
     other = made.nodes[1]

@@ -121,9 +121,17 @@ def test_http_is_read_only(tmp_path):
             http.server.SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        stores = build(disk={'type': 'file', 'filesystem_store_datadir':
-                             str(tmp_path / 'images')},
-                       web={'type': 'http'})
+        conf = configured(
+            disk={'type': 'file',
+                  'filesystem_store_datadir': str(tmp_path / 'images')},
+            web={'type': 'http'})
+        with pytest.raises(base.BadLocation, match='not allowed'):
+            registry.build(conf).by_id('web').open(
+                f'http://127.0.0.1:{server.server_port}/image')
+        for name, value in (('allowed_addresses', ['127.0.0.1/32']),
+                            ('allowed_ports', [])):
+            conf.set_override(name, value, 'import_filtering_opts')
+        stores = registry.build(conf)
         web = stores.by_id('web')
         assert web.read_only
         uri = f'http://127.0.0.1:{server.server_port}/image'

@@ -21,6 +21,9 @@ from glance_import.domain import placement
 # Rules that a visibility asks for beside the one of the request itself.
 VISIBILITY_RULES = {'public': 'publicize_image',
                     'community': 'communitize_image'}
+LOCATION_RULES = {'add': 'set_image_location',
+                  'replace': 'set_image_location',
+                  'remove': 'delete_image_location'}
 
 
 def index(asked: call.Call) -> webob.Response:
@@ -99,11 +102,17 @@ def update(asked: call.Call) -> webob.Response:
             headers={'Accept-Patch': ', '.join(patches.MEDIA_TYPES)})
     operations = patches.parse(asked.json(), media_type)
     for each in operations:
-        if each.op != 'remove' and each.position is None:
-            schemas.check_image({each.name: each.value}, services.conf)
+        if each.op != 'remove':
+            schemas.check_image(
+                {each.name: each.value if each.position is None
+                 else [each.value]}, services.conf)
     schemas.refuse_nul([each.name for each in operations])
     image = find(asked, 'modify_image')
     for each in operations:
+        if each.name == 'locations':
+            services.policy.require_for_image(
+                ctx, LOCATION_RULES[each.op], image.id,
+                images.target(services, ctx, image))
         if each.name == 'visibility' and each.value in VISIBILITY_RULES \
                 and each.value != image.visibility:
             services.policy.require_for_image(

@@ -41,10 +41,15 @@ def post(asked: call.Call) -> webob.Response:
             services, body['method'], asked.req.headers.get('X-Auth-Token'),
             asked.req.headers.get('X-Service-Catalog'))
     imports.request(services, ctx, image, method, body, targets,
-                    secret)
+                    secret=secret)
+    return accepted(asked, image.id)
+
+
+def accepted(asked: call.Call, image_id: str) -> webob.Response:
+    """202, and where to look how it goes."""
     response = call.empty(202)
     response.headers['Location'] = (
-        f'{asked.req.application_url}/v2/images/{image.id}/tasks')
+        f'{asked.req.application_url}/v2/images/{image_id}/tasks')
     return response
 
 

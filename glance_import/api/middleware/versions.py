@@ -22,11 +22,11 @@ IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
 # images and digests, the tasks of an image. Those not named here are about
 # changing locations, caching and metadata definitions.
-COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.12')
+COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.9', 'v2.12', 'v2.17')
 # The same where there are several stores: to import to them, to copy between
 # them and delete from them, to copy what others own, to see their options.
-WITH_STORES: tuple[str, ...] = ('v2.7', 'v2.8', 'v2.10', 'v2.11', 'v2.12',
-                                'v2.13')
+WITH_STORES: tuple[str, ...] = ('v2.7', 'v2.8', 'v2.9', 'v2.10', 'v2.11',
+                                'v2.12', 'v2.13', 'v2.17')
 
 
 def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:

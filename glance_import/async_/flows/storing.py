@@ -17,6 +17,7 @@ from glance_import.async_ import progress
 from glance_import.db import images as db_images
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import locations
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.stores import base as stores
@@ -150,3 +151,36 @@ def _same(image: db_images.Image, told: stores.Told) -> None:
         raise errors.ImportFailed(
             'The data in the store that the image was read from is not what '
             'its checksums say, so it was not copied.')
+
+
+class AddLocation(steps.Step):
+    """Data that lies in a store already: read once, and known from then."""
+
+    label = 'AddLocation'
+    default_provides = 'stored'
+
+    def execute(self) -> dict[str, typing.Any]:
+        box = self.rt.services
+        asked = self.rt.job.request['method']
+        url, digests = asked['url'], asked.get('validation_data') or {}
+        if box.conf.do_secure_hash:
+            stored = self._read(url, digests)
+        else:
+            stored = locations.believe(box, url, digests)
+        quotas.check_import(box, self.image_id, stored.size)
+        return {'stored': [dataclasses.asdict(stored)], 'failed': {}}
+
+    def _read(self, url: str, digests: dict[str, str]) -> stores.Stored:
+        retries = self.rt.services.conf.http_retries
+        for left in range(retries, -1, -1):
+            try:
+                return locations.read(
+                    self.rt.services, url, digests,
+                    report=progress.Reporter(self.rt, self.label).report,
+                    stopped=self.rt.stopped.is_set)
+            except stores.StoreUnavailable as failure:
+                if not left or self.rt.stopped.wait(1.0):
+                    raise
+                LOG.warning('import %s: %s; trying again', self.rt.job.id,
+                            failure)
+        raise AssertionError('not reached')

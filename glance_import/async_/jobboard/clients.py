@@ -33,10 +33,12 @@ def addresses(options: typing.Any) -> list[str]:
 
 def reason(failure: BaseException) -> str:
     """What a client complains of, in one line; the innermost knows best."""
-    while failure.__cause__ is not None or (
-            failure.__context__ is not None
-            and not str(failure)):
-        failure = failure.__cause__ or failure.__context__
+    while True:
+        cause = failure.__cause__ or (
+            None if str(failure) else failure.__context__)
+        if cause is None:
+            break
+        failure = cause
     return ' '.join(str(failure).split())[:300] or type(failure).__name__
 
 
