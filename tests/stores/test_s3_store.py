@@ -9,7 +9,6 @@ import pytest
 
 import conformance
 from conformance import add
-from conformance import DATA
 from conformance import describe
 from glance_import import conf as configuration
 from glance_import.stores import base
