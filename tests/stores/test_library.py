@@ -240,3 +240,15 @@ def test_default_must_be_there(default, tmp_path):
     with pytest.raises(registry.Misconfigured) as caught:
         registry.register(conf)
     assert caught.value.option == 'default_backend'
+
+
+def test_in_use(tmp_path, monkeypatch):
+    """RBD and Cinder say so of volumes that machines were made of."""
+    from glance_store import exceptions
+
+    def refuse(location):
+        raise exceptions.InUseByStore()
+    store = build(cinder={'type': 'cinder'}).default
+    monkeypatch.setattr(store.driver, 'delete', refuse)
+    with pytest.raises(base.ObjectInUse, match='in use'):
+        store.delete(f'cinder://cinder/{uuid.uuid4()}')

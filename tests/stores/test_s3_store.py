@@ -9,6 +9,7 @@ import pytest
 
 import conformance
 from conformance import add
+from conformance import DATA
 from conformance import describe
 from glance_import import conf as configuration
 from glance_import.stores import base
@@ -199,3 +200,50 @@ def test_forget_touches_its_own_name_only(s3, store, image_id, large):
         add(store, image_id, str(large), describe(large), epoch=epoch)
     store.forget(image_id, 2)
     assert s3.keys() == [f'{image_id}.1', f'{image_id}.3']
+
+
+@pytest.mark.parametrize('code', ['QuotaExceeded', '507'])
+@pytest.mark.parametrize('call', ['upload_part', 'put_object'])
+def test_no_room(s3, store, image_id, source, large, call, code, monkeypatch):
+    """What servers say that have a quota (moto has none)."""
+    from botocore import exceptions
+
+    def refuse(**kwargs):
+        raise exceptions.ClientError(
+            {'Error': {'Code': code, 'Message': 'no more'},
+             'ResponseMetadata': {'HTTPStatusCode': 507}}, call)
+    monkeypatch.setattr(store.client, call, refuse)
+    path = large if call == 'upload_part' else source
+    if call == 'put_object':
+        path.write_bytes(DATA)
+    with pytest.raises(base.StoreFull, match='no more'):
+        add(store, image_id, str(path), describe(path), epoch=1)
+    assert (s3.keys(), s3.uploads()) == ([], [])
+
+
+def test_one_store_only(s3, image_id, large):
+    """Without enabled_backends, options are in [glance_store]."""
+    conf = configuration.new()
+    conf([], default_config_files=[])
+    conf.set_override('stores', ['s3'], 'glance_store')
+    conf.set_override('default_store', 's3', 'glance_store')
+    registry.register(conf)
+    for name, value in s3.options().items():
+        conf.set_override(name, value, 'glance_store')
+    stores = registry.build(conf)
+    assert (stores.several, stores.ids) == (False, ['s3'])
+    stored = add(stores.default, image_id, str(large), describe(large),
+                 epoch=1)
+    assert conformance.content(stores.default, stored.uri) == LARGE
+    assert stores.default.properties()['s3_store_thread_pools'] == 10
+
+
+def test_what_nobody_recorded_is_found(s3, store, image_id, large):
+    add(store, image_id, str(large), describe(large), epoch=4)
+    s3.client().create_multipart_upload(
+        Bucket=servers_s3.BUCKET, Key=f'{image_id}.7')
+    s3.client().put_object(Bucket=servers_s3.BUCKET, Key='else.1', Body=b'')
+    assert sorted((each.image_id, each.epoch, each.uri)
+                  for each in store.strays()) == [
+        (image_id, epoch, store.uri(f'{image_id}.{epoch}'))
+        for epoch in (4, 7)]
