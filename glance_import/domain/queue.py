@@ -17,6 +17,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import queue as db_queue
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
@@ -94,10 +95,10 @@ def _ask_again(services: services.Services, wanted: str) -> str:
         user_id=failed.user_id, project_id=failed.owner,
         request_id=f'req-{uuid.uuid4()}')
     method = methods.find(body['method']['name'])
-    imports.check_importable(services, ctx, image, method, body['method'])
+    admission.check_importable(services, ctx, image, method, body['method'])
     # To the same stores, whatever the default one is by now.
     before = failed.input.get('backend')  # type: ignore[union-attr]
-    task_id = imports.request(
+    task_id = admission.request(
         services, ctx, image, method, body, placement.targets(
             services, image, {'stores': before} if before else {}, None,
             copying=method.copies))
