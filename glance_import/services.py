@@ -1,19 +1,21 @@
 """The box of handles that requests and import steps are given.
 
 Built once a process by ``build``; nothing keeps one in a global. It holds
-what the domain works on: options, database, staging area, store, policy.
+what the domain works on: options, database, staging area, stores, policy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import typing
 
 from oslo_config import cfg
+from oslo_log import log
 
+from glance_import.async_ import jobboard
 from glance_import.async_ import registry
+from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.domain import protections
 from glance_import import limits
@@ -21,8 +23,9 @@ from glance_import.plugin import sandbox
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
-from glance_import.stores import file as file_store
+from glance_import.stores import registry as store_registry
 
+LOG = log.getLogger(__name__)
 WAKE_FIFO = 'conductor.wake'
 
 
@@ -33,17 +36,19 @@ class Services:
     conf: cfg.ConfigOpts
     db: engine.Database
     area: staging_area.Area
-    store: file_store.FileStore
+    stores: store_registry.Stores
     policy: enforce.Policy
     protections: protections.Protections
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
     registry: registry.Registry
+    board: jobboard.Board
     limits: limits.Limits
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
+        self.board.close()
         self.db.dispose()
 
 
@@ -78,27 +83,36 @@ def build(conf: cfg.ConfigOpts,
     :param accepting: whether imports are asked for here; a conductor only
         runs what each job names
     :raises glance_import.staging.StagingError: staging cannot be used
-    :raises glance_import.stores.base.StoreError: nor can the store
+    :raises glance_import.stores.registry.Misconfigured: nor can a store
     :raises glance_import.domain.protections.ProtectionError: nor can the
         file of property protections
     """
-    store = file_store.FileStore(
-        conf.glance_store.filesystem_store_datadir,
-        legacy_checksum=conf.legacy_checksum)
-    store.prepare()
+    stores = store_registry.build(conf)
     policy = enforce.Policy(policies.new_enforcer(conf))
+    database = engine.Database(conf)
+    board = jobboard.Board(conf, database)
+
+    def wake() -> None:
+        """Tell of what was just committed; it is safe there whatever fails."""
+        try:
+            board.post_new()
+        except (jobboard.BoardAway, *engine.ERRORS) as failure:
+            LOG.warning('an import is posted later: %s', failure)
+        poke(conf.state_path)
+
     return Services(
         conf=conf,
-        db=engine.Database(conf),
-        area=staging_area.Area.open(conf.node_staging_uri,
+        db=database,
+        board=board,
+        area=staging_area.Area.open(reserved.staging_uri(conf),
                                     readers=sandbox.READERS),
-        store=store,
+        stores=stores,
         policy=policy,
         protections=protections.load(conf, policy),
         plugins=(tuple(conf.image_import_opts.image_import_plugins)
                  if accepting else ()),
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
-        wake=functools.partial(poke, conf.state_path),
+        wake=wake,
         registry=plugins or registry.Registry(conf),
         limits=limits.Limits(conf))

@@ -23,8 +23,10 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.async_ import extensions
+from glance_import.async_.jobboard import clients
 from glance_import.async_ import registry
 from glance_import import conf as configuration
+from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import methods
@@ -35,7 +37,7 @@ from glance_import.net import client
 from glance_import.net import resolver
 from glance_import import services
 from glance_import import staging
-from glance_import.stores import base as stores
+from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
 
@@ -61,6 +63,8 @@ def set_up_logging(conf: cfg.ConfigOpts) -> None:
     """oslo.log for everything, with the request id on every line."""
     log.set_defaults(default_log_levels=[
         'sqlalchemy=WARNING', 'alembic=WARNING', 'taskflow=WARNING',
+        # What stops an engine is told by who runs it, without its trace.
+        'taskflow.engines=CRITICAL',
         'stevedore=WARNING', 'keystonemiddleware=WARNING',
         'keystoneauth=WARNING', 'urllib3=WARNING', 'routes=WARNING'])
     log.setup(conf, 'glance_import')
@@ -77,12 +81,18 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'task_executor', 'task',
                        f"'{conf.task.task_executor}' is not known; the only "
                        'executor is taskflow')
-    kinds = conf.glance_store.stores
-    if conf.glance_store.default_store not in kinds or set(kinds) - {
-            'file', 'http'}:
-        raise _refused(conf, 'stores', 'glance_store',
-                       f"{', '.join(kinds)}: only the file store is built")
+    try:
+        store_registry.register(conf)
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     _check_downloads(conf)
+    board = conf.taskflow_executor.jobboard
+    module = clients.missing(board)
+    if module is not None:
+        raise _refused(conf, 'jobboard', 'taskflow_executor',
+                       f'{board} needs the Python module {module}; try: '
+                       f"pip install 'glance-import[{board}]'")
     try:
         quotas.parse(conf.user_storage_quota)
     except ValueError as failure:
@@ -199,11 +209,11 @@ def open_services(conf: cfg.ConfigOpts,
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
         raise StartupError(
-            f'{_where(conf, "node_staging_uri", None)}{failure}') from failure
-    except stores.StoreError as failure:
-        raise StartupError(_where(
-            conf, 'filesystem_store_datadir', 'glance_store')
+            _where(conf, *reserved.staging_option(conf))
             + str(failure)) from failure
+    except store_registry.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)

@@ -41,6 +41,9 @@ _BODIES: dict[tuple[str, str], tuple[str, Json]] = {
             ['name'], name=_TEXT), all_stores={'type': 'boolean'},
             all_stores_must_succeed={'type': 'boolean'},
             stores={'type': 'array', 'items': _TEXT})),
+    ('POST', '/v2/images/{image_id}/locations'): (
+        'application/json', _object(['url'], url=_TEXT, validation_data={
+            'type': 'object'})),
     ('POST', '/v2/images/{image_id}/members'): (
         'application/json', _object(['member'], member=_TEXT)),
     ('PUT', '/v2/images/{image_id}/members/{member_id}'): (
@@ -59,10 +62,12 @@ _DONE: dict[tuple[str, str], tuple[str, str | None]] = {
     ('PUT', '/v2/images/{image_id}/stage'): ('204', None),
     ('POST', '/v2/images/{image_id}/import'): ('202', None),
     ('DELETE', '/v2/images/{image_id}/import'): ('202', None),
+    ('POST', '/v2/images/{image_id}/locations'): ('202', None),
     ('GET', '/v2/images/{image_id}/members'): ('200', 'members'),
     ('POST', '/v2/images/{image_id}/members'): ('200', 'member'),
     ('GET', '/v2/images/{image_id}/members/{member_id}'): ('200', 'member'),
     ('PUT', '/v2/images/{image_id}/members/{member_id}'): ('200', 'member'),
+    ('DELETE', '/v2/stores/{store_id}/{image_id}'): ('204', None),
     ('PUT', '/v2/images/{image_id}/tags/{tag}'): ('204', None),
     ('GET', '/v2/tasks'): ('200', 'tasks'),
     ('GET', '/v2/tasks/{task_id}'): ('200', 'task'),

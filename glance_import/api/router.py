@@ -23,9 +23,11 @@ from glance_import.api.handlers import image_data
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import info
+from glance_import.api.handlers import locations
 from glance_import.api.handlers import members
 from glance_import.api.handlers import schemas
 from glance_import.api.handlers import stage
+from glance_import.api.handlers import stores
 from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
 from glance_import.domain import errors
@@ -88,6 +90,9 @@ ROUTES = (
         'GET': Endpoint(members.show),
         'PUT': Endpoint(members.update, takes_body=True),
         'DELETE': Endpoint(members.delete)}),
+    Route('/v2/images/{image_id}/locations', {
+        'GET': Endpoint(locations.index),
+        'POST': Endpoint(locations.create, takes_body=True)}),
     Route('/v2/images/{image_id}/tasks', {
         'GET': Endpoint(tasks.of_image)}),
     Route('/v2/schemas/{name}', {
@@ -95,7 +100,9 @@ ROUTES = (
     Route('/v2/info/stores', {
         'GET': Endpoint(info.stores)}),
     Route('/v2/info/stores/detail', {
-        'GET': Endpoint(info.stores)}),
+        'GET': Endpoint(info.stores_detail)}),
+    Route('/v2/stores/{store_id}/{image_id}', {
+        'DELETE': Endpoint(stores.delete)}),
     Route('/v2/info/usage', {
         'GET': Endpoint(info.usage)}),
     Route('/v2/info/import', {

@@ -75,6 +75,23 @@ def _settable(disk_formats: typing.Sequence[str],
     }
 
 
+_URL: Schema = {'type': 'string', 'minLength': 1, 'maxLength': 2048}
+_DIGESTS: Schema = {
+    'type': 'object', 'additionalProperties': False,
+    'properties': {name: {'type': 'string', 'maxLength': 128} for name in (
+        'checksum', 'os_hash_algo', 'os_hash_value')}}
+_NEW_LOCATION: Schema = {
+    'type': 'object', 'required': ['url'], 'additionalProperties': False,
+    'properties': {
+        'url': _URL,
+        'validation_data': {
+            'type': 'object', 'additionalProperties': False,
+            'dependentRequired': {'os_hash_algo': ['os_hash_value'],
+                                  'os_hash_value': ['os_hash_algo']},
+            'properties': {'os_hash_algo': {'type': 'string'},
+                           'os_hash_value': {'type': 'string',
+                                             'maxLength': 128}}}}}
+
 _SHOWN: Schema = {
     'status': _text('Where the image stands.', enum=list(STATUSES),
                     readOnly=True),
@@ -94,9 +111,8 @@ _SHOWN: Schema = {
     'locations': {
         'type': 'array', 'description': 'Where stores have the data.',
         'items': {'type': 'object', 'required': ['url', 'metadata'],
-                  'properties': {'url': {'type': 'string', 'maxLength': 2048},
-                                 'metadata': {'type': 'object'},
-                                 'validation_data': {'type': 'object'}}}},
+                  'properties': {'url': _URL, 'metadata': {'type': 'object'},
+                                 'validation_data': _DIGESTS}}},
 }
 
 _IMAGE_LINKS = [
@@ -193,6 +209,17 @@ def _validator(disk_formats: tuple[str, ...],
     })
 
 
+def check_new_location(value: typing.Any) -> None:
+    """Judge the body of POST /v2/images/{image_id}/locations.
+
+    :raises errors.Invalid: naming the attribute and what is wrong
+    """
+    if not isinstance(value, dict):
+        raise errors.Invalid('The request body must be a JSON object.')
+    _judge(jsonschema.Draft202012Validator(_NEW_LOCATION), value, 'location')
+    refuse_nul(value)
+
+
 def check_image(value: typing.Any, conf: cfg.ConfigOpts,
                 exempt: typing.Container[str] = ()) -> None:
     """Judge attributes of an image that a client gives.
@@ -207,15 +234,19 @@ def check_image(value: typing.Any, conf: cfg.ConfigOpts,
               if name not in exempt}
     validator = _validator(tuple(conf.image_format.disk_formats),
                            tuple(conf.image_format.container_formats))
-    for failure in sorted(validator.iter_errors(judged), key=str):
+    _judge(validator, judged, 'image')
+    refuse_nul(judged)
+
+
+def _judge(validator: typing.Any, value: typing.Any, name: str) -> None:
+    for failure in sorted(validator.iter_errors(value), key=str):
         where = '.'.join(str(part) for part in failure.absolute_path)
         text = failure.message
         if len(text) > 300:
             text = text[:300] + '...'
         raise errors.Invalid(
-            f"Provided object does not match schema 'image': {text}"
+            f"Provided object does not match schema '{name}': {text}"
             + (f' (attribute {where[:300]})' if where else ''))
-    refuse_nul(judged)
 
 
 def refuse_nul(value: typing.Any) -> None:

@@ -89,7 +89,11 @@ def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:
 
 
 def progress(found: db_jobs.Progress) -> dict[str, typing.Any]:
-    """How far an import is; unknown numbers are null."""
+    """How far an import is; unknown numbers are null.
+
+    ``retries`` and ``trouble`` are there while a step meets a fault that may
+    pass and is tried again.
+    """
     done, total = found.bytes_done, found.bytes_total
     fraction = estimated = None
     if done is not None and total:
@@ -97,9 +101,12 @@ def progress(found: db_jobs.Progress) -> dict[str, typing.Any]:
         if done:
             seconds = (found.now - found.started_at) * total / done
             estimated = _moment(found.started_at + seconds)
-    return {'fraction': fraction, 'bytes_done': done, 'bytes_total': total,
+    view = {'fraction': fraction, 'bytes_done': done, 'bytes_total': total,
             'step': found.step, 'started_at': _moment(found.started_at),
             'estimated_end': estimated}
+    if found.retries:
+        view |= {'retries': found.retries, 'trouble': found.message}
+    return view
 
 
 def _moment(seconds: float) -> str | None:

@@ -1,4 +1,4 @@
-"""Takes imports from the database and runs them, a bounded number at once.
+"""Takes imports from the job board and runs them, a bounded number at once.
 
 A claim has a token and an epoch and is renewed by a heartbeat; who loses it
 stops and writes nothing. One conductor a node holds the node's lock, and so
@@ -8,6 +8,7 @@ knows at its start that whatever its predecessor had claimed is free again.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import fcntl
 import os
 import select
@@ -18,6 +19,8 @@ import uuid
 
 from oslo_log import log
 
+from glance_import.async_ import jobboard
+from glance_import.async_ import runtime
 from glance_import.async_ import taskflow_executor
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
@@ -29,8 +32,21 @@ from glance_import import services
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'conductor.lock'
 HOUSEKEEPING_SECONDS = 600
+# Between two comparisons of a board outside the database with the database.
+RECONCILE_SECONDS = 30
 # What a step that is told to stop may still take.
 STOP_SECONDS = 1.0
+# Between two looks at an import that another release must go on with.
+LEFT_ALONE_SECONDS = 60.0
+
+
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """An import that is ours now."""
+
+    offer: jobboard.Offer
+    claim: db_jobs.Claim
+    stopped: runtime.Stop
 
 
 class Conductor:
@@ -39,12 +55,16 @@ class Conductor:
     def __init__(self, box: services.Services) -> None:
         options = box.conf.taskflow_executor
         self._services = box
-        self._expiry = float(options.claim_expiry)
+        self._board = box.board
+        self._expiry = options.claim_expiry
         self._poll = options.poll_interval
         self._slots = options.max_workers
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[db_jobs.Claim, threading.Event]] = {}
+        self._running: dict[str, _Work] = {}
+        # What is to be given back when the database answers again.
+        self._owed: dict[str, _Work] = {}
+        self._look = threading.Event()
         self._executor = taskflow_executor.TaskFlowExecutor(box)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
@@ -57,16 +77,21 @@ class Conductor:
 
         :param patience: seconds running steps may still take at the end
         """
-        LOG.info('conductor %s runs up to %d imports at once', self.name,
-                 self._slots)
-        beat = threading.Thread(target=self._heartbeat, daemon=True,
-                                name='heartbeat')
-        beat.start()
+        LOG.info('conductor %s runs up to %d imports at once, job board: %s',
+                 self.name, self._slots, self._board)
+        # Neither may wait for a board or a directory that is slow.
+        for task in (self._heartbeat, self._look_after):
+            threading.Thread(target=task, daemon=True,
+                             name=task.__name__.strip('_')).start()
         self._release_predecessor()
-        clean_at = 0.0
+        clean_at = reconcile_at = 0.0
         while not self._stop.is_set():
+            self._guarded(self._give_back_owed)
             claimed = self._guarded(self._claim_some) or 0
-            self._guarded(self._check_running)
+            if time.monotonic() >= reconcile_at:
+                self._guarded(lambda: self._board.reconcile(
+                    f'{self.name}:reconciler', self._expiry))
+                reconcile_at = time.monotonic() + RECONCILE_SECONDS
             if time.monotonic() >= clean_at and not claimed:
                 self._guarded(lambda: housekeeping.clean(self._services))
                 clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
@@ -91,7 +116,10 @@ class Conductor:
 
         def release() -> int:
             with self._services.db.write() as conn:
-                return db_jobs.release_node(conn, self.node)
+                tokens = db_jobs.tokens_of_node(conn, self.node)
+                db_jobs.release_node(conn, self.node)
+            self._board.free(tokens)
+            return len(tokens)
 
         freed = self._guarded(release)
         if freed:
@@ -102,30 +130,29 @@ class Conductor:
         """Claim as many jobs as there are free slots; how many it got."""
         with self._lock:
             free = self._slots - len(self._running)
-            mine = set(self._running)
+            mine = {*self._running, *self._owed}
         if free <= 0:
             return 0
-        with self._services.db.read() as conn:
-            ids = db_jobs.waiting(conn, areas=[self._services.area.id],
-                                  limit=free + len(mine))
+        offers = self._board.offers([self._services.area.id],
+                                    free + len(mine))
         claimed = 0
         # Never what still runs here, whatever became of its claim.
-        for job_id in [i for i in ids if i not in mine][:free]:
-            claimed += self._claim_one(job_id)
+        for offer in [o for o in offers if o.job_id not in mine][:free]:
+            claimed += self._claim_one(offer)
         return claimed
 
-    def _claim_one(self, job_id: str) -> int:
+    def _claim_one(self, offer: jobboard.Offer) -> int:
         token = uuid.uuid4().hex
-        with self._services.db.write() as conn:
-            job = db_jobs.claim(conn, job_id, token=token,
-                                conductor=self.name, seconds=self._expiry)
+        job = self._board.claim(
+            offer, token=token, conductor=self.name, seconds=self._expiry,
+            area=self._services.area.id)
         if job is None:
             return 0
-        claim = db_jobs.Claim(job_id, token, job.epoch)
-        stopped = threading.Event()
+        work = _Work(offer, db_jobs.Claim(offer.job_id, token, job.epoch),
+                     runtime.Stop())
         with self._lock:
-            self._running[job_id] = (claim, stopped)
-        self._pool.submit(self._run_one, job, claim, stopped)
+            self._running[offer.job_id] = work
+        self._pool.submit(self._run_one, job, work)
         return 1
 
     def _wait(self) -> None:
@@ -136,11 +163,15 @@ class Conductor:
                 os.read(self._wake_fd, 4096)
             except BlockingIOError:
                 pass
+            self._look.set()
 
     def _guarded(self, action):
         """Do something whose failure must not end the conductor."""
         try:
             return action()
+        except jobboard.BoardAway:
+            # Said once, by the board.
+            pass
         except db_engine.ERRORS as failure:
             LOG.warning('the database does not answer: %s',
                         db_engine.one_line(failure))
@@ -151,23 +182,33 @@ class Conductor:
 
     # -- stopping it
 
+    def _look_after(self) -> None:
+        """In a thread: notice what is to stop, when woken or by itself."""
+        while not self._stop.is_set():
+            self._look.wait(min(self._poll, STOP_SECONDS))
+            self._look.clear()
+            self._guarded(self._check_running)
+
     def _check_running(self) -> None:
         """Stop what was cancelled, or whose image was deleted."""
         with self._lock:
-            running = [(claim, stopped) for claim, stopped
-                       in self._running.values() if not stopped.is_set()]
+            running = [work for work in self._running.values()
+                       if not work.stopped.is_set()]
         if not running:
             return
         with self._services.db.read() as conn:
-            wanted = db_jobs.wanted(conn, [claim for claim, _ in running])
-        for claim, stopped in running:
-            if wanted.get(claim.job_id):
+            wanted = db_jobs.wanted(conn, [work.claim for work in running])
+        for work in running:
+            job_id = work.claim.job_id
+            if wanted.get(job_id):
                 continue
-            LOG.info('import %s is to be stopped', claim.job_id)
-            stopped.set()
-            if claim.job_id in wanted:
+            LOG.info('import %s is to be stopped', job_id)
+            if job_id not in wanted:
+                work.stopped.hand_over()
+            else:
+                work.stopped.cancel()
                 threading.Timer(STOP_SECONDS, self._leave_behind,
-                                [claim]).start()
+                                [work.claim]).start()
 
     def _leave_behind(self, claim: db_jobs.Claim) -> None:
         """End a cancelled import whose step does not listen.
@@ -194,58 +235,84 @@ class Conductor:
 
     # -- running it
 
-    def _run_one(self, job: db_jobs.Job, claim: db_jobs.Claim,
-                 stopped: threading.Event) -> None:
+    def _run_one(self, job: db_jobs.Job, work: _Work) -> None:
         try:
-            self._executor.run(job, claim, stopped)
+            self._executor.run(job, work.claim, work.stopped)
+            self._board.consume(work.offer, work.claim.token)
         except errors.ClaimLost as failure:
             LOG.warning('%s', failure)
+            self._board.abandon(work.offer, work.claim.token)
         except taskflow_executor.Interrupted:
             LOG.info('import %s is handed over', job.id)
-            self._guarded(lambda: self._give_back(claim))
-        except db_engine.ERRORS as failure:
-            LOG.error('import %s waits: the database does not answer: %s',
-                      job.id, db_engine.one_line(failure))
-        except BaseException:
-            # The claim runs out and the import is begun again, until
-            # max_attempts fails it with this in the log.
-            LOG.exception('import %s: unexpected error', job.id)
+            self._guarded(lambda: self._give_back(work))
+        except taskflow_executor.LeftAlone as failure:
+            LOG.error('import %s is left alone: %s', job.id, failure)
+            reason = str(failure)
+            self._guarded(lambda: self._leave_alone(work, reason))
+        except BaseException as failure:
+            if db_engine.may_pass(failure):
+                LOG.error('import %s waits: the database does not answer: '
+                          '%s', job.id, db_engine.one_line(failure))
+                with self._lock:
+                    self._owed[job.id] = work
+            else:
+                # The claim runs out and the import is gone on with, until
+                # max_attempts fails it with this in the log.
+                LOG.exception('import %s: unexpected error', job.id)
         finally:
             with self._lock:
                 del self._running[job.id]
             services.poke(self._services.conf.state_path)
 
-    def _give_back(self, claim: db_jobs.Claim) -> None:
+    def _give_back(self, work: _Work) -> None:
         with self._services.db.write() as conn:
-            db_jobs.release(conn, claim, refund_attempt=True)
+            db_jobs.release(conn, work.claim, refund_attempt=True)
+        self._board.abandon(work.offer, work.claim.token)
+
+    def _leave_alone(self, work: _Work, reason: str) -> None:
+        """For another release to go on with, or an operator to end."""
+        with self._services.db.write() as conn:
+            db_jobs.release(conn, work.claim, seconds=LEFT_ALONE_SECONDS,
+                            message=reason, refund_attempt=True)
+        self._board.abandon(work.offer, work.claim.token)
+
+    def _give_back_owed(self) -> None:
+        """What was to be given back while the database was away."""
+        with self._lock:
+            owed = list(self._owed.values())
+        for work in owed:
+            self._give_back(work)
+            with self._lock:
+                del self._owed[work.claim.job_id]
 
     def _heartbeat(self) -> None:
         """Renew every claim three times as often as it must be."""
         while not self._stop.wait(self._expiry / 3):
             with self._lock:
                 running = list(self._running.values())
-            for claim, stopped in running:
-                self._renew(claim, stopped)
+            for work in running:
+                self._renew(work)
+            for work in running:
+                self._board.renew(work.offer, self._expiry)
 
-    def _renew(self, claim: db_jobs.Claim,
-               stopped: threading.Event) -> None:
+    def _renew(self, work: _Work) -> None:
         try:
             with self._services.db.write() as conn:
-                held = db_jobs.extend(conn, claim, self._expiry)
+                held = db_jobs.extend(conn, work.claim, self._expiry)
         except Exception as failure:
             # It runs out by itself; the fence protects what it guarded.
             LOG.warning('cannot renew the claim on import %s: %s',
-                        claim.job_id, failure)
+                        work.claim.job_id, failure)
             return
         if not held:
-            LOG.warning('import %s is no longer ours', claim.job_id)
-            stopped.set()
+            LOG.warning('import %s is no longer ours', work.claim.job_id)
+            work.stopped.hand_over()
 
     def _end(self, patience: float) -> None:
         with self._lock:
             running = list(self._running.values())
-        for _claim, stopped in running:
-            stopped.set()
+        for work in running:
+            work.stopped.hand_over()
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             with self._lock:

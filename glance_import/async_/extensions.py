@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import functools
 import importlib.metadata
 import importlib.resources
 import importlib.util
 import os
+import sys
 
 import stevedore
 
@@ -83,9 +85,17 @@ def find(namespace: str, name: str
 def load(namespace: str, name: str) -> GetFlow:
     """The ``get_flow`` registered under ``name``.
 
+    Looked for once: to read what is installed takes longer than a small
+    import.
+
     :raises ExtensionError: not registered, doubled, cannot be imported, or
         nothing that can be called
     """
+    return _load(namespace, name, tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=256)
+def _load(namespace: str, name: str, _path: tuple[str, ...]) -> GetFlow:
     point = _one(namespace, name)
     if point is None:
         raise ExtensionError(f"'{name}' is not registered in {namespace}"

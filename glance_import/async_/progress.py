@@ -17,6 +17,7 @@ from glance_import.db import jobs as db_jobs
 
 LOG = log.getLogger(__name__)
 SECONDS = 1.0
+QUICK_SECONDS = 0.2
 
 
 class Reporter:
@@ -25,16 +26,20 @@ class Reporter:
     def __init__(self, rt: runtime.Runtime, step: str) -> None:
         self._rt = rt
         self._step = step
-        self._next = 0.0
+        self._written = False
+        # What is done at once need not be told.
+        self._next = time.monotonic() + QUICK_SECONDS
 
     def report(self, done: int, total: int | None) -> None:
-        """``done`` of ``total`` bytes; also says the first and the last.
+        """``done`` of ``total`` bytes; also says the last.
 
         :param total: None when nobody knows yet
         """
         now = time.monotonic()
-        if now < self._next and (total is None or done < total):
+        if now < self._next and (
+                total is None or done < total or not self._written):
             return
+        self._written = True
         self._next = now + SECONDS
         try:
             with self._rt.services.db.write() as conn:

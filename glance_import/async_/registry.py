@@ -29,6 +29,7 @@ from glance_import.plugin import chain
 from glance_import.plugin import contract
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.stores import registry as stores
 
 LOG = log.getLogger(__name__)
 CONTRACT = 'glance_import.plugins'
@@ -113,8 +114,7 @@ class Registry:
     def _private(self) -> list[str]:
         """Directories of the service that no plugin may see."""
         conf = self._conf
-        places = [conf.state_path, conf.glance_store.filesystem_store_datadir,
-                  conf.node_staging_uri.partition('://')[2]]
+        places = [conf.state_path, *stores.directories(conf)]
         places += [os.path.dirname(os.path.abspath(path))
                    for path in conf.config_file or ()]
         places += list(conf.config_dir or ())

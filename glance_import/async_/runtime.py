@@ -20,6 +20,35 @@ from glance_import.db import jobs as db_jobs
 from glance_import import services as boxes
 
 
+class Interrupted(Exception):
+    """The attempt was stopped from outside; it neither failed nor ended."""
+
+
+class Stop(threading.Event):
+    """Tells a running import to stop, and why.
+
+    ``cancelled``: it fails, and undoes what it did. Otherwise it is handed
+    over: somebody goes on with it where it stands.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled = False
+
+    @property
+    def handed_over(self) -> bool:
+        return self.is_set() and not self.cancelled
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.set()
+
+    def hand_over(self) -> None:
+        """Also of one that was cancelled: it is no longer ours to undo."""
+        self.cancelled = False
+        self.set()
+
+
 @dataclasses.dataclass(slots=True)
 class Runtime:
     """One attempt at one import."""
@@ -29,7 +58,7 @@ class Runtime:
     claim: db_jobs.Claim
     context: contexts.RequestContext
     # Set when the claim is lost or the import is to stop.
-    stopped: threading.Event
+    stopped: Stop
 
 
 _current: contextvars.ContextVar[Runtime] = contextvars.ContextVar(

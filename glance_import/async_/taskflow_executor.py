@@ -1,15 +1,16 @@
-"""Runs one claimed import with taskflow, from its first step to its end.
+"""Runs one claimed import with taskflow, from where it stands to its end.
 
-However the flow ends, the image is left as the domain says, with the reason
-in words; what an attempt leaves on disk besides is removed here. Knows flows
-and the domain; the conductor above decides when and how many.
+What earlier claims recorded is gone on with: finished steps keep their
+results, and a flow that was on its way back goes on back. However the flow
+ends, the image is left as the domain says, with the reason in words; what an
+attempt leaves on disk besides is removed here. Knows flows and the domain;
+the conductor above decides when and how many.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import threading
 import typing
 
 from oslo_log import log
@@ -17,17 +18,21 @@ from taskflow import engines
 from taskflow import exceptions as taskflow_exc
 from taskflow import flow as flow_base
 from taskflow import states as taskflow_states
+from taskflow.types import failure as failures
 
 from glance_import.async_ import extensions
 from glance_import.async_ import facades
 from glance_import.async_.flows import api_image_import
 from glance_import.async_.flows import contract_plugins
+from glance_import.async_ import patience
+from glance_import.async_ import persistence
 from glance_import.async_ import runtime
 from glance_import import context
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import states
 from glance_import import services
 from glance_import.stores import base as stores
 
@@ -35,8 +40,11 @@ LOG = log.getLogger(__name__)
 NAME = 'taskflow'
 
 
-class Interrupted(Exception):
-    """The attempt was stopped from outside; it neither failed nor ended."""
+Interrupted = runtime.Interrupted
+
+
+class LeftAlone(Exception):
+    """The import cannot be gone on with here, and must not be touched."""
 
 
 class TaskFlowExecutor:
@@ -44,6 +52,7 @@ class TaskFlowExecutor:
 
     def __init__(self, box: services.Services) -> None:
         self._services = box
+        self._backend = persistence.Backend(box.db)
         options = box.conf.taskflow_executor
         self._mode = options.engine_mode
         self._pool = None
@@ -59,11 +68,13 @@ class TaskFlowExecutor:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def run(self, job: db_jobs.Job, claim: db_jobs.Claim,
-            stopped: threading.Event) -> None:
+            stopped: runtime.Stop) -> None:
         """Run or finish an import.
 
         :raises errors.ClaimLost: somebody else has it; nothing was written
         :raises Interrupted: ``stopped`` was set; the job can be given back
+        :raises LeftAlone: another release must go on with it
+        :raises oslo_db.exception.DBError: the database is away; likewise
         """
         ctx = context.RequestContext(
             user_id=job.user_id, project_id=job.project, roles=job.roles,
@@ -71,21 +82,34 @@ class TaskFlowExecutor:
         rt = runtime.Runtime(self._services, job, claim, ctx, stopped)
         try:
             self._bring_to_an_end(rt)
-        except (errors.ClaimLost, Interrupted, *db_engine.ERRORS):
+        except (errors.ClaimLost, Interrupted):
+            imports.clean_up_lost(self._services, rt.job.image_id, claim)
+            raise
+        except LeftAlone:
             raise
         except Exception as failure:
+            if db_engine.may_pass(failure):
+                raise
             LOG.exception('import %s: unexpected error', job.id)
             self._fail(rt, self._internal(rt, failure))
         imports.finish(self._services, claim)
 
     def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
         job = rt.job
-        if imports.is_over(self._services, job):
+        outcome = imports.outcome(self._services, job)
+        limit = self._services.conf.taskflow_executor.max_attempts
+        if outcome == states.SUCCESS and job.attempts <= limit:
+            # What comes after the image is active may be left to do.
+            self._attempt(rt)
+        if outcome is not None:
             LOG.info('import %s had ended before its conductor died', job.id)
             imports.clean_up_after(self._services, job.image_id, rt.claim)
-        elif job.cancel:
-            self._fail(rt, imports.CANCELLED)
-        elif job.attempts > self._services.conf.taskflow_executor.max_attempts:
+        elif job.damaged:
+            self._fail(rt, imports.Failure(
+                f"its entry in the database is damaged ('{job.damaged}' "
+                'cannot be read), so it cannot be run; ask for it again '
+                f'(reference {job.request_id})'))
+        elif job.attempts > limit:
             self._fail(rt, imports.Failure(
                 f'it was begun {job.attempts - 1} times, and each time the '
                 'process that ran it died'
@@ -95,15 +119,28 @@ class TaskFlowExecutor:
             self._attempt(rt)
 
     def _attempt(self, rt: runtime.Runtime) -> None:
+        told: list[imports.Failure] = []
+        owners: dict[str, str] = {}
+
+        def explain(atom: str, failure: failures.Failure) -> str:
+            told.append(self._reason(rt, owners, atom, failure.exception))
+            return str(told[-1])
+
+        record = persistence.Record(self._backend, rt, explain)
+        if not self._can_go_on(rt, record):
+            return
         flow = self._build(rt)
         if flow is None:
             return
-        owners = api_image_import.plugin_of_atoms(
-            flow, rt.job.plugins, rt.job.id)
+        owners.update(api_image_import.plugin_of_atoms(
+            flow, rt.job.plugins, rt.job.id))
+        patience.prepare(flow, rt, owners)
+        products = _files_given(flow, record.flow)
         engine = engines.load(
-            flow, engine=self._mode,
+            flow, engine=self._mode, backend=record,
+            flow_detail=record.flow or record.begin(
+                flow.name, [each.name for each in patience.tasks(flow)]),
             **({'executor': self._pool} if self._pool is not None else {}))
-        products: list[str] = []
         begun: list[str] = []
         engine.atom_notifier.register(
             taskflow_states.RUNNING,
@@ -115,13 +152,42 @@ class TaskFlowExecutor:
                 _provided_file(engine, details)))
         try:
             engine.run()
-        except errors.ClaimLost:
-            raise
         except BaseException as failure:
             # Also a step that wants to end the process (SystemExit).
-            self._judge(rt, engine, owners, failure, begun)
-        finally:
-            self._remove_products(rt, products)
+            self._judge(rt, engine, owners, failure, begun, told)
+        # Only now: whoever goes on with an interrupted flow needs them.
+        self._remove_products(rt, products)
+
+    def _can_go_on(self, rt: runtime.Runtime,
+                   record: persistence.Record) -> bool:
+        """Whether there is anything to run; otherwise the import has ended.
+
+        :raises LeftAlone: another release has recorded it
+        """
+        cancelled = rt.job.cancel
+        try:
+            flow = record.load()
+        except persistence.OtherVersion as failure:
+            if not cancelled:
+                raise LeftAlone(str(failure)) from failure
+            flow = None
+        except persistence.Unreadable as failure:
+            self._fail(rt, imports.Failure(
+                f'it cannot be gone on with: {failure}; ask for it again '
+                f'(reference {rt.job.request_id})'))
+            return False
+        if flow is None and cancelled:
+            self._fail(rt, imports.CANCELLED)
+            return False
+        if flow is not None and flow.state == taskflow_states.REVERTED:
+            # Its conductor died between the last step back and the end;
+            # taskflow would run it once more.
+            self._fail(rt, _told_before(rt))
+            return False
+        if cancelled:
+            # What was done is undone: the next step refuses to begin.
+            rt.stopped.cancel()
+        return True
 
     def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:
         """The flow; None when it cannot be made, which fails the import."""
@@ -133,7 +199,7 @@ class TaskFlowExecutor:
                     task_id=job.id, task_type=imports.TASK_TYPE,
                     image_id=job.image_id, method=job.method,
                     import_req=job.request, plugins=job.plugins,
-                    backend=[None]))
+                    backend=job.stores or [None]))
         except api_image_import.PluginFailed as failure:
             self._fail(rt, imports.Failure(
                 str(failure), f'plugin {failure.plugin}'))
@@ -155,39 +221,55 @@ class TaskFlowExecutor:
             db_jobs.hold(conn, rt.claim, step=f'plugin {plugin}')
 
     def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
-               failure: BaseException, begun: list[str]) -> None:
-        """Say why the flow failed, and leave the image accordingly."""
+               failure: BaseException, begun: list[str],
+               told: list[imports.Failure]) -> None:
+        """Leave the image as the failed flow demands."""
         step, cause = _first_failure(engine, failure)
-        if step is None and begun and not isinstance(
-                cause, taskflow_exc.TaskFlowException):
-            step = begun[-1]
-        if isinstance(cause, errors.ClaimLost):
-            raise cause
-        if rt.stopped.is_set() and isinstance(
-                cause, (stores.Cancelled, Interrupted)):
+        for each in (failure, cause):
+            if isinstance(each, (errors.ClaimLost, Interrupted)) \
+                    or db_engine.may_pass(each):
+                raise each
+        if rt.stopped.handed_over:
             raise Interrupted(rt.job.id)
+        if rt.stopped.cancelled:
+            reason = imports.CANCELLED
+        elif told:
+            reason = told[-1]
+        elif isinstance(cause, taskflow_exc.WrappedFailure):
+            # It failed under an earlier claim.
+            reason = _told_before(rt)
+        else:
+            if step is None and begun and not isinstance(
+                    cause, taskflow_exc.TaskFlowException):
+                step = begun[-1]
+            reason = self._reason(rt, owners, step, cause)
+        self._fail(rt, reason)
+
+    def _reason(self, rt: runtime.Runtime, owners: dict[str, str],
+                step: str | None, cause: BaseException) -> imports.Failure:
+        """Why a step failed, for the user; the log has the rest."""
         plugin = owners.get(step or '')
+        if rt.stopped.cancelled:
+            return imports.CANCELLED
         if isinstance(cause, contract_plugins.Refused):
             # Its reason is complete; the log has the rest already.
-            reason = imports.Failure(
+            return imports.Failure(
                 cause.reason(rt.job.request_id), f'plugin {cause.plugin}')
-        elif isinstance(cause, facades.PluginRefused):
-            reason = imports.Failure(str(cause))
-        elif plugin is not None:
+        if isinstance(cause, facades.PluginRefused):
+            return imports.Failure(str(cause))
+        if plugin is not None:
             LOG.error('plugin %s failed in import %s', plugin, rt.job.id,
                       exc_info=cause)
             text = (str(cause) if isinstance(cause, errors.DomainError)
                     else api_image_import.describe(cause))
-            reason = imports.Failure(
+            return imports.Failure(
                 f'{text} (reference {rt.job.request_id})',
                 f'plugin {plugin}')
-        elif isinstance(cause, (errors.DomainError, stores.StoreError)):
-            reason = imports.Failure(str(cause))
-        else:
-            LOG.error('import %s failed in %s', rt.job.id, step,
-                      exc_info=cause)
-            reason = self._internal(rt, cause, owners)
-        self._fail(rt, reason)
+        if isinstance(cause, (errors.DomainError, stores.StoreError)):
+            return imports.Failure(str(cause), stores=tuple(
+                getattr(cause, 'failed', ())))
+        LOG.error('import %s failed in %s', rt.job.id, step, exc_info=cause)
+        return self._internal(rt, cause, owners)
 
     def _internal(self, rt: runtime.Runtime, failure: BaseException,
                   owners: dict[str, str] | None = None) -> imports.Failure:
@@ -220,10 +302,16 @@ class TaskFlowExecutor:
         nothing it has taken, since what it keeps is a file of its own.
         """
         keep = {self._services.area.path(rt.job.image_id)}
+        if rt.job.plugins:
+            products = products + [
+                api_image_import.SCHEME + each.path
+                for each in self._services.area.products()
+                if each.image_id == rt.job.image_id
+                and each.epoch <= rt.claim.epoch]
         for uri in products:
             with contextlib.suppress(ValueError, OSError):
                 path = api_image_import.local_path(uri)
-                if path not in keep and not self._services.store.owns(path):
+                if path not in keep and not self._services.stores.owns(path):
                     imports.remove_file(path)
 
 
@@ -244,20 +332,37 @@ def _first_failure(engine, failure: BaseException
     return None, failure
 
 
+def _told_before(rt: runtime.Runtime) -> imports.Failure:
+    """The reason that an earlier claim left in the job."""
+    return imports.Failure(
+        rt.job.message or 'an internal error of the service '
+        f'(reference {rt.job.request_id})')
+
+
+def _files_given(flow: flow_base.Flow, recorded) -> list[str]:
+    """The file_path of each step that an earlier claim finished."""
+    results = {each.name: each.results for each in recorded or ()
+               if each.state == taskflow_states.SUCCESS}
+    return [path for step in patience.tasks(flow)
+            for path in _file_given(step, results.get(step.name))]
+
+
 def _provided_file(engine, details: dict[str, typing.Any]) -> list[str]:
     """The file_path that a step gave when it succeeded, if it gave one.
 
     Asked at once, since a step that is reverted loses its result.
     """
     for node in engine.compilation.execution_graph.nodes:
-        if node.name != details.get('task_name'):
-            continue
-        if 'file_path' not in getattr(node, 'save_as', {}):
-            return []
-        result: typing.Any = details.get('result')
-        index = node.save_as['file_path']
-        if index is not None and not isinstance(result, str):
-            with contextlib.suppress(LookupError, TypeError):
-                result = result[index]
-        return [result] if isinstance(result, str) else []
+        if node.name == details.get('task_name'):
+            return _file_given(node, details.get('result'))
     return []
+
+
+def _file_given(step: typing.Any, result: typing.Any) -> list[str]:
+    if 'file_path' not in getattr(step, 'save_as', {}):
+        return []
+    index = step.save_as['file_path']
+    if index is not None and not isinstance(result, str):
+        with contextlib.suppress(LookupError, TypeError):
+            result = result[index]
+    return [result] if isinstance(result, str) else []

@@ -1,4 +1,4 @@
-"""glance-import-manage imports: images that another Glance left importing.
+"""glance-import-manage imports: the queue, and what another Glance left.
 
 A command gets the configuration (its arguments are in ``conf.command``) and
 returns an exit status.
@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import dataclasses
+import json
 
 from oslo_config import cfg
 
 from glance_import.db import engine
+from glance_import.db import queue as db_queue
 from glance_import.domain import errors
 from glance_import.domain import orphans
+from glance_import.domain import queue
 from glance_import import services
 from glance_import import startup
 
 NAME = 'imports'
-HELP = 'List and free images that another Glance left importing.'
+HELP = 'See and steer the imports that wait or run; free what Glance left.'
 
 
 @contextlib.contextmanager
-def _services(conf: cfg.ConfigOpts
+def _services(conf: cfg.ConfigOpts, *, accepting: bool = False
               ) -> collections.abc.Iterator[services.Services]:
     try:
-        box = startup.open_services(conf)
+        box = startup.open_services(conf, accepting=accepting)
     except startup.StartupError as failure:
         raise engine.DatabaseProblem(str(failure)) from failure
     try:
@@ -79,8 +83,141 @@ def free(conf: cfg.ConfigOpts) -> int:
     return refused
 
 
+# -- imports of this service
+
+def list_(conf: cfg.ConfigOpts) -> int:
+    """List the imports that wait or run, oldest first.
+
+    The first line tells how long the queue is and how old its oldest import.
+    """
+    with _services(conf) as box, box.db.read() as conn:
+        totals = db_queue.totals(conn)
+        found = db_queue.entries(conn, project=conf.command.project,
+                                 area=conf.command.area)
+    if conf.command.json:
+        print(json.dumps({**dataclasses.asdict(totals), 'imports': [
+            dataclasses.asdict(entry) for entry in found]}, indent=2))
+        return 0
+    oldest = ('' if totals.oldest is None
+              else f', the oldest for {_age(totals.oldest)}')
+    print(f'{totals.waiting} waiting{oldest}; {totals.running} running')
+    for entry in found:
+        print(_row(entry))
+    return 0
+
+
+def _row(entry: db_queue.Entry) -> str:
+    words = [entry.id, f'image {entry.image_id}', f'project {entry.project}',
+             entry.method, entry.state, f'age {_age(entry.age)}']
+    if entry.step:
+        words.append(f'step {entry.step}')
+    if entry.retries:
+        words.append(f'retries {entry.retries}')
+    if entry.cancel:
+        words.append('to be cancelled')
+    if entry.message:
+        words.append(f'({entry.message})')
+    return '  '.join(words)
+
+
+def _age(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f'{whole} s'
+    minutes, hours = whole // 60, whole // 3600
+    return (f'{minutes} min' if minutes < 60
+            else f'{hours} h {minutes % 60:02} min')
+
+
+def show(conf: cfg.ConfigOpts) -> int:
+    """Show one import: all that is known of it, and its steps so far."""
+    with _services(conf) as box:
+        try:
+            entry = queue.find(box, conf.command.id)
+        except errors.DomainError as failure:
+            print(failure)
+            return 1
+        with box.db.read() as conn:
+            steps = db_queue.steps(conn, entry.id)
+    if conf.command.json:
+        print(json.dumps({**dataclasses.asdict(entry), 'steps': [
+            {'name': name, 'state': state} for name, state in steps]},
+            indent=2))
+        return 0
+    for name, value in dataclasses.asdict(entry).items():
+        if value is not None:
+            shown = f'{value:.1f}' if isinstance(value, float) else value
+            print(f'{name}: {shown}')
+    for name, state in steps:
+        print(f'  {state or "PENDING":9} {name}')
+    return 0
+
+
+def _each(conf: cfg.ConfigOpts, do: collections.abc.Callable, *,
+          accepting: bool = False) -> int:
+    """Do something to each import named; 1 when one of them refused."""
+    refused = 0
+    with _services(conf, accepting=accepting) as box:
+        for wanted in conf.command.id:
+            try:
+                print(do(box, wanted))
+            except errors.DomainError as failure:
+                print(failure)
+                refused = 1
+    return refused
+
+
+def cancel(conf: cfg.ConfigOpts) -> int:
+    """Cancel imports: they are undone, and end within seconds."""
+    return _each(conf, queue.cancel)
+
+
+def retry(conf: cfg.ConfigOpts) -> int:
+    """Try imports again: at once if they wait, anew if they failed.
+
+    One that is held back, or was begun too often, gets all its attempts
+    again. One that failed is asked for again, with the plugins that are
+    configured now, on behalf of who had asked for it.
+    """
+    return _each(conf, queue.retry, accepting=True)
+
+
+def release(conf: cfg.ConfigOpts) -> int:
+    """Take imports from a dead conductor, or give up a staging area.
+
+    Without waiting for the claim to expire, and without harm if the
+    conductor lives: it writes nothing more. With --area: the imports of what
+    was staged in an area that is gone for good fail, and their images say
+    so.
+    """
+    if not conf.command.area:
+        return _each(conf, queue.release)
+    with _services(conf) as box:
+        try:
+            for line in queue.release_area(box, conf.command.area):
+                print(line)
+        except errors.DomainError as failure:
+            print(failure)
+            return 1
+    return 0
+
+
+_JSON = (('--json',), {'action': 'store_true', 'help': 'print JSON'})
+_IDS = (('id',), {'nargs': '+', 'help': 'ids of imports or of images'})
+
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
+    'list': (list_, (
+        (('--project',), {'help': 'of one project only'}),
+        (('--area',), {'help': 'with bytes in one staging area only'}),
+        _JSON)),
+    'show': (show, ((('id',), {'help': 'id of an import or of an image'}),
+                    _JSON)),
+    'cancel': (cancel, (_IDS,)),
+    'retry': (retry, (_IDS,)),
+    'release': (release, (
+        (('id',), {'nargs': '*', 'help': 'ids of imports or of images'}),
+        (('--area',), {'help': 'a staging area that is gone for good'}))),
     'stranded': (stranded, ()),
     'free': (free, (
         (('image',), {'nargs': '*', 'help': 'ids of images'}),

@@ -17,6 +17,7 @@ from oslo_middleware import cors
 from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
+from glance_import.conf import backends
 from glance_import.conf import bundled
 from glance_import.conf import formats
 from glance_import.conf import glance_download
@@ -24,13 +25,15 @@ from glance_import.conf import image_import
 from glance_import.conf import import_downloads
 from glance_import.conf import import_filtering
 from glance_import.conf import paste
+from glance_import.conf import reserved
 from glance_import.conf import staging
 from glance_import.conf import stores
 from glance_import.conf import task
 from glance_import.conf import taskflow_executor
 
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
-MODULES = (api, staging, paste, task, taskflow_executor, stores, formats)
+MODULES = (api, staging, paste, task, taskflow_executor, backends, stores,
+           formats)
 # What belongs into glance-image-import.conf, in the same shape.
 IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
                         glance_download, *bundled.MODULES)
@@ -52,7 +55,7 @@ def _grouped(modules) -> list[tuple[str | None, list[cfg.Opt]]]:
 
 def list_opts():
     """The options of glance-api.conf, for oslo-config-generator."""
-    return _grouped(MODULES)
+    return _grouped(MODULES) + reserved.list_opts()
 
 
 def list_image_import_opts():

@@ -93,6 +93,18 @@ OPTS = (
     cfg.IntOpt(
         'image_tag_quota', default=128,
         help='Tags an image may have. Negative: no limit.'),
+    cfg.IntOpt(
+        'image_location_quota', default=10,
+        help='Locations that a user may give an image. Negative: no limit.'),
+    cfg.BoolOpt(
+        'do_secure_hash', default=True,
+        help='Read data whose location is given (POST '
+             '/v2/images/{id}/locations) once, so that its digests are '
+             'known. False believes what the request says of it.'),
+    cfg.IntOpt(
+        'http_retries', default=3, min=0,
+        help='How often the reading of such data is begun again when its '
+             'store does not answer.'),
     cfg.BoolOpt(
         'show_image_direct_url', default=False,
         help='Show where a store has the data of an image, as direct_url, '

@@ -207,6 +207,23 @@ def one_line(error: BaseException) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether it is the database's, and the statement may succeed later.
+
+    So for a server that is away or starts, a deadlock, a lock not obtained
+    in time, a disk that is full; not for a statement that is wrong.
+    """
+    if isinstance(error, (db_exception.DBConnectionError,
+                          db_exception.DBDeadlock)):
+        return True
+    if not isinstance(error, ERRORS):
+        return False
+    cause = getattr(error, 'inner_exception', None) or error
+    return isinstance(cause, (
+        sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.InternalError,
+        sa_exc.TimeoutError, TimeoutError))
+
+
 class _Turn:
     """One writer at a time in this process.
 

@@ -342,6 +342,37 @@ def add_location(conn: sa.Connection, image_id: str, url: str,
         status='active', created_at=now, updated_at=now, deleted=False))
 
 
+def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
+    """The bytes there are no longer the image's."""
+    table = tables.image_locations
+    conn.execute(sa.update(table).where(
+        table.c.image_id == image_id, table.c.value == url,
+        table.c.deleted == sa.false()).values(
+            deleted=True, deleted_at=engine.utcnow(), status='deleted'))
+
+
+def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
+    """They are all the same, if the image is still there."""
+    if not lock(conn, image_id):
+        return
+    table = tables.image_locations
+    newest = conn.execute(
+        sa.select(sa.func.max(table.c.id)).where(
+            table.c.image_id == image_id, table.c.value == url)).scalar()
+    conn.execute(sa.update(table).where(table.c.id == newest).values(
+        deleted=False, deleted_at=None, status='active'))
+
+
+def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
+                          metadata: dict[str, typing.Any]) -> None:
+    """What is said of a place, anew."""
+    table = tables.image_locations
+    conn.execute(sa.update(table).where(
+        table.c.image_id == image_id, table.c.value == url,
+        table.c.deleted == sa.false()).values(
+            meta_data=json.dumps(metadata), updated_at=engine.utcnow()))
+
+
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete what hangs on an image that was just deleted."""
     gone = {'deleted': True, 'deleted_at': engine.utcnow()}

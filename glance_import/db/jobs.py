@@ -50,26 +50,52 @@ class Job:
     owner: str | None
     cancel: bool
     step: str | None
+    message: str | None = None
+    retries: int = 0
+    # Ids of the stores it goes to; None while there is only one.
+    stores: list[str] | None = None
+    # What of the row cannot be read, if anything; the rest is still true.
+    damaged: str | None = None
+
+    def replace(self, **changes: typing.Any) -> Job:
+        """The same job but for these fields."""
+        return dataclasses.replace(self, **changes)
 
 
-_COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job))
+# The area of a job that stages nothing, and so can be run on any node.
+ANYWHERE = ''
+
+_COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
+                 if field.name != 'damaged')
+_JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
 
 
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
-    for name in ('request', 'plugins', 'roles'):
-        values[name] = json.loads(values[name])
+    for name, kind in _JSON.items():
+        if name == 'stores' and values[name] is None:
+            continue
+        try:
+            values[name] = json.loads(values[name])
+            if not isinstance(values[name], kind):
+                raise ValueError(f'no {kind.__name__}')
+        except (TypeError, ValueError):
+            values[name] = kind()
+            values['damaged'] = name
     return Job(**values)
 
 
 def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
            plugins: collections.abc.Sequence[str],
            roles: collections.abc.Sequence[str],
+           stores: collections.abc.Sequence[str] | None = None,
            **values: typing.Any) -> None:
     """Post an import."""
     conn.execute(sa.insert(_TABLE).values(
         request=json.dumps(request), plugins=json.dumps(list(plugins)),
-        roles=json.dumps(list(roles)), created_at=tables.db_now(), **values))
+        roles=json.dumps(list(roles)),
+        stores=None if stores is None else json.dumps(list(stores)),
+        created_at=tables.db_now(), **values))
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
@@ -111,6 +137,8 @@ class Progress:
     step: str | None
     bytes_done: int | None
     bytes_total: int | None
+    retries: int
+    message: str | None
     started_at: float
     now: float
 
@@ -119,10 +147,12 @@ def progress(conn: sa.Connection, ids: collections.abc.Collection[str]
              ) -> dict[str, Progress]:
     """Of those of the jobs that were begun, by id."""
     return {row.id: Progress(row.step, row.bytes_done, row.bytes_total,
-                             row.started_at, row.now)
+                             row.retries, row.message, row.started_at,
+                             row.now)
             for row in conn.execute(
                 sa.select(Columns.id, Columns.step, Columns.bytes_done,
-                          Columns.bytes_total, Columns.started_at,
+                          Columns.bytes_total, Columns.retries,
+                          Columns.message, Columns.started_at,
                           tables.db_now().label('now'))
                 .where(Columns.id.in_(ids), Columns.started_at.is_not(None)))}
 
@@ -141,9 +171,10 @@ def _claimable() -> sa.ColumnElement[bool]:
         sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
 
 
-def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
+def waiting(conn: sa.Connection, *,
+            areas: collections.abc.Collection[str] | None,
             limit: int) -> list[str]:
-    """Ids of claimable jobs whose bytes are within reach.
+    """Ids of claimable jobs whose bytes are within reach (None: all jobs).
 
     Projects take turns: a project's next job counts as the later, the more
     of its jobs run already or stand before it; among equals the project that
@@ -166,8 +197,9 @@ def waiting(conn: sa.Connection, *, areas: collections.abc.Collection[str],
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
                    served.project == Columns.project, isouter=True)
-        .where(_claimable(),
-               sa.or_(Columns.area.is_(None), Columns.area.in_(areas)))
+        .where(_claimable(), sa.true() if areas is None else
+               sa.or_(Columns.area.is_(None),
+                      Columns.area.in_((*areas, ANYWHERE))))
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
@@ -188,12 +220,17 @@ def count(conn: sa.Connection, project: str | None = None, *,
 
 
 def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
-          seconds: float) -> Job | None:
-    """Take the job for ``seconds``; None when somebody else was faster."""
+          seconds: float, area: str | None = None) -> Job | None:
+    """Take the job for ``seconds``; None when somebody else was faster.
+
+    :param area: where it will stage what it fetches: from its first claim on
+        its bytes are there, and within reach of that area's nodes only
+    """
     taken = conn.execute(
         sa.update(_TABLE)
         .where(Columns.id == job_id, _claimable())
         .values(owner=token, conductor=conductor,
+                area=sa.func.coalesce(Columns.area, area),
                 attempts=Columns.attempts + 1,
                 started_at=sa.func.coalesce(Columns.started_at,
                                             tables.db_now()),
@@ -227,6 +264,13 @@ def next_epoch(conn: sa.Connection, image_id: str) -> int:
         conn.execute(sa.insert(epochs).values(image_id=image_id, epoch=1))
     return conn.execute(sa.select(epochs.c.epoch).where(
         epochs.c.image_id == image_id)).scalar_one()
+
+
+def last_epoch(conn: sa.Connection, image_id: str) -> int:
+    """Of the latest attempt at the image; 0 when there was none."""
+    epochs = tables.import_epochs
+    return conn.execute(sa.select(epochs.c.epoch).where(
+        epochs.c.image_id == image_id)).scalar() or 0
 
 
 def hold(conn: sa.Connection, claim: Claim,
@@ -268,29 +312,77 @@ def wanted(conn: sa.Connection, claims: collections.abc.Sequence[Claim]
 
 
 def release(conn: sa.Connection, claim: Claim, *,
-            not_before: float | None = None,
-            refund_attempt: bool = False) -> bool:
-    """Give the job back for anybody to claim."""
-    changes: dict[str, typing.Any] = {
-        'owner': None, 'claim_expires': None, 'not_before': not_before}
+            seconds: float | None = None, refund_attempt: bool = False,
+            **changes: typing.Any) -> bool:
+    """Give the job back for anybody to claim, after so many seconds."""
+    changes |= {'owner': None, 'claim_expires': None, 'not_before': None}
+    if seconds is not None:
+        changes['not_before'] = tables.db_now() + seconds
     if refund_attempt:
         changes['attempts'] = Columns.attempts - 1
     return hold(conn, claim, **changes)
+
+
+def unposted(conn: sa.Connection) -> list[str]:
+    """Ids of jobs that a board outside the database was not told of."""
+    return list(conn.execute(
+        sa.select(Columns.id).where(Columns.posted.is_(None))
+        .order_by(Columns.created_at, Columns.id)).scalars())
+
+
+def note_posted(conn: sa.Connection,
+                ids: collections.abc.Collection[str]) -> None:
+    """The board has been told of them."""
+    conn.execute(sa.update(_TABLE).where(Columns.id.in_(ids))
+                 .values(posted=tables.db_now()))
+
+
+def known(conn: sa.Connection,
+          ids: collections.abc.Collection[str]) -> set[str]:
+    """Which of these jobs there are."""
+    return set(conn.execute(
+        sa.select(Columns.id).where(Columns.id.in_(ids))).scalars())
+
+
+def tokens_of_node(conn: sa.Connection, node: str) -> dict[str, str]:
+    """Job -> token of what a node's conductor holds."""
+    return dict(conn.execute(
+        sa.select(Columns.id, Columns.owner)
+        .where(_of_node(node))).tuples().all())
+
+
+def _of_node(node: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        Columns.owner.is_not(None),
+        Columns.conductor.startswith(f'{node}:', autoescape=True))
 
 
 def release_node(conn: sa.Connection, node: str) -> int:
     """Free the claims of a node whose conductor is known to be dead."""
     return conn.execute(
         sa.update(_TABLE)
-        .where(Columns.owner.is_not(None),
-               Columns.conductor.startswith(f'{node}:', autoescape=True))
+        .where(_of_node(node))
         .values(owner=None, claim_expires=None)).rowcount
 
 
 def delete(conn: sa.Connection, job_id: str) -> bool:
-    """Take the job off the board, finished."""
+    """Take the job off the board, finished, with the record of its flow."""
+    forget_flow(conn, [job_id])
     return conn.execute(sa.delete(_TABLE).where(
         Columns.id == job_id)).rowcount == 1
+
+
+def forget_flow(conn: sa.Connection,
+                ids: collections.abc.Collection[str]) -> None:
+    """Remove what taskflow recorded of these jobs; their atoms go along.
+
+    Flow and book bear the job's id. Nothing relies on the server to follow
+    the foreign keys: SQLite does so only for connections that ask for it.
+    """
+    for table, column in ((tables.import_atomdetails, 'parent_uuid'),
+                          (tables.import_flowdetails, 'uuid'),
+                          (tables.import_logbooks, 'uuid')):
+        conn.execute(sa.delete(table).where(table.c[column].in_(ids)))
 
 
 def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
@@ -301,5 +393,6 @@ def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
     ids = list(conn.execute(sa.select(Columns.id).where(
         Columns.image_id == image_id)).scalars())
     if ids:
+        forget_flow(conn, ids)
         conn.execute(sa.delete(_TABLE).where(Columns.id.in_(ids)))
     return ids

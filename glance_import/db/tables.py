@@ -8,9 +8,11 @@ are UTC without zone.
 
 from __future__ import annotations
 
+import json
 import typing
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 from sqlalchemy.sql import functions
 
@@ -45,6 +47,24 @@ class Unsigned64(sa.TypeDecorator[int]):
 
     def process_result_value(self, value, dialect):
         return value + 2 ** 64 if value and value < 0 else value
+
+
+class Json(sa.TypeDecorator[typing.Any]):
+    """Plain JSON, kept as text on every server. SQL's NULL is None."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        # MySQL's TEXT ends at 64 KiB.
+        return dialect.type_descriptor(
+            mysql.LONGTEXT() if dialect.name == 'mysql' else sa.Text())
+
+    def process_bind_param(self, value, dialect):
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value, dialect):
+        return None if value is None else json.loads(value)
 
 
 def _bool(name: str, **options) -> sa.Column:
@@ -217,8 +237,10 @@ import_staging = sa.Table(
 
 # An import that was accepted; the id is its task's. request and plugins are
 # JSON. owner is a random token per claim, epoch grows by one with each claim
-# and fences off whoever held an earlier one. Times are seconds of the
-# database's clock, see db_now().
+# and fences off whoever held an earlier one. message is the latest trouble,
+# retries counts how often the present step met one that may pass. posted is
+# when a job board outside the database was told of the job. Times are seconds
+# of the database's clock, see db_now().
 import_jobs = sa.Table(
     'import_jobs', metadata,
     sa.Column('id', sa.String(36), primary_key=True),
@@ -248,11 +270,17 @@ import_jobs = sa.Table(
     sa.Column('message', sa.Text),
     sa.Column('created_at', sa.Double, nullable=False),
     sa.Column('started_at', sa.Double),
+    # Ids of the stores that shall have the image (JSON); NULL while there is
+    # only one.
+    sa.Column('stores', sa.Text),
     # What is known of the data being fetched (JSON), to go on with it; and
     # what the fetching needs that nobody may read, encrypted by a key that
     # is not in the database. NULL as soon as it is not needed any more.
     sa.Column('source', sa.Text),
     sa.Column('secret', sa.Text),
+    sa.Column('retries', sa.Integer, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('posted', sa.Double),
     # Attributes of the image before plugins changed them (JSON).
     sa.Column('before', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
@@ -274,6 +302,47 @@ import_turns = sa.Table(
     'import_turns', metadata,
     sa.Column('project', sa.String(255), primary_key=True),
     sa.Column('served', sa.Double, nullable=False),
+    **MYSQL)
+
+
+def _record(*columns: sa.Column) -> list[sa.Column]:
+    return [sa.Column('uuid', sa.String(64), primary_key=True),
+            sa.Column('created_at', sa.DateTime),
+            sa.Column('updated_at', sa.DateTime),
+            sa.Column('name', sa.String(255)),
+            sa.Column('meta', Json), *columns]
+
+
+def _parent(table: str) -> sa.Column:
+    return sa.Column('parent_uuid', sa.String(64), sa.ForeignKey(
+        f'{table}.uuid', ondelete='CASCADE'))
+
+
+# What taskflow records of the flow of an import, under the import's id: its
+# own tables under names of ours, so that a taskflow of somebody else's may
+# live in the same database. All JSON is text, so that what can be recorded is
+# the same on every server.
+import_logbooks = sa.Table(
+    'import_logbooks', metadata, *_record(), **MYSQL)
+
+import_flowdetails = sa.Table(
+    'import_flowdetails', metadata,
+    *_record(_parent('import_logbooks'), sa.Column('state', sa.String(255))),
+    sa.Index('import_flowdetails_parent_idx', 'parent_uuid'),
+    **MYSQL)
+
+import_atomdetails = sa.Table(
+    'import_atomdetails', metadata,
+    *_record(_parent('import_flowdetails'),
+             sa.Column('state', sa.String(255)),
+             sa.Column('version', sa.String(64)),
+             sa.Column('failure', Json),
+             sa.Column('results', Json),
+             sa.Column('revert_results', Json),
+             sa.Column('revert_failure', Json),
+             sa.Column('atom_type', sa.String(32)),
+             sa.Column('intention', sa.String(32))),
+    sa.Index('import_atomdetails_parent_idx', 'parent_uuid'),
     **MYSQL)
 
 

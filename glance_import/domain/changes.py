@@ -15,10 +15,13 @@ from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import.domain import locations
 from glance_import.domain import protections
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import import services
 
 BASE = ('name', 'visibility', 'owner', 'disk_format', 'container_format',
@@ -54,14 +57,14 @@ class _Draft:
         self.base = {name: getattr(image, name) for name in BASE}
         self.properties = dict(image.properties)
         self.tags = list(image.tags)
+        self.locations = list(image.locations)
         self._ctx = ctx
         self._judge = judge
 
     def apply(self, operation: Operation) -> None:
         if operation.name == 'locations':
-            raise errors.Forbidden(
-                'The locations of an image cannot be changed here: they are '
-                'not shown (show_multiple_locations).')
+            self.locations = locations.apply(self.locations, operation)
+            return
         _APPLY[operation.op](self, operation)
 
     def add(self, operation: Operation) -> None:
@@ -147,6 +150,7 @@ def apply(services: services.Services, ctx: context.RequestContext,
     # Asked before the transaction: a rule may ask another service.
     judge = services.protections.judge(
         ctx, {operation.name for operation in operations})
+    known = locations.prepare(services, image, operations)
     with services.db.write() as conn:
         found = _locked(conn, image.id)
         draft = _Draft(found, ctx, judge)
@@ -154,8 +158,10 @@ def apply(services: services.Services, ctx: context.RequestContext,
             draft.apply(operation)
         _check_quotas(services, found, draft)
         _write(conn, found, draft)
+        gone = _write_locations(services, conn, found, draft, known)
         changed = db_images.get(conn, image.id, db_images.EVERYTHING)
     assert changed is not None
+    locations.delete_data(services, gone)
     return changed
 
 
@@ -176,6 +182,10 @@ def _check_quotas(services: services.Services, before: db_images.Image,
         services.conf.image_property_quota)
     images.check_quota('tags', _grown(before.tags, draft.tags),
                        services.conf.image_tag_quota)
+    images.check_quota('locations', _grown(
+        [each.url for each in before.locations],
+        [each.url for each in draft.locations]),
+        services.conf.image_location_quota)
 
 
 def _countable(properties: collections.abc.Iterable[str]) -> list[str]:
@@ -205,6 +215,52 @@ def _write(conn, before: db_images.Image, draft: _Draft) -> None:
         db_images.add_tag(conn, before.id, tag)
     for tag in sorted(set(before.tags) - set(draft.tags)):
         db_images.drop_tag(conn, before.id, tag)
+
+
+def _write_locations(services: services.Services, conn: sa.Connection,
+                     before: db_images.Image, draft: _Draft,
+                     known: locations.Known | None
+                     ) -> list[db_images.Location]:
+    """Those that are no longer the image's; a queued one is active then.
+
+    :raises errors.Conflict: the image has changed since it was looked at
+    """
+    if draft.locations == list(before.locations):
+        return []
+    there = {each.url: each for each in before.locations}
+    wanted = {each.url: each for each in draft.locations}
+    new = [locations.named(services, each) for url, each in wanted.items()
+           if url not in there]
+    if new and known is None:
+        raise errors.Conflict(
+            f'Image {before.id} was changed meanwhile; look at it again.')
+    for each in new:
+        db_images.add_location(conn, before.id, each.url, each.metadata)
+    for url, each in wanted.items():
+        if url in there and each.metadata != there[url].metadata:
+            db_images.set_location_metadata(conn, before.id, url,
+                                            each.metadata)
+    gone = [each for url, each in there.items() if url not in wanted]
+    for each in gone:
+        db_images.drop_location(conn, before.id, each.url)
+    if before.status == states.QUEUED:
+        _activate_with(conn, before.id, draft, known)
+    elif before.status != states.ACTIVE:
+        raise errors.Conflict(
+            f'Image {before.id} is {before.status} by now.')
+    return gone
+
+
+def _activate_with(conn: sa.Connection, image_id: str, draft: _Draft,
+                   known: locations.Known | None) -> None:
+    assert known is not None
+    for name in FORMATS:
+        if draft.base[name] is None:
+            raise errors.Invalid(
+                f"'{name}' needs to be set before image {image_id} can have "
+                'data.')
+    db_images.move(conn, image_id, states.QUEUED, states.ACTIVE,
+                   size=known.size, **known.digests)
 
 
 def add_tag(services: services.Services, image_id: str, tag: str) -> None:

@@ -23,14 +23,15 @@ from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
 from glance_import.domain import integrity
+from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
 from glance_import.stores import base as stores
+from glance_import.stores import several
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -40,9 +41,11 @@ LOG = log.getLogger(__name__)
 
 def save(services: services.Services, image: db_images.Image,
          blocks: collections.abc.Iterable[staging.Block],
-         announced: uploads.Announced) -> None:
+         announced: uploads.Announced,
+         store: stores.Store | None = None) -> None:
     """Receive the data of an image and make it active.
 
+    :param store: where it goes, if not to the default store
     :param blocks: the body; raises UploadCut or BadBody by itself
     :raises errors.Forbidden: plugins are listed that would not see it
     :raises errors.Invalid: formats are missing, or it is not the data that
@@ -54,7 +57,7 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
-    _check_plugins(services, image.id)
+    check_plugins(services, image.id)
     _check_formats(image)
     signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
@@ -67,7 +70,8 @@ def save(services: services.Services, image: db_images.Image,
     sealed, upload_id, epoch = _receive(services, image.id, blocks,
                                         announced, cap)
     try:
-        _store(services, image, sealed, upload_id, epoch)
+        _store(services, image, sealed, upload_id, epoch,
+               store or services.stores.default)
     finally:
         with contextlib.suppress(staging.StagingError):
             sealed.close()
@@ -75,7 +79,7 @@ def save(services: services.Services, image: db_images.Image,
     _clean(services, image.id, epoch)
 
 
-def _check_plugins(services: services.Services, image_id: str) -> None:
+def check_plugins(services: services.Services, image_id: str) -> None:
     """What no plugin would see does not come in, unless the operator says.
 
     :raises errors.Forbidden: naming the way that is open
@@ -143,14 +147,16 @@ def _record_begin(services: services.Services, image_id: str,
 
 
 def _store(services: services.Services, image: db_images.Image,
-           sealed: staging.Sealed, upload_id: str, epoch: int) -> None:
+           sealed: staging.Sealed, upload_id: str, epoch: int,
+           store: stores.Store) -> None:
     image_id, stored = image.id, None
     try:
         virtual_size = content.check(services, image, sealed.path,
                                      lambda: False)
-        stored = services.store.add_file(
-            image_id, sealed.path, sealed.staged, epoch=epoch,
-            hash_algo=services.conf.hashing_algorithm)
+        stored = several.add_file(
+            [store], sealed.path, sealed.staged, several.Order(
+                image_id, epoch, services.conf.hashing_algorithm,
+                services.conf.legacy_checksum)).stored[store.id]
         _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
         # The file before the record: see uploads.refuse.
@@ -161,7 +167,8 @@ def _store(services: services.Services, image: db_images.Image,
             # while it was answered), so this asks before it deletes; with
             # the database away the object stays, to be found later.
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
-                imports.discard_object(services, image_id, stored.uri)
+                placement.discard(services, image_id, stored.uri,
+                                  stored.metadata)
         uploads.give_back(services, image_id, upload_id, states.SAVING)
         if isinstance(failure, stores.StoreError):
             raise _as_domain_error(failure, image_id) from failure
@@ -199,6 +206,4 @@ def _record_active(services: services.Services, image_id: str,
 
 def _clean(services: services.Services, image_id: str, epoch: int) -> None:
     """What earlier attempts had stored when they were killed."""
-    with contextlib.suppress(stores.StoreError):
-        for uri in services.store.leftovers(image_id, below=epoch):
-            services.store.delete(uri)
+    placement.sweep(services, image_id, below=epoch)

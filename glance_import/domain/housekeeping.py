@@ -1,9 +1,10 @@
 """Removes what nobody needs any more, and says so in the log.
 
 It deletes only what it can name: expired tasks, interrupted uploads that
-nobody will go on with, and staged files of images whose record says that they
-are not staged. A file whose upload is alive, or
-whose image is not known here, is left alone.
+nobody will go on with, staged files of images whose record says that they are
+not staged, and what attempts that are over left in the store under their
+epoch. A file whose upload is alive, or whose image is not known here, is left
+alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import resumable
 from glance_import.domain import states
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -30,6 +32,8 @@ LOG = log.getLogger(__name__)
 # In these an image has no staged data unless a record says so.
 _NOT_STAGED = (states.QUEUED, states.ACTIVE, states.DEACTIVATED,
                states.DELETED)
+# In these somebody may be storing its data right now.
+_AT_WORK = (states.SAVING, states.IMPORTING)
 # Younger files may belong to something that is just happening.
 MIN_AGE_SECONDS = 60
 
@@ -37,6 +41,7 @@ MIN_AGE_SECONDS = 60
 def clean(services: services.Services) -> None:
     """One round."""
     _clean_products(services)
+    _clean_stores(services)
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)
     if expired:
@@ -57,14 +62,45 @@ def clean(services: services.Services) -> None:
 
 
 def _clean_products(services: services.Services) -> None:
-    """What plugins made for attempts that are over (a process died)."""
+    """What plugins made for imports that are over (a process died)."""
     for product in services.area.products():
         if time.time() - product.mtime_ns / 1e9 < MIN_AGE_SECONDS:
             continue
         with services.db.read() as conn:
             job = db_jobs.of_image(conn, product.image_id)
-        if job is None or job.epoch > product.epoch:
+        if job is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(product.path)
             LOG.info('removed what a plugin had made of image %s in an '
-                     'attempt that is over', product.image_id)
+                     'import that is over', product.image_id)
+
+
+def _clean_stores(services: services.Services) -> None:
+    """What a conductor that slept too long stored after all.
+
+    Only under a name that holds its epoch, and only when no import of the
+    image is waiting or running.
+    """
+    for store in services.stores.all():
+        try:
+            for stray in store.strays():
+                if time.time() - stray.mtime >= MIN_AGE_SECONDS:
+                    _clean_stray(services, store, stray)
+        except stores.StoreError as failure:
+            LOG.warning('store %s is not looked through: %s', store.id,
+                        failure)
+
+
+def _clean_stray(services: services.Services, store: stores.Store,
+                 stray: stores.Stray) -> None:
+    with services.db.read() as conn:
+        image = db_images.get(conn, stray.image_id, db_images.EVERYTHING)
+        status = db_images.status(conn, stray.image_id)
+        job = db_jobs.of_image(conn, stray.image_id)
+    locations = {each.url for each in image.locations} if image else set()
+    if (status in (None, *_AT_WORK) or job is not None
+            or stray.uri in locations):
+        return
+    for uri in store.sweep(stray.image_id, stray.epoch + 1, locations):
+        LOG.info('removed what an attempt at image %s stored that is over: '
+                 '%s', stray.image_id, uri)

@@ -177,6 +177,10 @@ def delete(services: services.Services, image: db_images.Image) -> None:
             raise errors.Conflict(
                 f'Image {image.id} cannot be deleted while it is {found}.')
         db_staging.delete(conn, image.id)
+        epoch = db_jobs.last_epoch(conn, image.id)
+        unfinished = epoch and (
+            image.status not in (states.ACTIVE, states.DEACTIVATED)
+            or db_jobs.of_image(conn, image.id) is not None)
         for task_id in db_jobs.delete_of_image(conn, image.id):
             for status in (states.PENDING, states.PROCESSING):
                 db_tasks.move(
@@ -188,9 +192,17 @@ def delete(services: services.Services, image: db_images.Image) -> None:
     services.area.discard(image.id)
     for location in image.locations:
         try:
-            services.store.delete(location.url)
+            services.stores.of(location).delete(location.url)
         except stores.ObjectGone:
             continue
         except stores.StoreError as failure:
             LOG.error('image %s is deleted, but not its data at %s: %s',
                       image.id, location.url, failure)
+    if unfinished:
+        # What an attempt had stored when it was killed, or begun to.
+        for store in services.stores.all():
+            try:
+                store.sweep(image.id, epoch + 1, ())
+            except stores.StoreError as failure:
+                LOG.error('image %s is deleted, but store %s was not '
+                          'looked through: %s', image.id, store.id, failure)

@@ -18,6 +18,7 @@ import uuid
 from oslo_log import log
 
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -26,6 +27,7 @@ from glance_import.domain import content
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import methods
+from glance_import.domain import placement
 from glance_import.domain import signatures
 from glance_import.domain import states
 from glance_import.domain import tasks
@@ -113,18 +115,24 @@ def _check_staged(services: services.Services, image_id: str,
 
 def request(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image, method: methods.Method,
-            body: dict[str, typing.Any], secret: str | None = None) -> str:
+            body: dict[str, typing.Any],
+            targets: list[str] | None = None, *,
+            task_type: str = TASK_TYPE, secret: str | None = None) -> str:
     """Commit an import; its task id.
+
+    :param targets: ids of the stores it goes to, None while there is one
 
     Everything is in the database when this returns: whatever runs the
     import finds it there.
 
     :param secret: what the method keeps of the caller, sealed
     :raises errors.Conflict: somebody was faster
+    :raises errors.Unavailable: nothing could hand it to a conductor now
     """
+    services.board.check()
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
-                       secret=secret)
+                       targets=targets, task_type=task_type, secret=secret)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     return task_id
@@ -132,7 +140,8 @@ def request(services: services.Services, ctx: context.RequestContext,
 
 def post(services: services.Services, conn: sa.Connection,
          ctx: context.RequestContext, image_id: str, method: methods.Method,
-         body: dict[str, typing.Any], *, task_type: str = TASK_TYPE,
+         body: dict[str, typing.Any], *, targets: list[str] | None = None,
+         task_type: str = TASK_TYPE,
          task_input: dict[str, typing.Any] | None = None,
          secret: str | None = None) -> str:
     """The same, in a transaction of the caller's, who wakes the conductor.
@@ -141,24 +150,30 @@ def post(services: services.Services, conn: sa.Connection,
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
+    if targets is None and services.stores.several and not method.copies:
+        targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    # What was sealed is opened where its key is.
-    area = services.area.id if secret else None
+    area = db_jobs.ANYWHERE if method.copies else None
+    if secret:
+        # What was sealed is opened where its key is.
+        area = services.area.id
     if method.staged:
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
-    db_images.set_property(conn, image_id, images.IMPORTING_STORES, '')
-    db_images.set_property(conn, image_id, images.FAILED_STORES, '')
+    placement.begin_lists(conn, image_id, targets, copying=method.copies)
     db_images.drop_property(conn, image_id, images.ERROR)
     db_tasks.insert(
         conn, id=task_id, type=task_type, owner=ctx.project_id or '',
         image_id=image_id, request_id=ctx.request_id, user_id=ctx.user_id,
-        input=task_input or {'image_id': image_id, 'import_req': body})
+        input=task_input or {
+            'image_id': image_id, 'import_req': body,
+            **({'backend': targets} if targets is not None else {})})
     db_jobs.insert(
         conn, id=task_id, image_id=image_id, project=ctx.project_id,
         user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
         area=area, method=method.name, request=body, secret=secret,
+        stores=targets,
         plugins=services.plugins if method.plugins else ())
     return task_id
 
@@ -168,7 +183,7 @@ def _take_image(conn: sa.Connection, image_id: str,
     """Move the image to the status it has while the method runs."""
     if method.running == method.needs:
         taken = (db_images.update(conn, image_id, expected=(method.needs,))
-                 and db_jobs.of_image(conn, image_id) is None)
+                 and images.LOCK not in db_images.properties(conn, image_id))
     else:
         taken = db_images.move(conn, image_id, method.needs, method.running)
     if taken:
@@ -256,11 +271,17 @@ def begin(services: services.Services, claim: db_jobs.Claim) -> None:
         db_tasks.move(conn, claim.job_id, states.PENDING, states.PROCESSING)
 
 
-def is_over(services: services.Services, job: db_jobs.Job) -> bool:
-    """Whether the task of this job has ended (a death before its removal)."""
+def outcome(services: services.Services, job: db_jobs.Job) -> str | None:
+    """How the task of this job has ended; None when it has not.
+
+    (It ended and its conductor died before it took the job off the board.)
+    """
     with services.db.read() as conn:
         task = db_tasks.get(conn, job.id)
-    return task is None or task.status in (states.SUCCESS, states.FAILURE)
+    if task is None:
+        return states.FAILURE
+    return (task.status if task.status in (states.SUCCESS, states.FAILURE)
+            else None)
 
 
 def staged_data(services: services.Services,
@@ -283,12 +304,32 @@ def staged_data(services: services.Services,
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """What became of the stores: objects, and reasons by store id."""
+
+    stored: list[stores.Stored]
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plain: dict[str, typing.Any]) -> Placed:
+        """From what a step recorded."""
+        return cls([stores.Stored(**each) for each in plain['stored']],
+                   dict(plain['failed']))
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not in all stores that were asked for."""
+        return '; '.join(f'store {name}: {reason}' for name, reason
+                         in self.failed.items()) or None
+
+
 def succeed(services: services.Services, claim: db_jobs.Claim,
-            image_id: str, stored: stores.Stored) -> None:
-    """Active: location, digests, task, lock and staging in one transaction.
+            image_id: str, placed: Placed) -> None:
+    """Active: locations, digests, task, lock and staging in one transaction.
 
     Done again after a death between commit and record, it finds the task
-    successful and the location its own, and leaves all as it is.
+    successful and the locations its own, and leaves all as it is.
 
     :raises errors.ImportFailed: the image is not one that can become active
     """
@@ -298,27 +339,59 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
             return
         job = db_jobs.get(conn, claim.job_id)
         assert job is not None
-        if not db_images.move(
-                conn, image_id, methods.find(job.method).running,
-                states.ACTIVE,
-                size=stored.size, checksum=stored.checksum,
-                os_hash_algo=stored.hash_algo,
-                os_hash_value=stored.hash_value):
-            raise errors.ImportFailed(
-                'The image was found in the status '
-                f'{db_images.status(conn, image_id)} when its data was '
-                'ready, so it could not become active.')
-        db_images.add_location(conn, image_id, stored.uri, stored.metadata)
+        _make_active(conn, image_id, methods.find(job.method),
+                     placed.stored)
+        for stored in placed.stored:
+            db_images.add_location(conn, image_id, stored.uri,
+                                   stored.metadata)
         result = {**((task.result if task else None) or {}),
                   'image_id': image_id}
         for name, value in _plugin_properties(result).items():
             db_images.set_property(conn, image_id, name, value)
+        placement.end_lists(conn, image_id, placed.failed)
+        if placed.reason:
+            db_images.set_property(conn, image_id, images.ERROR,
+                                   placed.reason)
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_staging.delete(conn, image_id)
         db_tasks.move(conn, claim.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
-                      result=result)
+                      result=result, message=placed.reason or '')
+
+
+def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
+                 objects: collections.abc.Sequence[stores.Stored]) -> None:
+    """:raises errors.ImportFailed: it is not one that can be"""
+    if method.running == method.needs:
+        done = db_images.update(
+            conn, image_id, expected=(states.ACTIVE, states.DEACTIVATED))
+    else:
+        stored = objects[0]
+        done = db_images.move(
+            conn, image_id, method.running, states.ACTIVE,
+            size=stored.size, checksum=stored.checksum,
+            os_hash_algo=stored.hash_algo or None,
+            os_hash_value=stored.hash_value or None)
+    if not done:
+        raise errors.ImportFailed(
+            'The image was found in the status '
+            f'{db_images.status(conn, image_id)} when its data was '
+            'ready, so it could not become active.')
+
+
+def settled(services: services.Services, claim: db_jobs.Claim,
+            image_id: str, store_id: str, *, failed: bool) -> None:
+    """Say so on the image when a store has it, or will not have it."""
+    if not services.stores.several:
+        return
+    try:
+        with claimed(services, claim) as conn:
+            placement.settle(conn, image_id, store_id, failed=failed)
+    except engine.ERRORS as failure:
+        # The end of the import says it all again.
+        LOG.debug('the stores of image %s are not written: %s', image_id,
+                  failure)
 
 
 def note_plugins(services: services.Services, claim: db_jobs.Claim,
@@ -349,10 +422,14 @@ def _plugin_properties(result: dict[str, typing.Any]) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why an import failed: one plain sentence, and who said it."""
+    """Why an import failed: one plain sentence, and who said it.
+
+    ``stores`` are those at fault, where it was stores.
+    """
 
     reason: str
     step: str | None = None
+    stores: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (f'{self.step}: {self.reason}' if self.step else self.reason)
@@ -391,6 +468,8 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
                 or db_images.move(conn, image_id, method.running,
                                   method.failed))
             db_staging.delete(conn, image_id)
+        placement.end_lists(conn, image_id,
+                            failure.stores or job.stores or ())
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_images.set_property(conn, image_id, images.ERROR, text)
@@ -399,6 +478,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
                           expires_at=tasks.expiry(services), message=text)
     if discard:
         services.area.discard(image_id)
+    placement.sweep(services, image_id, below=claim.epoch + 1)
     LOG.warning('import of image %s (task %s) failed: %s', image_id,
                 claim.job_id, text)
 
@@ -412,18 +492,6 @@ def finish(services: services.Services, claim: db_jobs.Claim) -> None:
         db_jobs.delete(conn, claim.job_id)
 
 
-def discard_object(services: services.Services, image_id: str,
-                   uri: str) -> None:
-    """Delete an object this attempt stored, unless the image names it.
-
-    An attempt's object has a name of its own, which only that attempt can
-    record, so nobody can begin to name it after this has looked.
-    """
-    if uri not in _locations(services, image_id):
-        with contextlib.suppress(stores.ObjectGone):
-            services.store.delete(uri)
-
-
 def clean_up(services: services.Services, claim: db_jobs.Claim,
              image_id: str) -> None:
     """Remove what an active image no longer needs, or never did.
@@ -432,12 +500,7 @@ def clean_up(services: services.Services, claim: db_jobs.Claim,
     killed: they can never be recorded any more.
     """
     services.area.discard(image_id)
-    recorded = _locations(services, image_id)
-    for uri in services.store.leftovers(image_id, below=claim.epoch):
-        if uri not in recorded:
-            LOG.info('removing what an interrupted attempt stored: %s', uri)
-            with contextlib.suppress(stores.ObjectGone):
-                services.store.delete(uri)
+    placement.sweep(services, image_id, below=claim.epoch)
 
 
 def clean_up_after(services: services.Services, image_id: str,
@@ -449,10 +512,16 @@ def clean_up_after(services: services.Services, image_id: str,
         clean_up(services, claim, image_id)
 
 
-def _locations(services: services.Services, image_id: str) -> set[str]:
+def clean_up_lost(services: services.Services, image_id: str,
+                  claim: db_jobs.Claim) -> None:
+    """What a claim has stored that was taken away, if nobody took over.
+
+    (The image was deleted, or its import ended without us.)
+    """
     with services.db.read() as conn:
-        image = db_images.get(conn, image_id, db_images.Scope(None, True))
-    return {location.url for location in image.locations} if image else set()
+        if db_jobs.of_image(conn, image_id) is not None:
+            return
+    placement.sweep(services, image_id, below=claim.epoch + 1)
 
 
 def check_content(services: services.Services, claim: db_jobs.Claim,

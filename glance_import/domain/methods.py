@@ -46,7 +46,9 @@ class Method:
     intact (then ``uploading``, to be imported again without uploading);
     ``staged``: whether it works on bytes that a client has staged; ``rule``:
     the policy rule that the caller needs; ``plugins``: whether the site's
-    plugins see the bytes; ``seal``: what keeps the caller's token for it.
+    plugins see the bytes; ``copies``: whether the bytes are those that a
+    store of the image has, and nothing is staged; ``seal``: what keeps the
+    caller's token for it.
     """
 
     name: str
@@ -56,14 +58,23 @@ class Method:
     staged: bool = False
     rule: str = 'modify_image'
     plugins: bool = True
+    copies: bool = False
     check: Check = _nothing_more
     seal: Seal | None = None
 
+
+# Asked for by a call of its own, not as a method of an import.
+ADD_LOCATION = Method('add-location', needs=states.QUEUED, plugins=False,
+                      copies=True)
+LOCATION_TASK = 'location_import'
 
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
            check=sources.check_web_download),
+    Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
+           failed=states.ACTIVE, rule='copy_image', plugins=False,
+           copies=True),
     Method('glance-download', needs=states.QUEUED, check=regions.check,
            seal=regions.seal),
 )}
@@ -74,4 +85,6 @@ def find(name: str) -> Method:
 
     :raises LookupError: there is no such method
     """
+    if name == ADD_LOCATION.name:
+        return ADD_LOCATION
     return TABLE[name]

@@ -13,9 +13,7 @@ from oslo_config import cfg
 from glance_import.domain import errors
 from glance_import.domain import integrity
 from glance_import.domain import quotas
-from glance_import.net import addresses
-from glance_import.net import client
-from glance_import.net import resolver
+from glance_import.net import options as net_options
 from glance_import.net import urls
 
 if typing.TYPE_CHECKING:
@@ -26,44 +24,6 @@ if typing.TYPE_CHECKING:
 # What may stand in method.checksum.algo.
 ALGORITHMS = ('md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512',
               'sha3_256', 'sha3_384', 'sha3_512', 'blake2b')
-
-
-def url_filter(conf: cfg.ConfigOpts) -> urls.Filter:
-    """[import_filtering_opts].
-
-    :raises ValueError: a network is none
-    """
-    options = conf.import_filtering_opts
-
-    def texts(name: str) -> frozenset[str]:
-        return frozenset(map(urls.normal_host, options[name]))
-
-    return urls.Filter(
-        allowed_schemes=texts('allowed_schemes'),
-        disallowed_schemes=texts('disallowed_schemes'),
-        allowed_hosts=texts('allowed_hosts'),
-        disallowed_hosts=texts('disallowed_hosts'),
-        allowed_ports=frozenset(options.allowed_ports),
-        disallowed_ports=frozenset(options.disallowed_ports),
-        ranges=addresses.Rules(
-            addresses.networks(options.allowed_addresses),
-            addresses.networks(options.disallowed_addresses)))
-
-
-def settings(conf: cfg.ConfigOpts) -> client.Settings:
-    """[import_downloads], with the filter.
-
-    :raises ValueError: a network or a name server is none
-    """
-    options = conf.import_downloads
-    return client.Settings(
-        filter=url_filter(conf),
-        resolve=(resolver.by_servers(options.dns_servers)
-                 if options.dns_servers else resolver.system),
-        connect_timeout=options.connect_timeout,
-        idle_timeout=options.idle_timeout,
-        max_redirects=options.max_redirects,
-        ca_file=options.ca_file or None, proxy=options.proxy or None)
 
 
 def check_web_download(services: services.Services,
@@ -87,7 +47,7 @@ def check_web_download(services: services.Services,
 def check_url(conf: cfg.ConfigOpts, uri: str) -> None:
     """:raises errors.Invalid: the URL may not be followed"""
     try:
-        url_filter(conf).judge(uri)
+        net_options.url_filter(conf).judge(uri)
     except urls.Refused as refusal:
         raise errors.Invalid(
             f'Images cannot be downloaded from this URL: {refusal}.'

@@ -15,7 +15,7 @@ from glance_import.domain import errors
 if typing.TYPE_CHECKING:
     from glance_import import services
 
-TYPES = ('import', 'api_image_import')
+TYPES = ('import', 'api_image_import', 'location_import')
 STATUSES = ('pending', 'processing', 'success', 'failure')
 SORT_KEYS = ('id', 'type', 'status', 'created_at', 'updated_at')
 

@@ -12,6 +12,8 @@ PROJECT_MEMBER = 'role:member and project_id:%(project_id)s'
 PROJECT_READER = 'role:reader and project_id:%(project_id)s'
 ADMIN_OR_PROJECT_MEMBER = f'{ADMIN} or ({PROJECT_MEMBER})'
 ADMIN_OR_PROJECT_READER = f'{ADMIN} or ({PROJECT_READER})'
+SERVICE = 'rule:service_api'
+SERVICE_OR_PROJECT_MEMBER = f'{SERVICE} or ({PROJECT_MEMBER})'
 _SEEN = ("(project_id:%(project_id)s or project_id:%(member_id)s or "
          "'community':%(visibility)s or 'public':%(visibility)s or "
          "'shared':%(visibility)s)")
@@ -27,6 +29,8 @@ ADMIN_OR_MEMBER_OF_SHARED = (
 RULES = (
     policy.RuleDefault('context_is_admin', 'role:admin',
                        'Who is an administrator.'),
+    policy.RuleDefault('service_api', 'role:service',
+                       'Who is another service of the cloud.'),
     policy.RuleDefault('default', '',
                        'Used by a rule of a policy file that is not defined '
                        'anywhere.'),

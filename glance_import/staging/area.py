@@ -50,6 +50,7 @@ class Product:
 
     image_id: str
     epoch: int
+    number: int
     path: str
     mtime_ns: int
 
@@ -247,14 +248,16 @@ class Area:
 
         ``epoch`` is that of the claim, so that no two attempts share a name;
         ``number`` tells the plugins of one attempt apart. What lay there is
-        removed, and what earlier attempts have left.
+        removed, and what the same plugin made in earlier attempts. What the
+        others made stays: an attempt goes on with what an earlier one did.
 
         :raises StagingFull, StagingUnwritable: it cannot be made
         """
         path = f'{self.path(image_id)}.{epoch}-{number}{PRODUCT}'
         try:
             for old in self.products():
-                if old.image_id == image_id and old.epoch < epoch:
+                if (old.image_id, old.number) == (image_id, number) \
+                        and old.epoch < epoch:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(old.path)
             with contextlib.suppress(FileNotFoundError):
@@ -271,13 +274,13 @@ class Area:
         """What plugins made and nobody has removed yet."""
         for name in os.listdir(self.directory):
             image_id, _, rest = name.removesuffix(PRODUCT).partition('.')
-            epoch = rest.partition('-')[0]
+            epoch, _, number = rest.partition('-')
             if not name.endswith(PRODUCT) or not _is_uuid(image_id) \
-                    or not epoch.isdecimal():
+                    or not epoch.isdecimal() or not number.isdecimal():
                 continue
             path = os.path.join(self.directory, name)
             with contextlib.suppress(FileNotFoundError):
-                yield Product(image_id, int(epoch), path,
+                yield Product(image_id, int(epoch), int(number), path,
                               os.lstat(path).st_mtime_ns)
 
     def _part(self, image_id: str) -> str:

@@ -9,11 +9,16 @@ tests; each store runs them. Touches nothing.
 from __future__ import annotations
 
 import collections.abc
+from concurrent import futures
 import dataclasses
 import errno
 import typing
+import uuid
 
 from glance_import import staging
+
+# A piece of an image on its way into a store; not to be changed.
+Block = memoryview
 
 
 class StoreError(Exception):
@@ -26,6 +31,10 @@ class StoreFull(StoreError):
 
 class StoreUnwritable(StoreError):
     """The store cannot be written: permissions, read-only, input/output."""
+
+
+class StoreUnavailable(StoreUnwritable):
+    """The store does not answer now; the same call may succeed later."""
 
 
 class SourceGone(StoreError):
@@ -42,6 +51,14 @@ class ObjectInUse(StoreError):
 
 class BadLocation(StoreError):
     """The URI is not one that this store gives out."""
+
+
+class ObjectChanged(StoreError):
+    """The bytes are not those that were expected."""
+
+
+class UnknownStore(StoreError):
+    """No store of that id is configured here."""
 
 
 class Cancelled(StoreError):
@@ -69,33 +86,125 @@ Progress = collections.abc.Callable[[int, int], None]
 Asked = collections.abc.Callable[[], bool]
 
 
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What is known of bytes that went into a store.
+
+    ``size`` in bytes, ``checksum`` md5 in hex or None, ``hash_value`` the
+    digest by ``hash_algo`` in hex.
+    """
+
+    size: int
+    checksum: str | None
+    hash_algo: str
+    hash_value: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Bytes to be stored.
+
+    ``fd``: the open file that has them, None when they come as a stream;
+    ``expected``: what is known of the file, None if nothing is; ``blocks``
+    makes a fresh iterator over them.
+    """
+
+    size: int
+    blocks: collections.abc.Callable[[], collections.abc.Iterator[Block]]
+    fd: int | None = None
+    expected: staging.Staged | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stray:
+    """What bears an epoch in its name; ``mtime`` in seconds since 1970."""
+
+    image_id: str
+    epoch: int
+    uri: str
+    mtime: float
+
+
+class Attempt(typing.Protocol):
+    """One try to make one object: its life is begin, write, commit or abort.
+
+    After ``abort`` it may begin again. A failure is an OSError or a
+    StoreError.
+    """
+
+    @property
+    def store(self) -> Store:
+        """Whose it is."""
+
+    @property
+    def pool(self) -> futures.Executor:
+        """Where ``write`` is run.
+
+        A store that waits for a network brings an executor of its own, or
+        it would hold up others' disks.
+        """
+
+    def near(self, source: Source) -> bool:
+        """Whether the bytes could be taken over without copying them."""
+
+    def ready(self, source: Source,
+              report: collections.abc.Callable[[int], None]
+              ) -> Stored | None:
+        """The object, when it can be had without the bytes being passed.
+
+        :param report: told bytes done; may raise
+        """
+
+    def begin(self, size: int, hash_algo: str) -> None:
+        """Get ready for that many bytes."""
+
+    def write(self, block: Block) -> None:
+        """The next bytes, in order; never called twice at a time."""
+
+    def commit(self, told: Told) -> Stored:
+        """Durable and visible, or neither."""
+
+    def abort(self) -> None:
+        """Nothing is left; also of what was not begun."""
+
+
 class Store(typing.Protocol):
-    """Safe to use from many threads and processes at once."""
+    """Safe to use from many threads and processes at once.
+
+    ``kind`` is the type in enabled_backends. A ``read_only`` store takes
+    nothing, what is in it can be read.
+    """
 
     id: str
+    kind: str
+    read_only: bool
 
-    def add_file(self, image_id: str, source_path: str,
-                 expected: staging.Staged | None, *, epoch: int,
-                 hash_algo: str = 'sha512',
-                 progress: Progress | None = None,
-                 cancelled: Asked | None = None) -> Stored:
-        """Store the file at ``source_path``, which stays where it is.
+    def attempt(self, image_id: str, epoch: int) -> Attempt:
+        """A try to store data of the image.
 
-        :param expected: what is known of its bytes, None if nothing is;
-            digests are taken over only when nothing can have changed them
-            since
         :param epoch: number of this attempt; what other attempts made is
-            not touched, at most given a second name. The same call again
-            gives the same object
-        :param hash_algo: for the digest, where ``expected`` names none
-        :param progress: called now and then, in this thread
-        :param cancelled: asked between blocks
-        :raises StoreFull, StoreUnwritable, SourceGone, Cancelled: nothing
-            of this attempt is left then
+            not touched. The same attempt again gives the same object
+        :raises BadLocation: the id is not a UUID
         """
 
     def forget(self, image_id: str, epoch: int) -> None:
         """Remove what an attempt left that was given up."""
+
+    def sweep(self, image_id: str, below: int,
+              keep: collections.abc.Collection[str]) -> list[str]:
+        """Remove what attempts before epoch ``below`` left; what it was.
+
+        :param keep: URIs that are somebody's
+        """
+
+    def strays(self) -> collections.abc.Iterator[Stray]:
+        """Everything that attempts have left or begun, in no order.
+
+        What was recorded is among it: the caller knows what was.
+        """
+
+    def accepts(self, uri: str) -> bool:
+        """Whether the URI is one that this store gives out."""
 
     def open(self, uri: str, *, offset: int = 0) -> typing.BinaryIO:
         """The object's bytes from ``offset`` on; the caller closes it.
@@ -112,8 +221,16 @@ class Store(typing.Protocol):
     def delete(self, uri: str) -> None:
         """:raises ObjectGone, ObjectInUse, StoreUnwritable, BadLocation:"""
 
+    def properties(self) -> dict[str, typing.Any]:
+        """What an administrator may read of the store's options."""
+
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What a network file system says while its server is away.
+_PASSING = frozenset({
+    errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN})
 
 
 def from_os(store_id: str, failure: OSError) -> StoreError:
@@ -121,4 +238,25 @@ def from_os(store_id: str, failure: OSError) -> StoreError:
     reason = failure.strerror or str(failure)
     if failure.errno in _FULL:
         return StoreFull(f'no room in store {store_id}: {reason}')
-    return StoreUnwritable(f'cannot write to store {store_id}: {reason}')
+    kind = (StoreUnavailable if failure.errno in _PASSING
+            else StoreUnwritable)
+    return kind(f'cannot write to store {store_id}: {reason}')
+
+
+def checked(image_id: str) -> str:
+    """The id, fit to be part of an object's name.
+
+    :raises BadLocation: it is not a UUID
+    """
+    try:
+        if str(uuid.UUID(image_id)) == image_id.lower():
+            return image_id
+    except ValueError:
+        pass
+    raise BadLocation('an image id is a UUID')
+
+
+def epoch_of(name: str, image_id: str) -> int | None:
+    """The epoch in an object's name ``<image id>.<epoch>``, None if none."""
+    prefix, _, number = name.rpartition('.')
+    return int(number) if prefix == image_id and number.isdecimal() else None

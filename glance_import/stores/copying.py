@@ -2,27 +2,29 @@
 
 The cheap ways (a reflink, a hard link) are right only when the bytes are
 still the ones whose digests are known; ``unchanged`` is the proof. The way
-that is always right reads once and hashes the very bytes it writes. Touches
-the descriptors it is given.
+that is always right reads once and hashes the very bytes it hands on, to as
+many stores as want them. Touches the descriptors it is given.
 """
 
 from __future__ import annotations
 
 import collections.abc
+from concurrent import futures
 import contextlib
 import ctypes
 import errno
 import fcntl
-import functools
 import hashlib
 import os
 import signal
+import typing
 
 from glance_import import staging
 from glance_import.staging import digests
 from glance_import.staging import pipeline
 from glance_import.staging import upload
 
+Block = memoryview
 BLOCK = 1 << 20
 _ZEROS = bytes(BLOCK)
 _FICLONE = 0x40049409
@@ -48,6 +50,14 @@ def unchanged(fd: int, expected: staging.Identity
     finally:
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def still_unchanged(fd: int, expected: staging.Identity) -> bool:
+    """The same at the end of a long body: the kernel breaks a lease that
+    keeps a writer waiting for long (fs.lease-break-time).
+    """
+    return (fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+            and staging.Identity.of_fd(fd) == expected)
 
 
 def _lease(fd: int) -> bool:
@@ -115,34 +125,34 @@ def rename_new(source: str, target: str) -> None:
     os.unlink(source)
 
 
-class Copy:
-    """One pass over a file: written and hashed at the same time.
+Sink = tuple[futures.Executor, pipeline.Work]
 
-    ``size`` in bytes and the digests in hex are of what was written.
+
+class Copy:
+    """One pass over some bytes: handed to every sink and hashed, at once.
+
+    ``size`` in bytes and the digests in hex are of what was passed on.
     """
 
-    def __init__(self, source: int, target: int | None, hash_algo: str,
-                 legacy_checksum: bool) -> None:
-        """``target`` None only hashes."""
+    def __init__(self, blocks: collections.abc.Iterable[Block],
+                 hash_algo: str | None, legacy_checksum: bool = False,
+                 sinks: collections.abc.Iterable[Sink] = ()) -> None:
+        """:param hash_algo: None where the digests are known"""
         self.size = 0
-        self._source = source
-        self._target = target
-        self._position = 0
-        self._hinted = 0
-        self._hash = hashlib.new(hash_algo)
-        self._md5 = digests.new_md5() if legacy_checksum else None
+        self._blocks = blocks
+        self._hash = hashlib.new(hash_algo) if hash_algo else None
+        self._md5 = (digests.new_md5() if hash_algo and legacy_checksum
+                     else None)
         self._pipeline = pipeline.Pipeline()
-        pools = pipeline.pools()
-        if target is not None:
-            self._pipeline.add(pools.disk, functools.partial(
-                self._write, target))
+        for pool, write in sinks:
+            self._pipeline.add(pool, write)
         for digest in (self._hash, self._md5):
             if digest is not None:
-                self._pipeline.add(pools.digest, digest.update)
+                self._pipeline.add(pipeline.pools().digest, digest.update)
 
     @property
-    def hash_value(self) -> str:
-        return self._hash.hexdigest()
+    def hash_value(self) -> str | None:
+        return self._hash.hexdigest() if self._hash else None
 
     @property
     def checksum(self) -> str | None:
@@ -151,10 +161,11 @@ class Copy:
     def run(self, report: collections.abc.Callable[[int], None]) -> None:
         """``report(bytes so far)`` is called after each block; it may raise.
 
-        :raises OSError: reading or writing failed
+        :raises OSError: reading failed
+        :raises Exception: what a sink raised
         """
         try:
-            for block in self._blocks():
+            for block in self._blocks:
                 self._pipeline.put(block)
                 self.size += len(block)
                 self._check()
@@ -162,43 +173,60 @@ class Copy:
         finally:
             self._pipeline.drain()
         self._check()
-        if self._target is not None:
-            # A hole at the end has not been written.
-            os.ftruncate(self._target, self.size)
 
     def _check(self) -> None:
         if self._pipeline.failure is not None:
             raise self._pipeline.failure
 
-    def _blocks(self) -> collections.abc.Iterator[memoryview]:
-        """The file's bytes; holes as views of ``_ZEROS``."""
-        at = 0
-        for data, end in _extents(self._source):
-            while at < data:
-                block = memoryview(_ZEROS)[:data - at]
-                at += len(block)
-                yield block
-            while at < end:
-                buffer = bytearray(min(BLOCK, end - at))
-                got = os.preadv(self._source, [buffer], at)
-                if not got:
-                    return
-                at += got
-                yield memoryview(buffer)[:got]
 
-    def _write(self, target: int, block: pipeline.Block) -> None:
-        view = memoryview(block)
+class FileWriter:
+    """Writes blocks to an open file, one after the other; holes stay holes."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._position = 0
+        self._hinted = 0
+
+    def write(self, view: Block) -> None:
+        """The next block. :raises OSError:"""
         if view.obj is _ZEROS:
             self._position += len(view)
             return
         while view:
-            done = os.pwrite(target, view, self._position)
+            done = os.pwrite(self._target, view, self._position)
             view = view[done:]
             self._position += done
         if self._position - self._hinted >= upload.WRITEBACK:
-            upload.start_writeback(target, self._hinted,
+            upload.start_writeback(self._target, self._hinted,
                                    self._position - self._hinted)
             self._hinted = self._position
+
+    def finish(self) -> None:
+        """A hole at the end has not been written."""
+        os.ftruncate(self._target, self._position)
+
+
+def blocks_of(fd: int) -> collections.abc.Iterator[Block]:
+    """A file's bytes; holes as views of one block of zeros."""
+    at = 0
+    for data, end in _extents(fd):
+        while at < data:
+            block = memoryview(_ZEROS)[:data - at]
+            at += len(block)
+            yield block
+        while at < end:
+            buffer = bytearray(min(BLOCK, end - at))
+            got = os.preadv(fd, [buffer], at)
+            if not got:
+                return
+            at += got
+            yield memoryview(buffer)[:got]
+
+
+def blocks_from(stream: typing.BinaryIO) -> collections.abc.Iterator[Block]:
+    """The bytes of a stream, as they come."""
+    while block := stream.read(BLOCK):
+        yield memoryview(block)
 
 
 def _extents(fd: int) -> collections.abc.Iterator[tuple[int, int]]:

@@ -10,6 +10,8 @@ Touches its directory, and the file to be stored for reading.
 
 from __future__ import annotations
 
+import collections.abc
+from concurrent import futures
 import contextlib
 import os
 import stat
@@ -18,6 +20,7 @@ import uuid
 
 from glance_import import staging
 from glance_import.staging import area
+from glance_import.staging import pipeline
 from glance_import.stores import base
 from glance_import.stores import copying
 
@@ -34,11 +37,11 @@ class FileStore:
     Safe to use from many threads and processes at once.
     """
 
-    def __init__(self, datadir: str, store_id: str = 'file', *,
-                 legacy_checksum: bool = True) -> None:
-        """:param legacy_checksum: take an md5 of bytes that are not known"""
+    kind = 'file'
+    read_only = False
+
+    def __init__(self, datadir: str, store_id: str = 'file') -> None:
         self.id = store_id
-        self.legacy_checksum = legacy_checksum
         self.datadir = os.path.normpath(datadir)
 
     def prepare(self) -> None:
@@ -62,21 +65,9 @@ class FileStore:
         if reason:
             raise base.StoreError(f'{OPTION} = {self.datadir}: {reason}')
 
-    def add_file(self, image_id: str, source_path: str,
-                 expected: staging.Staged | None, *, epoch: int,
-                 hash_algo: str = 'sha512',
-                 progress: base.Progress | None = None,
-                 cancelled: base.Asked | None = None) -> base.Stored:
-        """See ``base.Store.add_file``."""
-        attempt = Attempt(self, image_id, expected, epoch, hash_algo,
-                          progress, cancelled)
-        source = _open_source(source_path)
-        try:
-            return attempt.run(source)
-        except OSError as failure:
-            raise base.from_os(self.id, failure) from failure
-        finally:
-            os.close(source)
+    def attempt(self, image_id: str, epoch: int) -> base.Attempt:
+        """See ``base.Store.attempt``."""
+        return Attempt(self, image_id, epoch)
 
     def forget(self, image_id: str, epoch: int) -> None:
         """See ``base.Store.forget``.
@@ -101,12 +92,44 @@ class FileStore:
         """
         return [self.uri(name) for name in self.earlier(image_id, below)]
 
+    def sweep(self, image_id: str, below: int,
+              keep: collections.abc.Collection[str]) -> list[str]:
+        """See ``base.Store.sweep``."""
+        found = [self.path(name) for epoch in range(1, below)
+                 for name in (part_name(image_id, epoch),
+                              *object_names(image_id, epoch))
+                 if self.uri(name) not in keep
+                 and os.path.lexists(self.path(name))]
+        try:
+            for path in found:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            if found:
+                area.sync_directory(self.datadir)
+        except OSError as failure:
+            raise base.from_os(self.id, failure) from failure
+        return [SCHEME + path for path in found]
+
     def earlier(self, image_id: str, below: int) -> list[str]:
         """Names of objects that attempts before epoch ``below`` stored."""
         candidates = (name for epoch in range(1, below)
                       for name in object_names(image_id, epoch))
         return [name for name in candidates
                 if os.path.lexists(self.path(name))]
+
+    def strays(self) -> typing.Iterator[base.Stray]:
+        """See ``base.Store.strays``."""
+        for name in os.listdir(self.datadir):
+            part = name.startswith('.') and name.endswith('.part')
+            image_id = name.removeprefix('.').partition('.')[0]
+            epoch = base.epoch_of(
+                name[1:-len('.part')] if part else name, image_id)
+            if epoch is None:
+                continue
+            with contextlib.suppress(FileNotFoundError, base.BadLocation):
+                yield base.Stray(base.checked(image_id), epoch,
+                                 self.uri(name),
+                                 os.lstat(self.path(name)).st_mtime)
 
     def owns(self, path: str) -> bool:
         """Whether a file is in this store's directory."""
@@ -134,6 +157,14 @@ class FileStore:
         except FileNotFoundError as failure:
             raise _gone(uri) from failure
 
+    def accepts(self, uri: str) -> bool:
+        """See ``base.Store.accepts``."""
+        try:
+            self._path_of(uri)
+            return True
+        except base.BadLocation:
+            return False
+
     def exists(self, uri: str) -> bool:
         """See ``base.Store.exists``."""
         return os.path.lexists(self._path_of(uri))
@@ -148,6 +179,11 @@ class FileStore:
             raise _gone(uri) from failure
         except OSError as failure:
             raise base.from_os(self.id, failure) from failure
+
+    def properties(self) -> dict[str, typing.Any]:
+        """See ``base.Store.properties``."""
+        return {'data_dir': self.datadir, 'chunk_size': copying.BLOCK,
+                'thin_provisioning': True}
 
     def path(self, name: str) -> str:
         return os.path.join(self.datadir, name)
@@ -171,40 +207,72 @@ class FileStore:
 
 
 class Attempt:
-    """One call of ``add_file``."""
+    """See ``base.Attempt``."""
 
-    def __init__(self, store: FileStore, image_id: str,
-                 expected: staging.Staged | None, epoch: int,
-                 hash_algo: str, progress: base.Progress | None,
-                 cancelled: base.Asked | None) -> None:
-        self._store = store
-        self._expected = expected
-        self._hash_algo = expected.hash_algo if expected else hash_algo
-        self._with_checksum = (store.legacy_checksum if expected is None
-                               else expected.checksum is not None)
-        self._progress = progress
-        self._cancelled = cancelled
+    def __init__(self, store: FileStore, image_id: str, epoch: int) -> None:
+        self.store = store
         self._names = object_names(image_id, epoch)
         self._earlier = store.earlier(image_id, epoch)
         self._part = store.path(part_name(image_id, epoch))
-        self._total = 0
+        self._hash_algo = ''
+        self._target: int | None = None
+        self._writer: copying.FileWriter | None = None
 
-    def run(self, source: int) -> base.Stored:
-        """:raises OSError, base.StoreError: nothing of ours is left then"""
-        self._total = os.fstat(source).st_size
-        self._report(0)
+    @property
+    def pool(self) -> futures.Executor:
+        return pipeline.pools().disk
+
+    def near(self, source: base.Source) -> bool:
+        """See ``base.Attempt.near``."""
+        return (source.fd is not None and source.expected is not None
+                and os.stat(self.store.datadir).st_dev
+                == source.expected.identity.device)
+
+    def ready(self, source: base.Source,
+              report: collections.abc.Callable[[int], None]
+              ) -> base.Stored | None:
+        """What is there already, or can be had by reference."""
         # Ours alone, so left by an earlier life of this very attempt.
         self._unlink_part()
+        if source.fd is None or source.expected is None:
+            return None
+        self._hash_algo = source.expected.hash_algo
         try:
-            if self._expected is None:
-                return self._by_copy(source)
-            found = (self._adopted(source, self._expected)
-                     or self._by_reference(source, self._expected))
-            return found or self._by_copy(source)
+            return (self._adopted(source.fd, source.expected, report)
+                    or self._by_reference(source, source.expected))
         finally:
             self._unlink_part()
 
-    def _adopted(self, source: int, expected: staging.Staged
+    def begin(self, size: int, hash_algo: str) -> None:
+        """See ``base.Attempt.begin``."""
+        self._hash_algo = hash_algo
+        self._target = self._create_part()
+        self._writer = copying.FileWriter(self._target)
+
+    def write(self, block: base.Block) -> None:
+        """See ``base.Attempt.write``."""
+        assert self._writer is not None
+        self._writer.write(block)
+
+    def commit(self, told: base.Told) -> base.Stored:
+        """See ``base.Attempt.commit``."""
+        assert self._writer is not None
+        self._writer.finish()
+        self._close()
+        return self._publish_part(told)
+
+    def abort(self) -> None:
+        """See ``base.Attempt.abort``."""
+        self._close()
+        self._unlink_part()
+
+    def _close(self) -> None:
+        target, self._target, self._writer = self._target, None, None
+        if target is not None:
+            os.close(target)
+
+    def _adopted(self, source: int, expected: staging.Staged,
+                 report: collections.abc.Callable[[int], None]
                  ) -> base.Stored | None:
         """What an attempt stored that was killed before it could say so.
 
@@ -212,17 +280,17 @@ class Attempt:
         may delete what it made.
         """
         for name in (*self._names, *self._earlier):
-            path = self._store.path(name)
+            path = self.store.path(name)
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC
                              | os.O_NOFOLLOW)
             except FileNotFoundError:
                 continue
             try:
-                if self._holds(fd, source, expected):
+                if self._holds(fd, source, expected, report):
                     ours = self._named_ours(fd, name)
                     if ours is not None:
-                        area.sync_directory(self._store.datadir)
+                        area.sync_directory(self.store.datadir)
                         return self._stored(ours, expected)
             finally:
                 os.close(fd)
@@ -231,42 +299,43 @@ class Attempt:
     def _named_ours(self, fd: int, name: str) -> str | None:
         return name if name in self._names else self._link(fd)
 
-    def _holds(self, fd: int, source: int, expected: staging.Staged) -> bool:
+    def _holds(self, fd: int, source: int, expected: staging.Staged,
+               report: collections.abc.Callable[[int], None]) -> bool:
         before = staging.Identity.of_fd(fd)
         names = 2 if _same_file(fd, source) else 1
         if (before.size != expected.size
                 or os.fstat(fd).st_nlink != names):
             return False
-        digests = self._copy(fd, None)
-        digests.run(self._report)
+        read = copying.Copy(copying.blocks_of(fd), expected.hash_algo)
+        read.run(report)
         with copying.unchanged(fd, before) as proved:
-            if not proved or digests.hash_value != expected.hash_value:
+            if not proved or read.hash_value != expected.hash_value:
                 return False
             os.fsync(fd)
             return True
 
-    def _by_reference(self, source: int, expected: staging.Staged
+    def _by_reference(self, source: base.Source, expected: staging.Staged
                       ) -> base.Stored | None:
         """No byte read or written; None where that is not possible."""
         identity = expected.identity
-        if os.stat(self._store.datadir).st_dev != identity.device:
+        if not self.near(source):
             return None
-        if self._cloned(source, identity):
+        assert source.fd is not None
+        if self._cloned(source.fd, identity):
             # A file of its own: nothing can reach it from the source.
             return self._publish_part(expected)
         # The mode changes the times, so it comes after they were compared;
         # the digests were not taken of the mode.
-        with copying.unchanged(source, identity) as proved:
+        with copying.unchanged(source.fd, identity) as proved:
             # Through one more name somebody could write to it later on.
-            if not proved or os.fstat(source).st_nlink != 1:
+            if not proved or os.fstat(source.fd).st_nlink != 1:
                 return None
-            os.fsync(source)
-            name = self._link(source)
+            os.fsync(source.fd)
+            name = self._link(source.fd)
         if name is None:
             return None
-        os.chmod(self._store.path(name), MODE)
-        area.sync_directory(self._store.datadir)
-        self._report_done()
+        os.chmod(self.store.path(name), MODE)
+        area.sync_directory(self.store.datadir)
         return self._stored(name, expected)
 
     def _cloned(self, source: int, identity: staging.Identity) -> bool:
@@ -281,21 +350,11 @@ class Attempt:
         for name in self._free_names():
             with contextlib.suppress(FileExistsError):
                 linked = copying.link_open_file(
-                    source, self._store.path(name))
+                    source, self.store.path(name))
                 return name if linked else None
         return None
 
-    def _by_copy(self, source: int) -> base.Stored:
-        self._unlink_part()
-        target = self._create_part()
-        try:
-            copy = self._copy(source, target)
-            copy.run(self._report)
-        finally:
-            os.close(target)
-        return self._publish_part(copy)
-
-    def _publish_part(self, told: copying.Copy | staging.Staged
+    def _publish_part(self, told: base.Told | staging.Staged
                       ) -> base.Stored:
         fd = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -305,12 +364,11 @@ class Attempt:
             os.close(fd)
         for name in self._free_names():
             with contextlib.suppress(FileExistsError):
-                copying.rename_new(self._part, self._store.path(name))
-                area.sync_directory(self._store.datadir)
-                self._report_done()
+                copying.rename_new(self._part, self.store.path(name))
+                area.sync_directory(self.store.datadir)
                 return self._stored(name, told)
         raise base.StoreUnwritable(
-            f'store {self._store.id} has other data under the name of this '
+            f'store {self.store.id} has other data under the name of this '
             'image')
 
     def _free_names(self) -> typing.Iterator[str]:
@@ -321,14 +379,11 @@ class Attempt:
         """
         yield from self._names[:-1]
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._store.path(self._names[-1]))
+            os.unlink(self.store.path(self._names[-1]))
         yield self._names[-1]
 
-    def _copy(self, source: int, target: int | None) -> copying.Copy:
-        return copying.Copy(source, target, self._hash_algo,
-                            self._with_checksum)
-
     def _create_part(self) -> int:
+        self._unlink_part()
         return os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL
                        | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
@@ -336,24 +391,13 @@ class Attempt:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._part)
 
-    def _stored(self, name: str, told: copying.Copy | staging.Staged
+    def _stored(self, name: str, told: base.Told | staging.Staged
                 ) -> base.Stored:
         return base.Stored(
-            uri=self._store.uri(name), size=told.size,
+            uri=self.store.uri(name), size=told.size,
             checksum=told.checksum, hash_algo=self._hash_algo,
             hash_value=told.hash_value,
-            metadata={'store': self._store.id})
-
-    def _report(self, done: int) -> None:
-        if self._cancelled is not None and self._cancelled():
-            raise base.Cancelled('storing the data was cancelled')
-        if self._progress is not None:
-            self._progress(done, self._total)
-
-    def _report_done(self) -> None:
-        # Too late to be cancelled: the object is there.
-        if self._progress is not None:
-            self._progress(self._total, self._total)
+            metadata={'store': self.store.id})
 
 
 def object_names(image_id: str, epoch: int) -> tuple[str, ...]:
@@ -362,36 +406,12 @@ def object_names(image_id: str, epoch: int) -> tuple[str, ...]:
     The first attempt prefers the usual name, and has another for the case
     that somebody else's data lies there.
     """
-    own = f'{_checked(image_id)}.{int(epoch)}'
-    return (_checked(image_id), own) if epoch == 1 else (own,)
+    own = f'{base.checked(image_id)}.{int(epoch)}'
+    return (base.checked(image_id), own) if epoch == 1 else (own,)
 
 
 def part_name(image_id: str, epoch: int) -> str:
-    return f'.{_checked(image_id)}.{int(epoch)}.part'
-
-
-def _checked(image_id: str) -> str:
-    try:
-        if str(uuid.UUID(image_id)) == image_id.lower():
-            return image_id
-    except ValueError:
-        pass
-    raise base.BadLocation('an image id is a UUID')
-
-
-def _open_source(path: str) -> int:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-                     | os.O_NONBLOCK)
-    except FileNotFoundError as failure:
-        raise base.SourceGone('the staged data is not there') from failure
-    except OSError as failure:
-        raise base.SourceGone('the staged data cannot be read: '
-                              f'{failure.strerror}') from failure
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise base.SourceGone('the staged data is not a file')
-    return fd
+    return f'.{base.checked(image_id)}.{int(epoch)}.part'
 
 
 def _same_file(one: int, other: int) -> bool:

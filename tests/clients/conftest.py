@@ -94,10 +94,9 @@ def behind_keystone(keystone, tmp_path_factory):
     """A service that asks Keystone."""
     service = services.Service(
         tmp_path_factory.mktemp('behind-keystone'),
-        options={'DEFAULT': {
-                     'api_versions_listed': 'all',
-                     'enabled_import_methods':
-                         '[glance-direct,web-download,glance-download]'},
+        options={'DEFAULT': {'api_versions_listed': 'all',
+                             'enabled_import_methods': '[glance-direct,'
+                             'web-download,glance-download]'},
                  'import_filtering_opts': {
                      'allowed_addresses': '[127.0.0.1/32]',
                      'allowed_ports': '[]'},

@@ -4,6 +4,7 @@ from alembic import autogenerate
 from alembic import migration
 import pytest
 import sqlalchemy as sa
+from taskflow.persistence.backends.sqlalchemy import tables as taskflow_tables
 
 from glance_import.db import engine
 from glance_import.db import tables
@@ -39,6 +40,13 @@ def test_the_tables_are_what_the_migrations_make(synced):
         differences = autogenerate.compare_metadata(context, tables.metadata)
 
     assert differences == []
+
+
+def test_the_record_of_a_flow_has_taskflows_columns():
+    theirs = taskflow_tables.fetch(sa.MetaData())
+    for table in theirs:
+        ours = tables.metadata.tables[f'import_{table.name}']
+        assert set(ours.columns.keys()) == set(table.columns.keys())
 
 
 def test_properties_are_found_by_value(synced):

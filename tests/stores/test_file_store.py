@@ -12,6 +12,7 @@ import uuid
 import pytest
 
 import conformance
+from conformance import add
 from conformance import DATA
 from conformance import describe
 from glance_import import staging
@@ -102,7 +103,7 @@ def stored_path(stored):
 
 
 def test_uri_is_the_one_glance_writes(here, image_id, source):
-    stored = here.add_file(image_id, str(source), describe(source), epoch=1)
+    stored = add(here, image_id, str(source), describe(source), epoch=1)
     assert stored.uri == f'file://{here.datadir}/{image_id}'
 
 
@@ -113,7 +114,7 @@ def no_copy(*args, **kwargs):
 def test_unchanged_is_taken_by_reference(here, image_id, source, monkeypatch):
     expected = describe(source)
     monkeypatch.setattr(copying, 'Copy', no_copy)
-    stored = here.add_file(image_id, str(source), expected, epoch=1)
+    stored = add(here, image_id, str(source), expected, epoch=1)
     assert os.path.samefile(stored_path(stored), source)
     assert os.stat(source).st_mode & 0o222 == 0
     source.unlink()
@@ -129,7 +130,7 @@ def test_reflink_on_xfs(tmp_path, image_id, monkeypatch):
         source.write_bytes(DATA)
         expected = describe(source)
         monkeypatch.setattr(copying, 'Copy', no_copy)
-        stored = store.add_file(image_id, str(source), expected, epoch=1)
+        stored = add(store, image_id, str(source), expected, epoch=1)
         assert not os.path.samefile(stored_path(stored), source)
         with open(source, 'r+b') as writer:
             writer.write(b'changed')
@@ -171,7 +172,7 @@ def cheat_second_name(source):
 def test_a_second_name_from_before(here, image_id, source):
     other = source.with_name('other')
     os.link(source, other)
-    stored = here.add_file(image_id, str(source), describe(source), epoch=1)
+    stored = add(here, image_id, str(source), describe(source), epoch=1)
     os.chmod(other, 0o600)
     with open(other, 'r+b') as writer:
         writer.write(b'!')
@@ -214,7 +215,7 @@ def test_cheats_cannot_change_stored_bytes(here, image_id, source, cheat):
     expected = describe(source)
     cheating = cheat(source)
     next(cheating)
-    stored = here.add_file(image_id, str(source), expected, epoch=1)
+    stored = add(here, image_id, str(source), expected, epoch=1)
     next(cheating)
     data = conformance.content(here, stored.uri)
     # Whatever was stored: the digests told are those of the bytes kept.
@@ -260,7 +261,7 @@ def test_holes_are_kept(tmp_path, image_id):
             file.write(b'middle')
             file.truncate(200_000_123)
         expected = describe(source)
-        stored = store.add_file(image_id, str(source), expected, epoch=1)
+        stored = add(store, image_id, str(source), expected, epoch=1)
         assert stored.hash_value == expected.hash_value
         assert stored.checksum == expected.checksum
         found = os.stat(stored_path(stored))
@@ -278,7 +279,7 @@ def test_full_disk_leaves_nothing(tmp_path, image_id):
         source = tmp_path / 'source'
         source.write_bytes(os.urandom(20_000_000))
         with pytest.raises(base.StoreFull):
-            store.add_file(image_id, str(source), describe(source), epoch=1)
+            add(store, image_id, str(source), describe(source), epoch=1)
         assert os.listdir(store.datadir) == []
     finally:
         subprocess.run(['umount', str(mounted)], check=True)
@@ -300,7 +301,7 @@ KILLED = textwrap.dedent('''
     store = file_store.FileStore(where)
     expected = conformance.describe(source)
     setattr(module, name, deadly)
-    store.add_file(image_id, source, expected, epoch=1)
+    conformance.add(store, image_id, source, expected, epoch=1)
 ''')
 
 
@@ -323,7 +324,7 @@ def test_killed_at_a_step_and_tried_again(here, image_id, source, step,
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode == -9, done.stderr
-    stored = here.add_file(image_id, str(source), expected, epoch=2)
+    stored = add(here, image_id, str(source), expected, epoch=2)
     assert stored.hash_value == expected.hash_value
     assert stored.uri.endswith(f'{image_id}.2')
     for uri in here.leftovers(image_id, below=2):
@@ -334,7 +335,7 @@ def test_killed_at_a_step_and_tried_again(here, image_id, source, step,
 
 
 def test_forget_touches_its_own_names_only(here, image_id, source):
-    stored = here.add_file(image_id, str(source), describe(source), epoch=1)
+    stored = add(here, image_id, str(source), describe(source), epoch=1)
     mine, others = (os.path.join(here.datadir, name) for name in (
         f'.{image_id}.2.part', f'.{image_id}.3.part'))
     for path in (mine, others):

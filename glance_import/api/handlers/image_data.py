@@ -12,10 +12,12 @@ from webob import exc
 
 from glance_import.api import call
 from glance_import.api.handlers import images
+from glance_import.api.handlers import imports
 from glance_import.api.handlers import stage
 from glance_import.db import images as db_images
 from glance_import.domain import direct
 from glance_import.domain import errors
+from glance_import.domain import placement
 from glance_import.domain import states
 from glance_import.stores import base as stores
 
@@ -27,19 +29,12 @@ _LEGACY = re.compile(r'^bytes (\d+-\d+)/(?:\d+|\*)$')
 
 def get(asked: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/file; 204 while there is no data."""
-    image, location = _find(asked)
-    if location is None:
+    image, locations = _find(asked)
+    if not locations:
         return call.empty(204)
     size = image.size or 0
     start, stop = _range(asked.req, size)
-    try:
-        stream = asked.services.store.open(location.url, offset=start)
-    except stores.StoreError as failure:
-        LOG.error('the data of image %s cannot be read at %s: %s', image.id,
-                  location.url, failure)
-        raise errors.Unavailable(
-            f'The data of image {image.id} cannot be read at the moment.'
-        ) from failure
+    stream = _open(asked, image, locations, start)
     whole = (start, stop) == (0, size)
     response = _response(image, stop - start)
     response.app_iter = _iterator(asked.req, stream, stop - start,
@@ -54,23 +49,40 @@ def get(asked: call.Call) -> webob.Response:
 
 def head(asked: call.Call) -> webob.Response:
     """HEAD of the same: how large, and with which md5; nothing is read."""
-    image, location = _find(asked)
-    if location is None:
+    image, locations = _find(asked)
+    if not locations:
         return call.empty(204)
     return _response(image, image.size or 0)
 
 
+def _open(asked: call.Call, image: db_images.Image,
+          locations: list[db_images.Location], start: int
+          ) -> typing.BinaryIO:
+    """The data from the best store that gives it.
+
+    :raises errors.Unavailable: none does
+    """
+    for location in locations:
+        try:
+            return asked.services.stores.of(location).open(
+                location.url, offset=start)
+        except stores.StoreError as failure:
+            LOG.error('the data of image %s cannot be read at %s: %s',
+                      image.id, location.url, failure)
+    raise errors.Unavailable(
+        f'The data of image {image.id} cannot be read at the moment.')
+
+
 def _find(asked: call.Call
-          ) -> tuple[db_images.Image, db_images.Location | None]:
-    """The image, and where its data is; None while it has none."""
+          ) -> tuple[db_images.Image, list[db_images.Location]]:
+    """The image, and where its data is; nowhere while it has none."""
     image = images.find(asked, 'download_image')
     if image.status == states.DEACTIVATED and not asked.ctx.is_admin:
         raise errors.Forbidden(
             f'Image {image.id} is deactivated: its data cannot be read.')
     if image.status not in (states.ACTIVE, states.DEACTIVATED):
-        return image, None
-    return image, next((location for location in image.locations
-                        if location.status == 'active'), None)
+        return image, []
+    return image, placement.readable(asked.services, image)
 
 
 def _response(image: db_images.Image, length: int) -> webob.Response:
@@ -86,8 +98,10 @@ def put(asked: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/file: data, and the image is active; 204."""
     asked.require_content_type('application/octet-stream')
     image = images.find(asked, 'upload_image')
+    store = placement.for_upload(
+        asked.services, asked.req.headers.get(imports.STORE_HEADER))
     direct.save(asked.services, image, asked.blocks(),
-                stage.announced(asked))
+                stage.announced(asked), store)
     return call.empty(204)
 
 
@@ -119,6 +133,9 @@ def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,
     where the file stands, so they get whole files only.
     """
     wrap = req.environ.get('wsgi.file_wrapper')
+    if not stream.seekable():
+        # It comes from a store over a network.
+        wrap = None
     if wrap is not None and req.environ.get('glance_import.server'):
         return wrap(stream, BLOCK).app_iter_range(0, length)
     if wrap is not None and whole:

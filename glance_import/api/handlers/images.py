@@ -16,10 +16,14 @@ from glance_import.db import images as db_images
 from glance_import.domain import changes
 from glance_import.domain import images
 from glance_import.domain import listing
+from glance_import.domain import placement
 
 # Rules that a visibility asks for beside the one of the request itself.
 VISIBILITY_RULES = {'public': 'publicize_image',
                     'community': 'communitize_image'}
+LOCATION_RULES = {'add': 'set_image_location',
+                  'replace': 'set_image_location',
+                  'remove': 'delete_image_location'}
 
 
 def index(asked: call.Call) -> webob.Response:
@@ -59,6 +63,9 @@ def create(asked: call.Call) -> webob.Response:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(
             services.methods)
+    if services.stores.several:
+        response.headers['OpenStack-image-store-ids'] = ','.join(
+            services.stores.ids)
     return response
 
 
@@ -95,11 +102,17 @@ def update(asked: call.Call) -> webob.Response:
             headers={'Accept-Patch': ', '.join(patches.MEDIA_TYPES)})
     operations = patches.parse(asked.json(), media_type)
     for each in operations:
-        if each.op != 'remove' and each.position is None:
-            schemas.check_image({each.name: each.value}, services.conf)
+        if each.op != 'remove':
+            schemas.check_image(
+                {each.name: each.value if each.position is None
+                 else [each.value]}, services.conf)
     schemas.refuse_nul([each.name for each in operations])
     image = find(asked, 'modify_image')
     for each in operations:
+        if each.name == 'locations':
+            services.policy.require_for_image(
+                ctx, LOCATION_RULES[each.op], image.id,
+                images.target(services, ctx, image))
         if each.name == 'visibility' and each.value in VISIBILITY_RULES \
                 and each.value != image.visibility:
             services.policy.require_for_image(
@@ -129,6 +142,11 @@ def view_all(asked: call.Call, records: list[db_images.Image]
     readable = services.protections.readable
     shown = [views.image(record, readable(ctx, record.properties))
              for record in records]
+    if services.stores.several:
+        for view, record in zip(shown, records):
+            if record.locations:
+                view['stores'] = ','.join(sorted(
+                    placement.located(services, record)))
     direct = services.conf.show_image_direct_url
     every = services.conf.show_multiple_locations
     if direct or every:

@@ -11,8 +11,10 @@ from glance_import.api.handlers import images
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import methods
+from glance_import.domain import placement
 from glance_import.domain import quotas
 
+STORE_HEADER = 'X-Image-Meta-Store'
 # Asked while the import is accepted, so that a denial is a 403 here and not
 # a task that hangs (contract 3.3).
 TASK_RULES = ('add_task', 'get_task', 'modify_task')
@@ -23,21 +25,31 @@ def post(asked: call.Call) -> webob.Response:
     services, ctx = asked.services, asked.ctx
     body = asked.json()
     method = _method(body, services.methods)
-    _check_store_keys(body)
+    placement.check_types(body)
     image = images.find(asked, method.rule)
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
     imports.check_importable(services, ctx, image, method, body['method'])
-    quotas.check_import(services, image.id, image.size)
+    targets = placement.targets(
+        services, image, body, asked.req.headers.get(STORE_HEADER),
+        copying=method.copies)
+    quotas.check_import(services, image.id, image.size,
+                        len(targets) if targets else 1)
     secret = None
     if method.seal is not None:
         secret = method.seal(
             services, body['method'], asked.req.headers.get('X-Auth-Token'),
             asked.req.headers.get('X-Service-Catalog'))
-    imports.request(services, ctx, image, method, body, secret)
+    imports.request(services, ctx, image, method, body, targets,
+                    secret=secret)
+    return accepted(asked, image.id)
+
+
+def accepted(asked: call.Call, image_id: str) -> webob.Response:
+    """202, and where to look how it goes."""
     response = call.empty(202)
     response.headers['Location'] = (
-        f'{asked.req.application_url}/v2/images/{image.id}/tasks')
+        f'{asked.req.application_url}/v2/images/{image_id}/tasks')
     return response
 
 
@@ -72,15 +84,3 @@ def _method(body: typing.Any, enabled: typing.Collection[str]
             f'Unknown import method name {name!r}; the methods here are: '
             + ', '.join(enabled))
     return methods.find(name)
-
-
-def _check_store_keys(body: dict[str, typing.Any]) -> None:
-    """Judge the types of what says nothing where there is one store.
-
-    Clients send these all the same.
-    """
-    for name in ('all_stores', 'all_stores_must_succeed'):
-        if not isinstance(body.get(name, False), bool):
-            raise errors.Invalid(f"'{name}' must be true or false.")
-    if not isinstance(body.get('stores', []), list):
-        raise errors.Invalid("'stores' must be a list.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import webob
 
 from glance_import.api import call
@@ -20,7 +22,35 @@ def import_methods(asked: call.Call) -> webob.Response:
 
 def stores(asked: call.Call) -> webob.Response:
     """GET /v2/info/stores, which tells whether there are several."""
-    raise errors.NotFound('Multi backend is not supported at this site.')
+    return call.json_response({'stores': _stores(asked)})
+
+
+def stores_detail(asked: call.Call) -> webob.Response:
+    """GET /v2/info/stores/detail: the same with types and options."""
+    shown = _stores(asked)
+    asked.services.policy.require(asked.ctx, 'stores_info_detail')
+    for view in shown:
+        entry = asked.services.stores.entries[view['id']]
+        view |= {'type': entry.store.kind, 'weight': entry.weight,
+                 'properties': entry.store.properties()}
+    return call.json_response({'stores': shown})
+
+
+def _stores(asked: call.Call) -> list[dict[str, typing.Any]]:
+    """Flags are strings, and only there when they are set.
+
+    :raises errors.NotFound: there is one store only
+    """
+    configured = asked.services.stores
+    if not configured.several:
+        raise errors.NotFound('Multi backend is not supported at this site.')
+    return [{'id': store_id,
+             **({'description': entry.description}
+                if entry.description else {}),
+             **({'default': 'true'}
+                if entry.store is configured.default else {}),
+             **({'read-only': 'true'} if entry.store.read_only else {})}
+            for store_id, entry in configured.entries.items()]
 
 
 def usage(asked: call.Call) -> webob.Response:

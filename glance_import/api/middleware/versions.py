@@ -20,9 +20,13 @@ _ACCEPT = re.compile(r'application/vnd\.openstack\.images-(v2(?:\.\d{1,3})?)')
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
-# images and digests, the tasks of an image. Those between them and after are
-# about several stores, caching and metadata definitions.
-COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.12')
+# images and digests, the tasks of an image. Those not named here are about
+# changing locations, caching and metadata definitions.
+COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.9', 'v2.12', 'v2.17')
+# The same where there are several stores: to import to them, to copy between
+# them and delete from them, to copy what others own, to see their options.
+WITH_STORES: tuple[str, ...] = ('v2.7', 'v2.8', 'v2.9', 'v2.10', 'v2.11',
+                                'v2.12', 'v2.13', 'v2.17')
 
 
 def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:
@@ -33,7 +37,8 @@ def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:
     elif conf.api_versions_listed == 'seed':
         versions += [(OLDEST_FIRST[-1], 'CURRENT'), (IMPORT, 'EXPERIMENTAL')]
     else:
-        later = (OLDEST_FIRST[-1], IMPORT, *COMPLETE_LATER)
+        later = (OLDEST_FIRST[-1], IMPORT, *(
+            WITH_STORES if conf.enabled_backends else COMPLETE_LATER))
         versions += [(name, 'SUPPORTED') for name in later[:-1]]
         versions.append((later[-1], 'CURRENT'))
     return versions[::-1]

@@ -8,7 +8,6 @@ missing. Steps call the domain, never HTTP.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import typing
@@ -24,12 +23,11 @@ from glance_import.async_ import facades
 from glance_import.async_.flows import content
 from glance_import.async_.flows import contract_plugins
 from glance_import.async_.flows import steps
-from glance_import.async_ import progress
+from glance_import.async_.flows import storing
 from glance_import.async_ import runtime
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import methods
-from glance_import.domain import quotas
 from glance_import.plugin import chain
 from glance_import import staging
 from glance_import.stores import base as stores
@@ -89,33 +87,6 @@ class _CheckPlugin(_Step):
                 'regular file, as the image data')
 
 
-class _ImportToStore(_Step):
-    """Bring the bytes into the backing store, under this attempt's name."""
-
-    label = 'ImportToStore'
-    default_provides = 'stored'
-
-    def execute(self, file_path: str) -> dict[str, typing.Any]:
-        box = self.rt.services
-        path = local_path(file_path)
-        quotas.check_import(box, self.image_id, os.stat(path).st_size)
-        expected = None
-        if path == box.area.path(self.image_id):
-            expected = imports.expected_of(
-                imports.staged_data(box, self.image_id))
-        stored = box.store.add_file(
-            self.image_id, path, expected, epoch=self.rt.claim.epoch,
-            hash_algo=box.conf.hashing_algorithm,
-            progress=progress.Reporter(self.rt, self.label).report,
-            cancelled=self.rt.stopped.is_set)
-        return dataclasses.asdict(stored)
-
-    def revert(self, result: typing.Any, **kwargs: typing.Any) -> None:
-        if isinstance(result, dict):
-            imports.discard_object(self.rt.services, self.image_id,
-                                   result['uri'])
-
-
 class _CompleteTask(_Step):
     """Active, task successful, lock dropped: one transaction."""
 
@@ -123,7 +94,16 @@ class _CompleteTask(_Step):
 
     def execute(self, stored: dict[str, typing.Any]) -> None:
         imports.succeed(self.rt.services, self.rt.claim, self.image_id,
-                        stores.Stored(**stored))
+                        imports.Placed.of(stored))
+
+
+class _Clean(_Step):
+    """Remove what interrupted attempts have left in stores."""
+
+    label = 'Clean'
+
+    def execute(self) -> None:
+        imports.clean_up(self.rt.services, self.rt.claim, self.image_id)
 
 
 class _DeleteFromFS(_Step):
@@ -173,6 +153,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
     flow.add(extensions.load_method(method)(
         task_id=task_id, task_type=task_type, image_id=image_id,
         import_req=import_req))
+    if methods.find(method).copies:
+        return flow.add(_CompleteTask(*ids), _Clean(*ids))
     flow.add(_VerifyStaging(*ids))
     seen: dict[str, str] = {}
     for stage in chain.stages(loaded):
@@ -185,7 +167,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
             flow.add(contract_plugins.step(stage, *ids))
     if methods.find(method).plugins:
         flow.add(content.CheckContent(*ids))
-    flow.add(_ImportToStore(*ids), _CompleteTask(*ids), _DeleteFromFS(*ids))
+    flow.add(storing.ImportToStore(*ids), _CompleteTask(*ids),
+             _DeleteFromFS(*ids))
     return flow
 
 

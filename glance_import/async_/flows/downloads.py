@@ -19,6 +19,7 @@ from glance_import.domain import imports
 from glance_import.domain import regions
 from glance_import.domain import sources
 from glance_import.net import client
+from glance_import.net import options as net_options
 from glance_import.net import urls
 
 
@@ -44,7 +45,7 @@ class WebDownload(Download):
     label = 'WebDownload'
 
     def execute(self) -> None:
-        settings = sources.settings(self.rt.services.conf)
+        settings = net_options.settings(self.rt.services.conf)
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:
@@ -63,7 +64,7 @@ class _OfRegion(Download):
         return regions.unseal(self.rt.services, sealed)
 
     def _settings(self) -> client.Settings:
-        return regions.settings(sources.settings(self.rt.services.conf))
+        return regions.settings(net_options.settings(self.rt.services.conf))
 
 
 class ImportMetadata(_OfRegion):

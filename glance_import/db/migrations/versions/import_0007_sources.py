@@ -8,7 +8,7 @@ from alembic import op
 import sqlalchemy as sa
 
 revision = 'import_0007'
-down_revision = 'import_0004'
+down_revision = 'import_0006'
 
 
 def upgrade() -> None:

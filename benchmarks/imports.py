@@ -1,0 +1,93 @@
+"""What small imports cost: rate, CPU of each process, and of doing nothing.
+
+    tox -e bench-imports [-- --images 200 --clients 8 --size 65536]
+
+Starts the embedded default (SQLite, file store, one conductor) on a directory
+of its own; every client creates an image, stages it, asks for the import and
+waits until it is active. CPU is what the operating system counted for the
+processes, user and system; the conductor's is the engine's overhead and the
+data's together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import tempfile
+import time
+
+import psutil
+
+from tests import service as services
+
+
+def cpu(pid: int) -> float:
+    """Seconds that a process has used so far, user and system."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def one(service: services.Service, data: bytes) -> None:
+    image_id = service.create()
+    assert service.stage(image_id, data).status == 204
+    assert service.start_import(image_id).status == 202
+    while service.show(image_id)['status'] != 'active':
+        time.sleep(0.02)
+
+
+def measure(service: services.Service, images: int, clients: int,
+            data: bytes) -> dict[str, float]:
+    """Seconds of CPU and of the clock, for so many imports."""
+    assert service.process is not None
+    conductor = service.conductor_pid()
+    pids = {'conductor': [conductor], 'api': [
+        service.process.pid, *(pid for pid in service.children()
+                               if pid != conductor)]}
+    before = {name: sum(map(cpu, group)) for name, group in pids.items()}
+    begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(one, service, data)
+                     for _ in range(images)]:
+            done.result()
+    spent = {name: sum(map(cpu, group)) - before[name]
+             for name, group in pids.items()}
+    return {'seconds': time.monotonic() - begun, **spent}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--images', type=int, default=200)
+    parser.add_argument('--clients', type=int, default=8)
+    parser.add_argument('--size', type=int, default=65536)
+    parser.add_argument('--idle', type=float, default=20.0,
+                        help='seconds to watch an idle conductor')
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as top:
+        service = services.Service(pathlib.Path(top), options={
+            'taskflow_executor': {'poll_interval': 1.0}})
+        service.start()
+        try:
+            data = os.urandom(words.size)
+            measure(service, 10, 2, data)
+            found = measure(service, words.images, words.clients, data)
+            time.sleep(2)
+            conductor = service.conductor_pid()
+            before = cpu(conductor)
+            time.sleep(words.idle)
+            idle = cpu(conductor) - before
+        finally:
+            service.kill()
+    images = words.images
+    print(f'{images} images of {words.size} bytes, {words.clients} clients: '
+          f'{images / found["seconds"]:.1f} imports a second')
+    for name in ('conductor', 'api'):
+        print(f'CPU of the {name}: {found[name] / images * 1000:.1f} ms an '
+              'import')
+    print(f'CPU of an idle conductor: {idle / words.idle * 100:.2f} % of a '
+          'core')
+
+
+if __name__ == '__main__':
+    main()

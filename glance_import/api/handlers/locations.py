@@ -1,0 +1,41 @@
+"""/v2/images/{image_id}/locations: data that lies in a store already."""
+
+from __future__ import annotations
+
+import typing
+
+import webob
+
+from glance_import.api import call
+from glance_import.api.handlers import images
+from glance_import.api.handlers import imports as imports_handler
+from glance_import.api import schemas
+from glance_import.domain import imports
+from glance_import.domain import locations
+from glance_import.domain import methods
+
+
+def index(asked: call.Call) -> webob.Response:
+    """GET: where the data of an image is, for other services."""
+    image = images.find(asked, 'fetch_image_location')
+    return call.json_response([
+        {'url': location.url, 'metadata': location.metadata}
+        for location in image.locations if location.status == 'active'])
+
+
+def create(asked: call.Call) -> webob.Response:
+    """POST: give a queued image data that lies in a store; 202.
+
+    The data is read in the background, as an import, and the image is
+    active when its digests are known.
+    """
+    services, ctx = asked.services, asked.ctx
+    wanted = asked.json()
+    schemas.check_new_location(wanted)
+    image = images.find(asked, 'add_image_location')
+    digests: dict[str, typing.Any] = wanted.get('validation_data') or {}
+    locations.check_request(services, image, wanted['url'], digests)
+    imports.request(services, ctx, image, methods.ADD_LOCATION, {
+        'method': {'name': methods.ADD_LOCATION.name, **wanted}},
+        task_type=methods.LOCATION_TASK)
+    return imports_handler.accepted(asked, image.id)

@@ -1,0 +1,19 @@
+"""/v2/stores/{store_id}/{image_id}: one copy of an image."""
+
+from __future__ import annotations
+
+import webob
+
+from glance_import.api import call
+from glance_import.api.handlers import images
+from glance_import.domain import errors
+from glance_import.domain import placement
+
+
+def delete(asked: call.Call) -> webob.Response:
+    """DELETE: the copy in one store goes, the image stays; 204."""
+    if not asked.services.stores.several:
+        raise errors.NotFound('Multi backend is not supported at this site.')
+    image = images.find(asked, 'delete_image_location')
+    placement.take_out(asked.services, image, asked.args['store_id'])
+    return call.empty(204)

@@ -1,0 +1,186 @@
+"""Steps that bring bytes into the stores an import was asked for.
+
+What such a step gives is what ``imports.Placed`` is made of. All stores are
+fed by one read; see glance_import.stores.several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+
+from oslo_log import log
+
+from glance_import.async_.flows import steps
+from glance_import.async_ import progress
+from glance_import.db import images as db_images
+from glance_import.domain import errors
+from glance_import.domain import imports
+from glance_import.domain import locations
+from glance_import.domain import placement
+from glance_import.domain import quotas
+from glance_import.stores import base as stores
+from glance_import.stores import copying
+from glance_import.stores import several
+
+LOG = log.getLogger(__name__)
+SCHEME = 'file://'
+
+
+class _StoringStep(steps.Step):
+    """Bring the bytes into the stores, under this attempt's name."""
+
+    default_provides = 'stored'
+
+    def _stores(self) -> list[stores.Store]:
+        """:raises stores.UnknownStore: not configured on this node"""
+        configured = self.rt.services.stores
+        if self.rt.job.stores is None:
+            return [configured.default]
+        return [configured.by_id(each) for each in self.rt.job.stores]
+
+    def _order(self, **more: typing.Any) -> several.Order:
+        conf = self.rt.services.conf
+        return several.Order(
+            self.image_id, self.rt.claim.epoch,
+            **{'hash_algo': conf.hashing_algorithm,
+               'legacy_checksum': conf.legacy_checksum, **more},
+            all_must_succeed=self.rt.job.request.get(
+                'all_stores_must_succeed', True),
+            progress=progress.Reporter(self.rt, self.label).report,
+            cancelled=self.rt.stopped.is_set, settled=self._settled)
+
+    def _settled(self, store_id: str,
+                 failure: stores.StoreError | None) -> None:
+        if failure is not None:
+            LOG.warning('import %s: store %s failed: %s', self.rt.job.id,
+                        store_id, failure)
+        imports.settled(self.rt.services, self.rt.claim, self.image_id,
+                        store_id, failed=failure is not None)
+
+    @staticmethod
+    def _plain(outcome: several.Outcome) -> dict[str, typing.Any]:
+        return {'stored': [dataclasses.asdict(each)
+                           for each in outcome.stored.values()],
+                'failed': {name: str(failure)
+                           for name, failure in outcome.failed.items()}}
+
+    def revert(self, result: typing.Any, **kwargs: typing.Any) -> None:
+        if not isinstance(result, dict):
+            return
+        for each in result['stored']:
+            try:
+                placement.discard(self.rt.services, self.image_id,
+                                  each['uri'], each['metadata'])
+            except stores.StoreError as failure:
+                # Found again by the image's next attempt or its deletion.
+                LOG.warning('import %s: %s stays in its store: %s',
+                            self.rt.job.id, each['uri'], failure)
+
+
+class ImportToStore(_StoringStep):
+    """From the staging area, or what a plugin put in place of that."""
+
+    label = 'ImportToStore'
+
+    def execute(self, file_path: str) -> dict[str, typing.Any]:
+        box = self.rt.services
+        path = file_path.removeprefix(SCHEME)
+        targets = self._stores()
+        quotas.check_import(box, self.image_id, os.stat(path).st_size,
+                            len(targets))
+        expected = None
+        if path == box.area.path(self.image_id):
+            expected = imports.expected_of(
+                imports.staged_data(box, self.image_id))
+        return self._plain(several.add_file(targets, path, expected,
+                                            self._order()))
+
+
+class CopyImage(_StoringStep):
+    """From a store that has the image; found to be what the record says."""
+
+    label = 'CopyImage'
+
+    def execute(self) -> dict[str, typing.Any]:
+        box = self.rt.services
+        with box.db.read() as conn:
+            image = db_images.get(conn, self.image_id, db_images.EVERYTHING)
+        if image is None:
+            raise errors.ImportFailed('The image was deleted.')
+        there = placement.located(box, image)
+        targets = [store for store in self._stores()
+                   if store.id not in there]
+        if not targets:
+            return {'stored': [], 'failed': {}}
+        quotas.check_import(box, self.image_id, image.size, len(targets))
+        stream = self._open(image)
+        try:
+            source = stores.Source(
+                image.size or 0, lambda: copying.blocks_from(stream))
+            return self._plain(several.add(targets, source, self._order(
+                hash_algo=image.os_hash_algo or box.conf.hashing_algorithm,
+                legacy_checksum=image.checksum is not None,
+                verify=lambda told: _same(image, told))))
+        finally:
+            stream.close()
+
+    def _open(self, image: db_images.Image) -> typing.BinaryIO:
+        """:raises stores.StoreError: none of its stores can be read"""
+        failure: stores.StoreError | None = None
+        for location in placement.readable(self.rt.services, image):
+            try:
+                return self.rt.services.stores.of(location).open(location.url)
+            except stores.StoreError as problem:
+                LOG.warning('image %s cannot be read at %s: %s', image.id,
+                            location.url, problem)
+                failure = problem
+        raise failure or errors.ImportFailed('The image has no data.')
+
+
+def _same(image: db_images.Image, told: stores.Told) -> None:
+    """:raises errors.ImportFailed: the store did not give the image's bytes
+    """
+    wanted: list[tuple[object, object]] = [(image.size, told.size)]
+    if image.os_hash_value and image.os_hash_algo == told.hash_algo:
+        wanted.append((image.os_hash_value, told.hash_value))
+    if image.checksum:
+        wanted.append((image.checksum, told.checksum))
+    if any(known != found for known, found in wanted):
+        raise errors.ImportFailed(
+            'The data in the store that the image was read from is not what '
+            'its checksums say, so it was not copied.')
+
+
+class AddLocation(steps.Step):
+    """Data that lies in a store already: read once, and known from then."""
+
+    label = 'AddLocation'
+    default_provides = 'stored'
+
+    def execute(self) -> dict[str, typing.Any]:
+        box = self.rt.services
+        asked = self.rt.job.request['method']
+        url, digests = asked['url'], asked.get('validation_data') or {}
+        if box.conf.do_secure_hash:
+            stored = self._read(url, digests)
+        else:
+            stored = locations.believe(box, url, digests)
+        quotas.check_import(box, self.image_id, stored.size)
+        return {'stored': [dataclasses.asdict(stored)], 'failed': {}}
+
+    def _read(self, url: str, digests: dict[str, str]) -> stores.Stored:
+        retries = self.rt.services.conf.http_retries
+        for left in range(retries, -1, -1):
+            try:
+                return locations.read(
+                    self.rt.services, url, digests,
+                    report=progress.Reporter(self.rt, self.label).report,
+                    stopped=self.rt.stopped.is_set)
+            except stores.StoreUnavailable as failure:
+                if not left or self.rt.stopped.wait(1.0):
+                    raise
+                LOG.warning('import %s: %s; trying again', self.rt.job.id,
+                            failure)
+        raise AssertionError('not reached')

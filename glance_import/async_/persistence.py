@@ -1,0 +1,281 @@
+"""What taskflow records of an import, in the service's own database.
+
+taskflow's SQLAlchemy backend on our engine, with one connection for a claim:
+its tables are built once (so that SQLAlchemy's cache of statements works),
+and it writes only while the claim is in force. A record says which steps are
+finished, with their results, and which way the flow goes. That a step runs is
+not written: one that is not finished is begun again, whether it had begun or
+not. Knows taskflow and the database, nothing of what the steps do.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import typing
+
+import sqlalchemy as sa
+from taskflow.persistence.backends import impl_sqlalchemy
+from taskflow.persistence.backends.sqlalchemy import tables as taskflow_tables
+from taskflow.persistence import models
+from taskflow import states
+from taskflow.types import failure as failures
+
+from glance_import.async_ import runtime
+from glance_import.db import engine as db_engine
+from glance_import.db import jobs as db_jobs
+from glance_import.db import tables
+from glance_import.domain import errors
+
+# Raise it when the steps of a flow change so that a flow that was begun by
+# an earlier release cannot be gone on with.
+VERSION = 1
+
+TABLES = taskflow_tables.Tables(
+    tables.import_logbooks, tables.import_flowdetails,
+    tables.import_atomdetails)
+_FLOWS, _ATOMS = TABLES.flowdetails, TABLES.atomdetails
+_UPDATE_ATOM = sa.update(_ATOMS).where(
+    _ATOMS.c.uuid == sa.bindparam('atom_uuid'))
+_UPDATE_FLOW = sa.update(_FLOWS).where(
+    _FLOWS.c.uuid == sa.bindparam('flow_uuid'))
+
+# States that say no more than that the conductor was at it.
+_PASSING = {states.RUNNING: states.PENDING, states.REVERTING: states.SUCCESS}
+# Characters kept of the text of a failure.
+_TEXT = 2000
+
+
+class Unreadable(Exception):
+    """A record that cannot be gone on with; the text says why."""
+
+
+class OtherVersion(Unreadable):
+    """A record made by another release, to be left alone."""
+
+
+class Backend(impl_sqlalchemy.SQLAlchemyBackend):
+    """taskflow's backend on the service's engine."""
+
+    def __init__(self, database: db_engine.Database) -> None:
+        super().__init__({}, engine=database.engine)
+        # The service has looked at its database itself.
+        self._validated = True
+        self.database = database
+
+
+class Record(impl_sqlalchemy.Connection):
+    """The record of one import under one claim; also its own backend.
+
+    ``explain`` is given the name of a step and its failure and returns the
+    reason in words, which is kept in the job in the same transaction.
+    """
+
+    def __init__(self, backend: Backend, rt: runtime.Runtime,
+                 explain: collections.abc.Callable[
+                     [str, failures.Failure], str]) -> None:
+        # Not taskflow's: it would build new tables for each of these.
+        self._backend = backend
+        self._engine = backend.engine
+        self._tables = TABLES
+        self._converter = impl_sqlalchemy._Alchemist(TABLES)
+        self._database = backend.database
+        self._rt = rt
+        self._explain = explain
+        self._written: dict[str, dict[str, typing.Any]] = {}
+        # What is written together with the next step.
+        self._deferred: dict[str, dict[str, typing.Any]] = {}
+        self._state: str | None = None
+        self._kept = False
+        self.flow: models.FlowDetail | None = None
+
+    # A backend has connections, and this is the only one there is.
+    def get_connection(self) -> Record:
+        return self
+
+    def load(self) -> models.FlowDetail | None:
+        """The flow as it was recorded; None when nothing is.
+
+        :raises OtherVersion: another release has made it
+        :raises Unreadable: it is damaged
+        """
+        try:
+            flow = self._load()
+        except (ValueError, TypeError, LookupError) as failure:
+            raise Unreadable(
+                'the record of its steps is damaged '
+                f'({type(failure).__name__})') from failure
+        if flow is None:
+            return None
+        version = (flow.meta or {}).get('version')
+        if version != VERSION:
+            raise OtherVersion(
+                f'the record of its steps has the version {version!r}, and '
+                f'this release goes on with version {VERSION} only')
+        self._kept = True
+        self._state = flow.state
+        self._written = {atom.uuid: _essence(atom) for atom in flow}
+        self.flow = flow
+        return flow
+
+    def _load(self) -> models.FlowDetail | None:
+        with self._database.read() as conn:
+            row = conn.execute(sa.select(_FLOWS).where(
+                _FLOWS.c.uuid == self._rt.job.id)).first()
+            if row is None:
+                return None
+            flow = self._converter.convert_flow_detail(row._mapping)
+            self._converter.populate_flow_detail(conn, flow)
+            return flow
+
+    def begin(self, name: str, steps: list[str]) -> models.FlowDetail:
+        """A flow of which nothing is recorded yet.
+
+        :param steps: names of its steps in order, for people to read
+        """
+        self.flow = models.FlowDetail(name, self._rt.job.id)
+        self.flow.meta = {'version': VERSION, 'steps': steps}
+        return self.flow
+
+    # -- what taskflow calls
+
+    def update_flow_details(self, flow_detail: models.FlowDetail
+                            ) -> models.FlowDetail:
+        """Write steps that are new, and that the flow was reverted."""
+        new = [atom for atom in flow_detail
+               if atom.uuid not in self._written]
+        ended = (flow_detail.state == states.REVERTED
+                 and self._state != states.REVERTED)
+        if new or ended:
+            with self._claimed() as conn:
+                if not self._kept:
+                    self._insert_book(conn, flow_detail)
+                if ended:
+                    conn.execute(_UPDATE_FLOW, {
+                        'flow_uuid': flow_detail.uuid,
+                        'state': flow_detail.state})
+                if new:
+                    conn.execute(sa.insert(_ATOMS), [
+                        {**_essence(atom), 'uuid': atom.uuid,
+                         'name': atom.name, 'meta': {},
+                         'parent_uuid': flow_detail.uuid,
+                         'atom_type': models.atom_detail_type(atom)}
+                        for atom in new])
+            self._kept = True
+            self._state = flow_detail.state if ended else self._state
+            for atom in new:
+                self._written[atom.uuid] = _essence(atom)
+        return flow_detail
+
+    def update_atom_details(self, atom_detail: models.AtomDetail
+                            ) -> models.AtomDetail:
+        """Write what a step came to, or which way it shall go.
+
+        A step that ended because the claim is lost, the import is handed
+        over or the database is away has not failed: that comes out here, and
+        stops the engine.
+
+        :raises runtime.Interrupted, errors.ClaimLost: as above
+        :raises oslo_db.exception.DBError: as above
+        """
+        essence = _essence(atom_detail)
+        if self._written.get(atom_detail.uuid) == essence:
+            return atom_detail
+        changes: dict[str, typing.Any] = {}
+        if self._may_wait(atom_detail):
+            self._deferred[atom_detail.uuid] = essence
+            return atom_detail
+        if atom_detail.state == states.SUCCESS:
+            # It gets on: what is counted is how often one step was begun.
+            changes = {'attempts': 1, 'retries': 0}
+        elif self._rt.stopped.handed_over:
+            raise runtime.Interrupted(self._rt.job.id)
+        cause = getattr(atom_detail.failure, 'exception', None)
+        before = self._written.get(atom_detail.uuid, {}).get('state')
+        if (atom_detail.state == states.FAILURE != before
+                and cause is not None):
+            if (isinstance(cause, (errors.ClaimLost, runtime.Interrupted))
+                    or db_engine.may_pass(cause)):
+                raise cause
+            changes = {'message': self._explain(
+                atom_detail.name, atom_detail.failure)}
+        wanted = {**self._deferred, atom_detail.uuid: essence}
+        with self._claimed(**changes) as conn:
+            for uuid, values in wanted.items():
+                conn.execute(_UPDATE_ATOM, {'atom_uuid': uuid, **values})
+        self._written |= wanted
+        self._deferred.clear()
+        return atom_detail
+
+    def _may_wait(self, atom: models.AtomDetail) -> bool:
+        """Whether nothing is lost if the step is run again.
+
+        So for a retry controller that has nothing to count yet, which is
+        written with the step after it; and for the last step of all, after
+        which the record goes.
+        """
+        if atom.state != states.SUCCESS or atom.intention != states.EXECUTE:
+            return False
+        if isinstance(atom, models.RetryDetail):
+            return not any(failed for _data, failed in atom.results)
+        return all(
+            {**each, **self._deferred.get(uuid, {})}['state']
+            == states.SUCCESS for uuid, each in self._written.items()
+            if uuid != atom.uuid)
+
+    def _insert_book(self, conn: sa.Connection,
+                     flow: models.FlowDetail) -> None:
+        conn.execute(sa.insert(TABLES.logbooks), {
+            'uuid': flow.uuid, 'name': flow.name, 'meta': flow.meta,
+            'created_at': db_engine.utcnow()})
+        conn.execute(sa.insert(_FLOWS), {
+            'uuid': flow.uuid, 'parent_uuid': flow.uuid, 'name': flow.name,
+            'meta': flow.meta, 'created_at': db_engine.utcnow()})
+
+    def _claimed(self, **changes: typing.Any
+                 ) -> contextlib.AbstractContextManager[sa.Connection]:
+        return _claimed(self._database, self._rt.claim, changes)
+
+
+@contextlib.contextmanager
+def _claimed(database: db_engine.Database, claim: db_jobs.Claim,
+             changes: dict[str, typing.Any]
+             ) -> collections.abc.Iterator[sa.Connection]:
+    with database.write() as conn:
+        if not db_jobs.hold(conn, claim, **changes):
+            raise errors.ClaimLost(
+                f'import {claim.job_id} is no longer ours '
+                f'(epoch {claim.epoch})')
+        yield conn
+
+
+def _essence(atom: models.AtomDetail) -> dict[str, typing.Any]:
+    """What is worth keeping of a step, as columns."""
+    found = atom.to_dict()
+    state = _PASSING.get(found['state'], found['state'])
+    if (found['state'] == states.REVERTING
+            and found['failure'] is not None):
+        state = states.FAILURE
+    results = found['results']
+    if isinstance(atom, models.RetryDetail):
+        results = [[data, {name: _short(each) for name, each
+                           in failed.items()}]
+                   for data, failed in results or ()]
+    return {
+        'state': state, 'intention': found['intention'],
+        'version': found['version'], 'results': results,
+        'failure': _short(found['failure']),
+        'revert_results': found['revert_results'],
+        'revert_failure': _short(found['revert_failure'])}
+
+
+def _short(failure: dict[str, typing.Any] | None
+           ) -> dict[str, typing.Any] | None:
+    """A failure without what may be secret, long, or no JSON.
+
+    Its trace is in the log of the conductor that met it.
+    """
+    if failure is None:
+        return None
+    return {**failure, 'exception_str': failure['exception_str'][:_TEXT],
+            'traceback_str': '', 'exc_args': [], 'causes': []}

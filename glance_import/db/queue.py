@@ -1,0 +1,153 @@
+"""The queue of imports as an operator sees it.
+
+Read from the same rows that conductors claim. Every function takes a
+connection whose transaction the caller owns.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+
+import sqlalchemy as sa
+
+from glance_import.db import jobs
+from glance_import.db import tables
+
+_JOBS = tables.import_jobs.c
+RUNNING, WAITING, HELD_BACK, EXPIRED = (
+    'running', 'waiting', 'held back', 'claim expired')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One import. Ages and times are seconds.
+
+    ``state``: running; waiting for a conductor; held back until it is tried
+    again; or claimed by a conductor that has not been heard of in time.
+    """
+
+    id: str
+    image_id: str
+    project: str | None
+    method: str
+    area: str | None
+    state: str
+    conductor: str | None
+    step: str | None
+    bytes_done: int | None
+    bytes_total: int | None
+    attempts: int
+    retries: int
+    cancel: bool
+    message: str | None
+    age: float
+    running_for: float | None
+    due_in: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Totals:
+    """How long the queue is, and how old its oldest import (seconds)."""
+
+    waiting: int
+    running: int
+    oldest: float | None
+
+
+def _live() -> sa.ColumnElement[bool]:
+    return sa.and_(_JOBS.owner.is_not(None),
+                   _JOBS.claim_expires >= tables.db_now())
+
+
+def entries(conn: sa.Connection, *, project: str | None = None,
+            area: str | None = None,
+            ids: collections.abc.Collection[str] | None = None
+            ) -> list[Entry]:
+    """Imports in the order they were asked for.
+
+    :param ids: of imports or of images
+    """
+    now = tables.db_now()
+    state = sa.case(
+        (_live(), RUNNING), (_JOBS.owner.is_not(None), EXPIRED),
+        (_JOBS.not_before > now, HELD_BACK), else_=WAITING)
+    query = sa.select(
+        *(_JOBS[name] for name in (
+            'id', 'image_id', 'project', 'method', 'area', 'conductor',
+            'step', 'bytes_done', 'bytes_total', 'attempts', 'retries',
+            'cancel', 'message')),
+        state.label('state'), (now - _JOBS.created_at).label('age'),
+        (now - _JOBS.started_at).label('running_for'),
+        (_JOBS.not_before - now).label('due_in'))
+    if project is not None:
+        query = query.where(_JOBS.project == project)
+    if area is not None:
+        query = query.where(_JOBS.area == area)
+    if ids is not None:
+        query = query.where(sa.or_(_JOBS.id.in_(ids),
+                                   _JOBS.image_id.in_(ids)))
+    return [Entry(**row._mapping) for row in conn.execute(
+        query.order_by(_JOBS.created_at, _JOBS.id))]
+
+
+def totals(conn: sa.Connection) -> Totals:
+    """Of all projects."""
+    row = conn.execute(sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(sa.case((_live(), 1), else_=0)), 0),
+        tables.db_now() - sa.func.min(sa.case(
+            (_live(), None), else_=_JOBS.created_at)))).one()
+    return Totals(row[0] - int(row[1]), int(row[1]), row[2])
+
+
+def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
+    """(name, state) of each step that is recorded of an import, in order."""
+    flows, atoms = tables.import_flowdetails.c, tables.import_atomdetails.c
+    meta = conn.execute(sa.select(flows.meta).where(
+        flows.uuid == job_id)).scalar() or {}
+    state = dict(conn.execute(
+        sa.select(atoms.name, atoms.state)
+        .where(atoms.parent_uuid == job_id)).tuples().all())
+    return [(name, state[name]) for name in meta.get('steps', ())
+            if name in state]
+
+
+def hurry(conn: sa.Connection, job_id: str) -> bool:
+    """Let an import be tried at once, with all its attempts before it."""
+    return conn.execute(
+        sa.update(tables.import_jobs)
+        .where(_JOBS.id == job_id)
+        .values(not_before=None, attempts=0, retries=0)).rowcount == 1
+
+
+def release(conn: sa.Connection, job_id: str) -> bool:
+    """Take the claim from whoever holds it."""
+    return conn.execute(
+        sa.update(tables.import_jobs)
+        .where(_JOBS.id == job_id, _JOBS.owner.is_not(None))
+        .values(owner=None, claim_expires=None)).rowcount == 1
+
+
+def unbind(conn: sa.Connection, job_id: str) -> bool:
+    """Let an import fetch its bytes anew, wherever there is room.
+
+    Only one that nobody runs; its record goes, since its steps begin again.
+    """
+    free = conn.execute(
+        sa.update(tables.import_jobs)
+        .where(_JOBS.id == job_id, sa.not_(_live()))
+        .values(area=None, owner=None, claim_expires=None)).rowcount == 1
+    if free:
+        jobs.forget_flow(conn, [job_id])
+    return free
+
+
+def staged_in(conn: sa.Connection, area: str) -> list[str]:
+    """Ids of images with bytes in a staging area and no import."""
+    staging = tables.import_staging.c
+    return list(conn.execute(
+        sa.select(staging.image_id).where(
+            staging.area == area,
+            ~sa.exists().where(_JOBS.image_id == staging.image_id))
+        .order_by(staging.image_id)).scalars())

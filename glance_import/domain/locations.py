@@ -1,0 +1,359 @@
+"""Places that a user names as those of an image's data.
+
+Only where the operator shows locations, or through the call made for it, and
+only in stores that this service reads from, never a file of its own. A URL
+of http is judged as a download's is. What is named is asked for its size
+before anything is written. Touches stores.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import hashlib
+import typing
+
+from oslo_log import log
+
+from glance_import.db import images as db_images
+from glance_import.domain import direct
+from glance_import.domain import errors
+from glance_import.domain import placement
+from glance_import.domain import quotas
+from glance_import.domain import sources
+from glance_import.domain import states
+from glance_import.stores import base as stores
+from glance_import.stores import http
+
+if typing.TYPE_CHECKING:
+    from glance_import.domain import changes
+    from glance_import import services
+
+LOG = log.getLogger(__name__)
+
+Locations = list[db_images.Location]
+DIGESTS = ('checksum', 'os_hash_algo', 'os_hash_value')
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of data that a request names: bytes, and its digests."""
+
+    size: int
+    digests: dict[str, str]
+
+
+def store_of(services: services.Services, url: str) -> stores.Store:
+    """The store that has what is at a URL a user names.
+
+    :raises errors.Invalid: none has, or the URL may not be followed
+    :raises errors.Forbidden: the http store is not among those configured
+    """
+    scheme = url.partition('://')[0].lower()
+    for store in services.stores.all():
+        if store.kind != 'file' and store.accepts(url):
+            if store.kind == http.KIND:
+                sources.check_url(services.conf, url)
+            return store
+    if scheme in ('http', 'https'):
+        raise errors.Forbidden(
+            'Data on web servers can be named only where the http store is '
+            'enabled.')
+    raise errors.Invalid(
+        f'No store here reads from {url[:200]!r}; a location is the URL of '
+        'data in one of: ' + ', '.join(
+            store.id for store in services.stores.all()
+            if store.kind != 'file') + '.')
+
+
+def measure(services: services.Services, url: str) -> int:
+    """Bytes of what is at a URL a user names.
+
+    :raises errors.Invalid: nothing is, or it cannot be told
+    :raises errors.Unavailable: its store does not answer
+    """
+    store = store_of(services, url)
+    try:
+        return store.size(url)
+    except stores.StoreUnavailable as failure:
+        raise errors.Unavailable(
+            f'The data at {url[:200]} cannot be looked at now: {failure}.'
+        ) from failure
+    except stores.StoreError as failure:
+        raise errors.Invalid(
+            f'The data at {url[:200]} cannot be used: {failure}.'
+        ) from failure
+
+
+def check_allowed(services: services.Services, image_id: str) -> None:
+    """Data that no plugin sees does not come in this way either.
+
+    :raises errors.Forbidden: unless the operator says so
+    """
+    direct.check_plugins(services, image_id)
+
+
+# -- in a PATCH -------------------------------------------------------------
+
+def prepare(services: services.Services, image: db_images.Image,
+            operations: collections.abc.Iterable[changes.Operation]
+            ) -> Known | None:
+    """Judge and measure what a PATCH names, before its transaction.
+
+    :returns: None when it names nothing new
+    :raises errors.Forbidden, errors.Invalid, errors.Conflict,
+        errors.TooLarge, errors.Unavailable: it cannot be
+    """
+    about = [each for each in operations if each.name == 'locations']
+    if not about:
+        return None
+    if not services.conf.show_multiple_locations:
+        raise errors.Forbidden(
+            'The locations of an image cannot be changed here: they are '
+            'not shown (show_multiple_locations).')
+    _check_status(image, about)
+    there = {location.url for location in image.locations}
+    new = {value['url']: value for each in about for value in _values(each)
+           if value['url'] not in there}
+    if not new:
+        return None
+    check_allowed(services, image.id)
+    sizes = {measure(services, url) for url in new}
+    if image.status == states.ACTIVE and image.size is not None:
+        sizes.add(image.size)
+    if len(sizes) > 1:
+        raise errors.Conflict(
+            'All locations of an image have the same data, and these differ '
+            'in size: ' + ', '.join(map(str, sorted(sizes))) + ' bytes.')
+    size, = sizes
+    quotas.check_import(services, image.id, size, len(new))
+    return Known(size, _digests(services, image, new.values()))
+
+
+def _check_status(image: db_images.Image,
+                  about: collections.abc.Iterable[changes.Operation]) -> None:
+    for each in about:
+        allowed = ((states.ACTIVE,) if each.op == 'remove'
+                   else (states.ACTIVE, states.QUEUED))
+        if image.status not in allowed:
+            raise errors.Conflict(
+                f'The locations of image {image.id} cannot be changed while '
+                f'it is {image.status}.')
+
+
+def _values(operation: changes.Operation) -> list[dict[str, typing.Any]]:
+    if operation.op == 'remove':
+        return []
+    return (operation.value if operation.position is None
+            else [operation.value])
+
+
+def _digests(services: services.Services, image: db_images.Image,
+             values: collections.abc.Iterable[dict[str, typing.Any]]
+             ) -> dict[str, str]:
+    """validation_data of all of them, which may not contradict each other.
+
+    :raises errors.Conflict: it does, or says other than what is known
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        for name, said in (value.get('validation_data') or {}).items():
+            if found.setdefault(name, said) != said:
+                raise errors.Conflict(f'Conflicting values for {name}.')
+    fresh = {}
+    for name, said in found.items():
+        known = getattr(image, name)
+        if known is None:
+            fresh[name] = said
+        elif known != said:
+            raise errors.Conflict(
+                f'{name} is {known}, not {said[:130]!r}.')
+    if fresh and image.status != states.QUEUED:
+        raise errors.Conflict(
+            'Digests can be given only while the image is queued.')
+    if fresh:
+        check_digests(services, fresh)
+    return fresh
+
+
+def check_digests(services: services.Services,
+                  digests: dict[str, str]) -> None:
+    """:raises errors.Conflict: they are not what this service keeps"""
+    wanted = services.conf.hashing_algorithm
+    if 'os_hash_value' in digests or 'os_hash_algo' in digests:
+        if digests.get('os_hash_algo') != wanted:
+            raise errors.Conflict(
+                f'os_hash_algo must be {wanted}, not '
+                f'{str(digests.get("os_hash_algo"))[:40]!r}.')
+        _check_hex('os_hash_value', digests.get('os_hash_value', ''),
+                   hashlib.new(wanted).digest_size)
+    if 'checksum' in digests:
+        _check_hex('checksum', digests['checksum'], 16)
+
+
+def _check_hex(name: str, value: str, size: int) -> None:
+    try:
+        right = len(bytes.fromhex(value)) == size
+    except ValueError:
+        right = False
+    if not right:
+        raise errors.Conflict(
+            f'{name} must have {2 * size} hexadecimal digits.')
+
+
+def apply(locations: Locations, operation: changes.Operation) -> Locations:
+    """The list after one operation of a PATCH.
+
+    :raises errors.Invalid: there is no such position, or it is there
+    :raises errors.Forbidden: the last one would go
+    """
+    if operation.op == 'remove':
+        number = _position(operation, len(locations) - 1)
+        if len(locations) == 1:
+            raise errors.Forbidden(
+                'The last location of an image cannot be removed.')
+        return locations[:number] + locations[number + 1:]
+    if operation.position is None:
+        if operation.op == 'add':
+            raise errors.Invalid(
+                'A location is added at a position: /locations/- or '
+                '/locations/0.')
+        if not operation.value:
+            raise errors.Forbidden(
+                'The locations of an image cannot be replaced by none.')
+        return _distinct([_location(value, locations)
+                          for value in operation.value])
+    if operation.op == 'replace':
+        raise errors.Invalid(
+            'Locations are replaced as a whole: /locations.')
+    number = _position(operation, len(locations), new=True)
+    return _distinct(locations[:number] + [
+        _location(operation.value, [])] + locations[number:])
+
+
+def _position(operation: changes.Operation, last: int, *,
+              new: bool = False) -> int:
+    text = operation.position
+    if new and text == '-':
+        return last
+    if text is None or not text.isascii() or not text.isdigit() \
+            or int(text) > last:
+        raise errors.Invalid(
+            f'There is no position {str(text)[:20]!r} in the locations of '
+            'the image.')
+    return int(text)
+
+
+def _location(value: dict[str, typing.Any],
+              there: Locations) -> db_images.Location:
+    kept = {each.url: each for each in there}.get(value['url'])
+    metadata = dict(value['metadata'])
+    if kept is not None and 'store' in kept.metadata:
+        # Which store has it is not the user's to say.
+        metadata['store'] = kept.metadata['store']
+    return db_images.Location(value['url'], metadata)
+
+
+def _distinct(locations: Locations) -> Locations:
+    if len({each.url for each in locations}) < len(locations):
+        raise errors.Invalid('A location can be named only once.')
+    return locations
+
+
+def named(services: services.Services, location: db_images.Location
+          ) -> db_images.Location:
+    """A new location with the store that has it, where users know of it."""
+    metadata = {name: value for name, value in location.metadata.items()
+                if name != 'store'}
+    if services.stores.several:
+        metadata['store'] = store_of(services, location.url).id
+    return db_images.Location(location.url, metadata)
+
+
+def delete_data(services: services.Services,
+                gone: collections.abc.Iterable[db_images.Location]) -> None:
+    """What lay at locations that are no longer an image's."""
+    for location in gone:
+        try:
+            placement.delete_data(services, location)
+        except stores.StoreError as failure:
+            LOG.error('the data at %s stays: %s', location.url, failure)
+
+
+# -- the call made for it ---------------------------------------------------
+
+def check_request(services: services.Services, image: db_images.Image,
+                  url: str, digests: dict[str, str]) -> None:
+    """What is known at once against a location for a queued image.
+
+    :raises errors.Conflict: the image is not queued, or has no formats
+    :raises errors.Invalid, errors.Forbidden: the URL cannot be used
+    """
+    if image.status != states.QUEUED:
+        raise errors.Conflict(
+            f'Image {image.id} is {image.status}; a location is added to a '
+            'queued image only.')
+    for name in ('container_format', 'disk_format'):
+        if getattr(image, name) is None:
+            raise errors.Conflict(
+                f"'{name}' needs to be set before image {image.id} can have "
+                'data.')
+    check_allowed(services, image.id)
+    store_of(services, url)
+    if digests:
+        check_digests(services, digests)
+
+
+def read(services: services.Services, url: str, digests: dict[str, str], *,
+         report: stores.Progress, stopped: stores.Asked) -> stores.Stored:
+    """What is at the URL, read to its end and found to be what was said.
+
+    :raises errors.ImportFailed: it is not
+    :raises stores.StoreError: it cannot be read
+    :raises stores.Cancelled: ``stopped`` says so
+    """
+    conf = services.conf
+    store = store_of(services, url)
+    size = store.size(url)
+    kept = hashlib.new(conf.hashing_algorithm)
+    md5 = (hashlib.new('md5', usedforsecurity=False)
+           if conf.legacy_checksum else None)
+    done = 0
+    with store.open(url) as stream:
+        while block := stream.read(1 << 20):
+            if stopped():
+                raise stores.Cancelled('the reading of the data was stopped')
+            for digest in (kept, md5):
+                if digest is not None:
+                    digest.update(block)
+            done += len(block)
+            report(done, size)
+    found = {'os_hash_algo': conf.hashing_algorithm,
+             'os_hash_value': kept.hexdigest()}
+    if done != size or any(
+            found[name] != value.lower() for name, value in digests.items()):
+        raise errors.ImportFailed(
+            'The data at the location is not what was said of it: '
+            f'{done} bytes, {conf.hashing_algorithm} {kept.hexdigest()}.')
+    return stores.Stored(
+        url, size, md5.hexdigest() if md5 else None,
+        metadata=_metadata(services, store), **{
+            'hash_algo': found['os_hash_algo'],
+            'hash_value': found['os_hash_value']})
+
+
+def believe(services: services.Services, url: str, digests: dict[str, str]
+            ) -> stores.Stored:
+    """The same without reading: only its size is asked for.
+
+    :raises stores.StoreError: it cannot be had
+    """
+    store = store_of(services, url)
+    return stores.Stored(
+        url, store.size(url), None, digests.get('os_hash_algo', ''),
+        digests.get('os_hash_value', ''), _metadata(services, store))
+
+
+def _metadata(services: services.Services, store: stores.Store
+              ) -> dict[str, str]:
+    return {'store': store.id} if services.stores.several else {}

@@ -1,0 +1,307 @@
+"""Which stores an image is in, is to go to, and leaves.
+
+Judges what a request says of stores, keeps the two lists that users read of
+an import's progress, and deletes objects that no image names. Touches the
+database and the stores.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import typing
+
+from oslo_log import log
+
+from glance_import.db import images as db_images
+from glance_import.domain import errors
+from glance_import.domain import images
+from glance_import.domain import states
+from glance_import.stores import base as stores
+
+if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from glance_import import services
+
+LOG = log.getLogger(__name__)
+
+
+# -- what a request asks for ------------------------------------------------
+
+def targets(services: services.Services, image: db_images.Image,
+            body: dict[str, typing.Any], header: str | None, *,
+            copying: bool) -> list[str] | None:
+    """Ids of the stores an import is to go to; None while there is one only.
+
+    :param header: X-Image-Meta-Store
+    :param copying: the image is active and goes to more stores
+    :raises errors.Invalid: the request contradicts itself
+    :raises errors.Conflict: a store is unknown, or cannot take the image
+    """
+    if not services.stores.several:
+        if copying:
+            raise errors.Invalid(
+                'copy-image needs several stores, and there is one here '
+                '(enabled_backends is not set).')
+        # Clients send these keys whatever they mean.
+        return None
+    everywhere = body.get('all_stores', False)
+    named = body.get('stores')
+    _check_contradiction(everywhere, named, header)
+    if everywhere:
+        return _everywhere(services, image, copying)
+    if named is None:
+        named = [header or services.stores.default.id]
+    found = list(dict.fromkeys(named))
+    for store_id in found:
+        _check_writable(services, store_id)
+    there = located(services, image) if copying else set()
+    for store_id in found:
+        if store_id in there:
+            raise errors.Invalid(
+                f'Image {image.id} is in the store {store_id} already.')
+    return found
+
+
+def check_types(body: dict[str, typing.Any]) -> None:
+    """:raises errors.Invalid: a key about stores is of another type"""
+    for name in ('all_stores', 'all_stores_must_succeed'):
+        if not isinstance(body.get(name, False), bool):
+            raise errors.Invalid(f"'{name}' must be true or false.")
+    named = body.get('stores', [])
+    if not isinstance(named, list) or not all(
+            isinstance(each, str) for each in named):
+        raise errors.Invalid("'stores' must be a list of the stores' ids.")
+
+
+def _check_contradiction(everywhere: bool, named: list[str] | None,
+                         header: str | None) -> None:
+    if everywhere and (named is not None or header):
+        raise errors.Invalid(
+            "'all_stores' excludes 'stores' and the header "
+            'X-Image-Meta-Store.')
+    if named is not None and header:
+        raise errors.Invalid(
+            "'stores' excludes the header X-Image-Meta-Store.")
+    if named is not None and not named:
+        raise errors.Invalid(
+            "'stores' names no store; leave it out for the default one.")
+
+
+def _everywhere(services: services.Services, image: db_images.Image,
+                copying: bool) -> list[str]:
+    there = located(services, image) if copying else set()
+    found = [store.id for store in services.stores.all()
+             if not store.read_only and store.id not in there]
+    if not found:
+        raise errors.Conflict(
+            f'Image {image.id} is in every store already that can take it.')
+    return found
+
+
+def _check_writable(services: services.Services, store_id: str) -> None:
+    try:
+        store = services.stores.by_id(store_id)
+    except stores.UnknownStore as failure:
+        raise errors.Conflict(
+            f'There is no store {store_id[:64]!r} here; the stores are: '
+            + ', '.join(services.stores.ids)) from failure
+    if store.read_only:
+        raise errors.Conflict(f'The store {store_id} is read-only.')
+
+
+def for_upload(services: services.Services, header: str | None
+               ) -> stores.Store:
+    """The store that PUT file goes to.
+
+    :raises errors.Invalid: the header names no store of those here
+    :raises errors.Gone: the store takes nothing
+    """
+    if header is None or not services.stores.several:
+        return services.stores.default
+    try:
+        store = services.stores.by_id(header)
+    except stores.UnknownStore as failure:
+        raise errors.Invalid(
+            f'X-Image-Meta-Store: there is no store {header[:64]!r} here; '
+            'the stores are: ' + ', '.join(services.stores.ids)) from failure
+    if store.read_only:
+        raise errors.Gone(f'The store {header} is read-only.')
+    return store
+
+
+# -- where an image is ------------------------------------------------------
+
+def located(services: services.Services, image: db_images.Image
+            ) -> set[str]:
+    """Ids of the stores that have the image."""
+    found = (services.stores.id_of(location) for location in image.locations
+             if location.status == 'active')
+    return {store_id for store_id in found if store_id is not None}
+
+
+def readable(services: services.Services, image: db_images.Image
+             ) -> list[db_images.Location]:
+    """Where the data can be read from, best first."""
+    return services.stores.in_order(
+        location for location in image.locations
+        if location.status == 'active')
+
+
+def urls(services: services.Services, image_id: str) -> set[str]:
+    """Every URI that the image names."""
+    with services.db.read() as conn:
+        image = db_images.get(conn, image_id, db_images.EVERYTHING)
+    return {location.url for location in image.locations} if image else set()
+
+
+# -- the lists that users read ----------------------------------------------
+
+def begin_lists(conn: sa.Connection, image_id: str,
+                asked: collections.abc.Sequence[str] | None, *,
+                copying: bool) -> None:
+    """An import to these stores begins; None while there is one only.
+
+    What failed before counts no longer, but for a copy to other stores.
+    """
+    failed = _list(conn, image_id, images.FAILED_STORES) if copying else ()
+    _set(conn, image_id, images.IMPORTING_STORES, asked or ())
+    _set(conn, image_id, images.FAILED_STORES, [
+        each for each in failed if each not in (asked or ())])
+
+
+def settle(conn: sa.Connection, image_id: str, store_id: str, *,
+           failed: bool) -> None:
+    """A store has the image, or will not have it."""
+    _set(conn, image_id, images.IMPORTING_STORES, [
+        each for each in _list(conn, image_id, images.IMPORTING_STORES)
+        if each != store_id])
+    if failed:
+        _add_failed(conn, image_id, [store_id])
+
+
+def end_lists(conn: sa.Connection, image_id: str,
+              failed: collections.abc.Iterable[str]) -> None:
+    """The import is over; in these stores the image is not."""
+    _set(conn, image_id, images.IMPORTING_STORES, ())
+    _add_failed(conn, image_id, failed)
+
+
+def _add_failed(conn: sa.Connection, image_id: str,
+                more: collections.abc.Iterable[str]) -> None:
+    _set(conn, image_id, images.FAILED_STORES, dict.fromkeys(
+        (*_list(conn, image_id, images.FAILED_STORES), *more)))
+
+
+def _list(conn: sa.Connection, image_id: str, name: str) -> list[str]:
+    value = db_images.properties(conn, image_id).get(name) or ''
+    return [each for each in value.split(',') if each]
+
+
+def _set(conn: sa.Connection, image_id: str, name: str,
+         value: collections.abc.Iterable[str]) -> None:
+    db_images.set_property(conn, image_id, name, ','.join(value))
+
+
+# -- what goes --------------------------------------------------------------
+
+def discard(services: services.Services, image_id: str, uri: str,
+            metadata: dict[str, typing.Any]) -> None:
+    """Delete an object that an attempt stored, unless the image names it.
+
+    An attempt's object has a name of its own, which only that attempt can
+    record, so nobody can begin to name it after this has looked.
+
+    :raises stores.StoreError: the store does not do it
+    """
+    if uri not in urls(services, image_id):
+        delete_data(services, db_images.Location(uri, metadata))
+
+
+def delete_data(services: services.Services,
+                location: db_images.Location) -> None:
+    """Delete what is at a location; what is gone is fine.
+
+    :raises stores.StoreError: the store does not do it, or is not known
+    """
+    with contextlib.suppress(stores.ObjectGone):
+        services.stores.of(location).delete(location.url)
+
+
+def sweep(services: services.Services, image_id: str, *, below: int) -> None:
+    """Delete what attempts before that epoch stored and nobody recorded.
+
+    What an earlier attempt stored may be the image's data: a step that is
+    finished is not repeated by who goes on with the import.
+    """
+    recorded = urls(services, image_id)
+    for store in services.stores.all():
+        if store.read_only:
+            continue
+        try:
+            removed = store.sweep(image_id, below, recorded)
+        except stores.StoreError as failure:
+            # The next attempt, or the image's deletion, looks again.
+            LOG.warning('cannot look for leftovers of image %s: %s',
+                        image_id, failure)
+            continue
+        for uri in removed:
+            LOG.info('removed what an interrupted attempt stored: %s', uri)
+
+
+def take_out(services: services.Services, image: db_images.Image,
+             store_id: str) -> None:
+    """Delete an image from one of its stores, never from its last.
+
+    :raises errors.NotFound: it is not there
+    :raises errors.Forbidden: it is nowhere else, or is protected
+    :raises errors.Conflict: it is in use, or its status does not allow it
+    :raises errors.Unavailable: the store does not delete it
+    """
+    if image.protected:
+        raise errors.Forbidden(
+            f'Image {image.id} is protected and cannot be deleted from a '
+            'store.')
+    location = _drop_location(services, image.id, store_id)
+    try:
+        delete_data(services, location)
+    except stores.StoreError as failure:
+        with services.db.write() as conn:
+            db_images.revive_location(conn, image.id, location.url)
+        LOG.error('image %s cannot be deleted from store %s: %s', image.id,
+                  store_id, failure)
+        if isinstance(failure, stores.ObjectInUse):
+            raise errors.Conflict(
+                f'The data of image {image.id} in the store {store_id} is '
+                f'in use: {failure}.') from failure
+        raise errors.Unavailable(
+            f'Image {image.id} cannot be deleted from the store {store_id} '
+            f'at the moment: {failure}.') from failure
+
+
+def _drop_location(services: services.Services, image_id: str,
+                   store_id: str) -> db_images.Location:
+    with services.db.write() as conn:
+        if not db_images.lock(conn, image_id):
+            raise errors.NotFound(f'No image found with ID {image_id}')
+        image = db_images.get(conn, image_id, db_images.EVERYTHING)
+        assert image is not None
+        if image.status not in (states.ACTIVE, states.DEACTIVATED):
+            raise errors.Conflict(
+                f'Image {image_id} is {image.status}; only an active image '
+                'can be deleted from a store.')
+        active = [location for location in image.locations
+                  if location.status == 'active']
+        found = next((location for location in active
+                      if services.stores.id_of(location) == store_id), None)
+        if found is None:
+            raise errors.NotFound(
+                f'Image {image_id} is not in the store {store_id[:64]!r}.')
+        if len(active) == 1:
+            raise errors.Forbidden(
+                f'The store {store_id} has the only copy of image '
+                f'{image_id}; delete the image to be rid of it.')
+        db_images.drop_location(conn, image_id, found.url)
+        db_images.update(conn, image_id)
+        return found

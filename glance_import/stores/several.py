@@ -1,0 +1,359 @@
+"""One image into one or more stores: its bytes are read once.
+
+Each store gets its own attempt. Stores that can take the bytes over without
+a copy do so; all others are fed by one pass, which hashes the bytes once if
+nothing proves that the digests taken earlier hold. What fails is undone in
+that store alone, or everywhere when all stores must succeed. Touches stores
+and the source it is given.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+from concurrent import futures
+import contextlib
+import dataclasses
+import functools
+import os
+import stat
+
+from glance_import import staging
+from glance_import.staging import pipeline
+from glance_import.stores import base
+from glance_import.stores import copying
+
+Failures = dict[str, base.StoreError]
+# Told when a store has the image (None) or will not have it (why).
+Settled = collections.abc.Callable[[str, base.StoreError | None], None]
+# May refuse bytes by their digests before any store shows them.
+Verify = collections.abc.Callable[[base.Told], None]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """By store id: what was stored, and what was not and why."""
+
+    stored: dict[str, base.Stored] = dataclasses.field(default_factory=dict)
+    failed: Failures = dataclasses.field(default_factory=dict)
+
+
+class StoresFailed(base.StoreError):
+    """Some stores failed, so none has the image; by store id."""
+
+    def __init__(self, failed: Failures) -> None:
+        super().__init__('; '.join(
+            f'store {name}: {failure}' if len(failed) > 1 else str(failure)
+            for name, failure in failed.items()))
+        self.failed = failed
+
+
+class StoresUnavailable(StoresFailed, base.StoreUnavailable):
+    """None that failed answers now; the same call may succeed later."""
+
+
+def _failed(failed: Failures) -> StoresFailed:
+    passing = all(isinstance(each, base.StoreUnavailable)
+                  for each in failed.values())
+    return (StoresUnavailable if passing else StoresFailed)(failed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What is to be stored, as what, and who is told.
+
+    ``hash_algo`` and ``legacy_checksum`` (an md5) are for bytes of which
+    nothing is known; ``progress`` hears bytes so far and in all, over all
+    stores; ``cancelled`` is asked between blocks.
+    """
+
+    image_id: str
+    epoch: int
+    hash_algo: str = 'sha512'
+    legacy_checksum: bool = True
+    all_must_succeed: bool = True
+    progress: base.Progress | None = None
+    cancelled: base.Asked | None = None
+    settled: Settled | None = None
+    verify: Verify | None = None
+
+
+def add_file(stores: collections.abc.Sequence[base.Store], source_path: str,
+             expected: staging.Staged | None, order: Order) -> Outcome:
+    """Store the file at ``source_path``, which stays where it is.
+
+    :param expected: what is known of its bytes, None if nothing is
+    :raises base.SourceGone: it is not there
+    :raises StoresFailed: some stores failed, or all; nothing is left. Of
+        one store alone, its own StoreError is raised
+    :raises base.Cancelled: nothing is left
+    """
+    fd = _open_source(source_path)
+    try:
+        source = base.Source(
+            os.fstat(fd).st_size, functools.partial(copying.blocks_of, fd),
+            fd, expected)
+        return add(stores, source, order)
+    finally:
+        os.close(fd)
+
+
+def add(stores: collections.abc.Sequence[base.Store], source: base.Source,
+        order: Order) -> Outcome:
+    """Store the bytes of ``source``; errors as ``add_file``."""
+    return _Run(stores, source, order).run()
+
+
+class _Run:
+    """One call of ``add``."""
+
+    def __init__(self, stores: collections.abc.Sequence[base.Store],
+                 source: base.Source, order: Order) -> None:
+        self._source = source
+        self._order = order
+        self._outcome = Outcome()
+        self._stores: dict[str, base.Store] = {}
+        self._live = [store.attempt(order.image_id, order.epoch)
+                      for store in stores]
+        self._alone = len(stores) == 1
+        self._total = source.size * len(stores)
+
+    def run(self) -> Outcome:
+        try:
+            self._report(0, 0)
+            self._each(self._not_writable)
+            # Near ones last: a hard link changes the source's times, and
+            # the proof that nobody changed its bytes with them.
+            near = self._near()
+            far = [each for each in self._live if each not in near]
+            self._ready(far)
+            self._pass([each for each in far if each in self._live])
+            self._ready(near)
+            self._pass([each for each in near if each in self._live])
+            if not self._outcome.stored:
+                raise _failed(self._outcome.failed)
+            return self._outcome
+        except StoresFailed as failure:
+            self._undo()
+            if self._alone:
+                # Its own kind says more.
+                raise next(iter(failure.failed.values())) from failure
+            raise
+        except BaseException:
+            self._undo()
+            raise
+
+    # -- who is left, and what became of the others
+
+    def _each(self, action: collections.abc.Callable[
+            [base.Attempt], base.Stored | None],
+            attempts: collections.abc.Sequence[base.Attempt] | None = None
+            ) -> None:
+        found: list[tuple[base.Attempt, Exception | None]] = []
+        for attempt in list(self._live if attempts is None else attempts):
+            try:
+                stored = action(attempt)
+            except (OSError, base.StoreError) as failure:
+                found.append((attempt, failure))
+                continue
+            if stored is not None:
+                self._live.remove(attempt)
+                self._outcome.stored[attempt.store.id] = stored
+                self._stores[attempt.store.id] = attempt.store
+                found.append((attempt, None))
+        # Every object is known by now, whatever is raised from here on.
+        for attempt, failed in found:
+            if failed is not None:
+                self._failed(attempt, failed)
+            else:
+                self._report_stored()
+                self._settle(attempt.store.id, None)
+
+    def _not_writable(self, attempt: base.Attempt) -> None:
+        if attempt.store.read_only:
+            raise base.StoreUnwritable(
+                f'store {attempt.store.id} is read-only')
+
+    def _near(self) -> list[base.Attempt]:
+        found = []
+        for attempt in self._live:
+            with contextlib.suppress(OSError, base.StoreError):
+                if attempt.near(self._source):
+                    found.append(attempt)
+        return found
+
+    def _ready(self, attempts: list[base.Attempt]) -> None:
+        self._each(lambda each: each.ready(
+            self._source, lambda done: self._report(done, 1)), attempts)
+
+    def _failed(self, attempt: base.Attempt, failure: Exception) -> None:
+        """:raises StoresFailed: no store may fail; Cancelled goes on"""
+        if isinstance(failure, (base.Cancelled, base.SourceGone,
+                                base.ObjectChanged)):
+            raise failure
+        if isinstance(failure, OSError):
+            failure = base.from_os(attempt.store.id, failure)
+        assert isinstance(failure, base.StoreError)
+        self._live.remove(attempt)
+        self._outcome.failed[attempt.store.id] = failure
+        _quietly(attempt.abort)
+        if self._order.all_must_succeed:
+            raise _failed(self._outcome.failed)
+        self._settle(attempt.store.id, failure)
+
+    def _settle(self, store_id: str, failure: base.StoreError | None) -> None:
+        if self._order.settled is not None:
+            self._order.settled(store_id, failure)
+
+    def _undo(self) -> None:
+        for attempt in self._live:
+            _quietly(attempt.abort)
+        for store_id, stored in self._outcome.stored.items():
+            _quietly(functools.partial(
+                self._stores[store_id].delete, stored.uri))
+
+    # -- the pass
+
+    def _pass(self, attempts: list[base.Attempt]) -> None:
+        if not attempts:
+            return
+        expected, fd = self._source.expected, self._source.fd
+        if expected is None or fd is None:
+            self._copy(attempts, hashing=True)
+            return
+        with copying.unchanged(fd, expected.identity) as proved:
+            if self._copy(attempts, hashing=not proved):
+                return
+        # Somebody wrote to the source meanwhile: all of it again.
+        self._copy([each for each in attempts if each in self._live],
+                   hashing=True)
+
+    def _copy(self, attempts: list[base.Attempt], *, hashing: bool) -> bool:
+        """Whether what was passed on is known; if not, nothing is left."""
+        expected = self._source.expected
+        algo = expected.hash_algo if expected else self._order.hash_algo
+        self._each(lambda each: each.begin(self._source.size, algo),
+                   attempts)
+        writing = [each for each in attempts if each in self._live]
+        if not writing:
+            return True
+        lanes = {id(each): _Lane(each, self._order.all_must_succeed)
+                 for each in writing}
+        copy = copying.Copy(
+            self._source.blocks(), algo if hashing else None,
+            expected.checksum is not None if expected
+            else self._order.legacy_checksum,
+            [(each.pool, lanes[id(each)].write) for each in writing])
+        try:
+            copy.run(functools.partial(self._passed, lanes.values()))
+        except (OSError, base.StoreError):
+            if not any(lane.failure for lane in lanes.values()):
+                raise
+        told = self._told(copy, hashing)
+        if told is None:
+            for each in writing:
+                each.abort()
+            return False
+        if self._order.verify is not None and not (
+                copy.size < self._source.size):
+            self._order.verify(told)
+        self._commit(writing, lanes, told)
+        return True
+
+    def _passed(self, lanes: collections.abc.Collection[_Lane],
+                done: int) -> None:
+        live = [lane for lane in lanes if lane.failure is None]
+        if not live:
+            raise next(lane.failure for lane in lanes if lane.failure)
+        self._report(done, len(live))
+
+    def _told(self, copy: copying.Copy, hashing: bool) -> base.Told | None:
+        expected = self._source.expected
+        if hashing:
+            return base.Told(
+                copy.size, copy.checksum,
+                expected.hash_algo if expected else self._order.hash_algo,
+                copy.hash_value or '')
+        assert expected is not None and self._source.fd is not None
+        if not copying.still_unchanged(self._source.fd, expected.identity):
+            return None
+        return base.Told(expected.size, expected.checksum,
+                         expected.hash_algo, expected.hash_value)
+
+    def _commit(self, writing: list[base.Attempt],
+                lanes: dict[int, _Lane], told: base.Told) -> None:
+        """All at once: each waits for a disk or a network of its own."""
+        def one(attempt: base.Attempt) -> base.Stored:
+            lane = lanes[id(attempt)]
+            if lane.failure is not None:
+                raise lane.failure
+            return attempt.commit(told)
+
+        with futures.ThreadPoolExecutor(len(writing), 'commit') as pool:
+            if self._order.all_must_succeed and any(
+                    lane.failure for lane in lanes.values()):
+                # Nothing is published only to be deleted again.
+                writing = [each for each in writing
+                           if lanes[id(each)].failure is not None]
+            doing = {id(each): pool.submit(one, each) for each in writing}
+            futures.wait(doing.values())
+        self._each(lambda each: doing[id(each)].result(), writing)
+
+    # -- progress
+
+    def _report(self, done: int, stores: int) -> None:
+        """``done`` bytes have gone to each of a number of stores."""
+        if self._order.cancelled is not None and self._order.cancelled():
+            raise base.Cancelled('storing the data was cancelled')
+        if self._order.progress is not None:
+            before = len(self._outcome.stored) * self._source.size
+            # The last byte is reported when the object is there.
+            self._order.progress(
+                min(before + done * stores, max(self._total - 1, before)),
+                self._total)
+
+    def _report_stored(self) -> None:
+        # Too late to be cancelled: the object is there.
+        if self._order.progress is not None:
+            done = len(self._outcome.stored) + len(self._outcome.failed)
+            self._order.progress(
+                min(done * self._source.size, self._total), self._total)
+
+
+class _Lane:
+    """Keeps one store's failure from stopping the others."""
+
+    def __init__(self, attempt: base.Attempt, fatal: bool) -> None:
+        self._attempt = attempt
+        self._fatal = fatal
+        self.failure: Exception | None = None
+
+    def write(self, block: pipeline.Block) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self._attempt.write(memoryview(block))
+        except (OSError, base.StoreError) as failure:
+            self.failure = failure
+            if self._fatal:
+                raise
+
+
+def _quietly(action: collections.abc.Callable[[], object]) -> None:
+    """Clean up after a failure that says more than this one would."""
+    with contextlib.suppress(OSError, base.StoreError):
+        action()
+
+
+def _open_source(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                     | os.O_NONBLOCK)
+    except FileNotFoundError as failure:
+        raise base.SourceGone('the staged data is not there') from failure
+    except OSError as failure:
+        raise base.SourceGone('the staged data cannot be read: '
+                              f'{failure.strerror}') from failure
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise base.SourceGone('the staged data is not a file')
+    return fd

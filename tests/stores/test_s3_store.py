@@ -1,0 +1,215 @@
+"""The S3 store, against a real server over a wire that can be cut."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+
+import pytest
+
+import conformance
+from conformance import add
+from conformance import DATA
+from conformance import describe
+from glance_import import conf as configuration
+from glance_import.stores import base
+from glance_import.stores import registry
+from tests import s3 as servers_s3
+
+# Small parts, so that a few megabytes are many; S3 itself wants 5 MiB.
+PART = 5 << 20
+LARGE = os.urandom(1 << 20) * 17
+
+
+def make(server, port=None, **more):
+    """The store as a configuration file gives it."""
+    conf = configuration.new()
+    options = server.options(port, s3_store_large_object_chunk_size=5,
+                             s3_store_large_object_size=5, **more)
+    conf([], default_config_files=[])
+    conf.set_override('enabled_backends', {'cheap': 's3'})
+    conf.set_override('default_backend', 'cheap', 'glance_store')
+    registry.register(conf)
+    for name, value in options.items():
+        conf.set_override(name, value, 'cheap')
+    return registry.build(conf).default
+
+
+@pytest.fixture
+def store(s3):
+    return make(s3)
+
+
+@pytest.fixture
+def image_id():
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / 'source'
+    path.write_bytes(LARGE)
+    return path
+
+
+class TestS3Store(conformance.Conformance):
+
+    @pytest.fixture
+    def store(self, s3):
+        yield make(s3)
+        assert s3.uploads() == []
+
+
+class TestS3StoreInParts(TestS3Store):
+    """The same with objects that go in several parts."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        path = tmp_path / 'source'
+        path.write_bytes(DATA)
+        return path
+
+    @pytest.fixture
+    def store(self, s3, monkeypatch):
+        store = make(s3)
+        monkeypatch.setattr(type(store), 'multipart', lambda self, size:
+                            size > 0)
+        # The pieces of a pass do not fit it evenly.
+        monkeypatch.setattr(type(store), 'part_size',
+                            lambda self, size: 700_001)
+        yield store
+        assert s3.uploads() == []
+
+
+def test_uri_and_metadata(s3, store, image_id, source):
+    stored = add(store, image_id, str(source), describe(source), epoch=3)
+    assert stored.uri == (f's3://127.0.0.1:{s3.port}/'
+                          f'{servers_s3.BUCKET}/{image_id}.3')
+    assert stored.metadata == {'store': 'cheap'}
+    assert s3.keys() == [f'{image_id}.3']
+
+
+def test_many_parts(s3, store, image_id, source):
+    stored = add(store, image_id, str(source), describe(source), epoch=1)
+    parts = s3.client().get_object_attributes(
+        Bucket=servers_s3.BUCKET, Key=f'{image_id}.1',
+        ObjectAttributes=['ETag'])['ETag']
+    assert parts.endswith('-4')
+    assert conformance.content(store, stored.uri) == LARGE
+
+
+@pytest.mark.parametrize('cuts', [1, 3])
+def test_a_cut_connection_is_mended(s3, image_id, source, cuts):
+    wire = servers_s3.Wire(s3.port, after=2_000_000, cuts=cuts)
+    try:
+        store = make(s3, wire.port)
+        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        assert wire.made == cuts
+        assert conformance.content(store, stored.uri) == LARGE
+    finally:
+        wire.close()
+
+
+def test_a_connection_cut_again_and_again(s3, image_id, source):
+    wire = servers_s3.Wire(s3.port, after=2_000_000, cuts=10_000)
+    try:
+        with pytest.raises(base.StoreUnwritable, match='cheap'):
+            add(make(s3, wire.port), image_id, str(source), describe(source),
+                epoch=1)
+        assert (s3.keys(), s3.uploads()) == ([], [])
+    finally:
+        wire.close()
+
+
+def test_a_cut_download_is_an_error(s3, image_id, source):
+    stored = add(make(s3), image_id, str(source), describe(source), epoch=1)
+    client = s3.client()
+    store = make(s3)
+    with store.open(stored.uri, offset=5) as stream:
+        assert stream.read(3) == LARGE[5:8]
+        stream.raw._body.close()
+        with pytest.raises(Exception):
+            stream.read()
+    client.delete_object(Bucket=servers_s3.BUCKET, Key=f'{image_id}.1')
+    with pytest.raises(base.ObjectGone):
+        store.open(stored.uri)
+
+
+def test_server_down(s3, image_id, source):
+    wire = servers_s3.Wire(s3.port, after=0, cuts=0)
+    try:
+        store = make(s3, wire.port)
+        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        wire.down = True
+        wire.close()
+        store = make(s3, wire.port)
+        for call in (store.open, store.size, store.delete):
+            with pytest.raises(base.StoreUnwritable, match='store cheap'):
+                call(stored.uri)
+        with pytest.raises(base.StoreUnwritable, match='store cheap'):
+            add(store, image_id, str(source), describe(source), epoch=2)
+    finally:
+        wire.close()
+
+
+def test_no_bucket(s3, image_id, source):
+    store = make(s3, s3_store_create_bucket_on_put=False)
+    with pytest.raises(base.StoreUnwritable, match='bucket images'):
+        add(store, image_id, str(source), describe(source), epoch=1)
+
+
+def test_another_bucket_is_not_ours(store):
+    for uri in ('s3://127.0.0.1:1/images/x', 's3://host/other/x',
+                's3+https://host/images/x', 's3://'):
+        assert not store.accepts(uri)
+
+
+KILLED = textwrap.dedent('''
+    import os, signal, sys
+    sys.path[:0] = sys.argv[1].split(':')
+    port, image_id, source, step = sys.argv[2:]
+    import conformance
+    import test_s3_store
+    from tests import s3
+
+    class Known:
+        options = s3.Server.options
+    known = Known()
+    known.port = int(port)
+    store = test_s3_store.make(known)
+    real = getattr(store.client, step)
+    def deadly(**kwargs):
+        real(**kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(store.client, step, deadly)
+    conformance.add(store, image_id, source, conformance.describe(source),
+                    epoch=1)
+''')
+
+
+@pytest.mark.parametrize('step', [
+    'create_multipart_upload', 'upload_part', 'complete_multipart_upload'])
+def test_killed_at_a_step_and_tried_again(s3, store, image_id, source, step):
+    paths = [os.path.dirname(__file__), os.getcwd(), *sys.path]
+    done = subprocess.run(
+        [sys.executable, '-c', KILLED, ':'.join(paths), str(s3.port),
+         image_id, str(source), step], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    visible = step == 'complete_multipart_upload'
+    assert s3.keys() == ([f'{image_id}.1'] if visible else [])
+    stored = add(store, image_id, str(source), describe(source), epoch=2)
+    # The uri of what an earlier attempt recorded is kept.
+    kept = store.sweep(image_id, below=2, keep=[store.uri(f'{image_id}.1')])
+    assert (kept == []) == visible
+    assert s3.uploads() == []
+    store.sweep(image_id, below=2, keep=[])
+    assert s3.keys() == [f'{image_id}.2']
+    assert conformance.content(store, stored.uri) == LARGE
+
+
+def test_forget_touches_its_own_name_only(s3, store, image_id, source):
+    for epoch in (1, 2, 3):
+        add(store, image_id, str(source), describe(source), epoch=epoch)
+    store.forget(image_id, 2)
+    assert s3.keys() == [f'{image_id}.1', f'{image_id}.3']

@@ -1,0 +1,252 @@
+"""One read for several stores, and what becomes of those that fail."""
+
+import hashlib
+import os
+import subprocess
+import uuid
+
+import pytest
+
+import conformance
+from conformance import DATA
+from conformance import describe
+from glance_import.stores import base
+from glance_import.stores import copying
+from glance_import.stores import file as file_store
+from glance_import.stores import several
+import test_file_store
+
+
+@pytest.fixture
+def image_id():
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / 'source'
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A file system of its own, so that nothing is taken by reference."""
+    place = test_file_store.loop_mount(tmp_path, ['mkfs.ext4', '-q'], '60M')
+    yield place
+    subprocess.run(['umount', str(place)], check=True)
+
+
+def stores(*places):
+    made = [file_store.FileStore(str(place), f's{number}')
+            for number, place in enumerate(places)]
+    for each in made:
+        each.prepare()
+    return made
+
+
+class Counted:
+    """blocks_of, with a count of the bytes it gave."""
+
+    def __init__(self, monkeypatch):
+        self.bytes = 0
+        self._real = copying.blocks_of
+        monkeypatch.setattr(copying, 'blocks_of', self)
+
+    def __call__(self, fd):
+        for block in self._real(fd):
+            self.bytes += len(block)
+            yield block
+
+
+class Failing:
+    """A store whose attempts fail at one step."""
+
+    kind, read_only, id = 'failing', False, 'failing'
+
+    def __init__(self, at):
+        self.at = at
+        self.aborted = 0
+
+    def attempt(self, image_id, epoch):
+        store = self
+
+        class Attempt:
+            pool = copying.pipeline.pools().disk
+
+            def fail(self, step):
+                if store.at == step:
+                    raise OSError(28, 'No space left on device')
+
+            def near(self, source):
+                self.fail('near')
+                return False
+
+            def ready(self, source, report):
+                self.fail('ready')
+
+            def begin(self, size, hash_algo):
+                self.fail('begin')
+
+            def write(self, block):
+                self.fail('write')
+
+            def commit(self, told):
+                self.fail('commit')
+                return base.Stored('failing://', told.size, None, 'sha512',
+                                   told.hash_value)
+
+            def abort(self):
+                store.aborted += 1
+        made = Attempt()
+        made.store = self
+        return made
+
+    def delete(self, uri):
+        pass
+
+
+def add(chosen, source, image_id, expected=None, **order):
+    return several.add_file(chosen, str(source), expected,
+                            several.Order(image_id, 1, **order))
+
+
+def test_three_copies_of_one_read(elsewhere, source, image_id, monkeypatch):
+    chosen = stores(*(elsewhere / name for name in 'abc'))
+    expected = describe(source)
+    counted = Counted(monkeypatch)
+    seen = []
+    outcome = add(chosen, source, image_id, expected,
+                  progress=lambda *done: seen.append(done))
+    assert counted.bytes == len(DATA)
+    assert list(outcome.stored) == ['s0', 's1', 's2']
+    for store in chosen:
+        stored = outcome.stored[store.id]
+        assert conformance.content(store, stored.uri) == DATA
+        assert stored.hash_value == expected.hash_value
+        assert stored.metadata == {'store': store.id}
+    assert seen == sorted(seen)
+    assert seen[0] == (0, 3 * len(DATA))
+    assert seen[-1] == (3 * len(DATA), 3 * len(DATA))
+
+
+def test_nothing_is_hashed_that_is_proved(elsewhere, source, image_id,
+                                          monkeypatch):
+    expected = describe(source)
+
+    def never(*args):
+        raise AssertionError('hashed')
+    monkeypatch.setattr(hashlib, 'new', never)
+    outcome = add(stores(elsewhere / 'a'), source, image_id, expected)
+    assert outcome.stored['s0'].hash_value == expected.hash_value
+
+
+def test_a_writer_during_the_read(elsewhere, source, image_id, monkeypatch):
+    """The lease is lost: all of it again, with digests of its own."""
+    expected = describe(source)
+    monkeypatch.setattr(copying, 'still_unchanged', lambda *args: False)
+    counted = Counted(monkeypatch)
+    store, = stores(elsewhere / 'a')
+    outcome = add([store], source, image_id, expected)
+    assert counted.bytes == 2 * len(DATA)
+    stored = outcome.stored['s0']
+    data = conformance.content(store, stored.uri)
+    assert hashlib.sha512(data).hexdigest() == stored.hash_value
+
+
+def test_one_by_reference_and_one_copy(elsewhere, tmp_path, source, image_id,
+                                       monkeypatch):
+    near, far = stores(tmp_path / 'near', elsewhere / 'far')
+    expected = describe(source)
+    counted = Counted(monkeypatch)
+    outcome = add([near, far], source, image_id, expected)
+    assert counted.bytes == len(DATA)
+    assert os.path.samefile(near.path(image_id), source)
+    for store in (near, far):
+        assert conformance.content(
+            store, outcome.stored[store.id].uri) == DATA
+
+
+STEPS = ['ready', 'begin', 'write', 'commit']
+
+
+@pytest.mark.parametrize('at', STEPS)
+def test_all_or_none(elsewhere, source, image_id, at):
+    chosen = stores(elsewhere / 'a', elsewhere / 'b')
+    failing = Failing(at)
+    with pytest.raises(several.StoresFailed) as caught:
+        add([chosen[0], failing, chosen[1]], source, image_id,
+            describe(source))
+    assert list(caught.value.failed) == ['failing']
+    assert 'No space left' in str(caught.value)
+    for store in chosen:
+        assert os.listdir(store.datadir) == []
+    assert failing.aborted
+
+
+@pytest.mark.parametrize('at', STEPS)
+def test_some_may_fail(elsewhere, source, image_id, at):
+    chosen = stores(elsewhere / 'a', elsewhere / 'b')
+    settled = []
+    outcome = add(
+        [chosen[0], Failing(at), chosen[1]], source, image_id,
+        describe(source), all_must_succeed=False,
+        settled=lambda *told: settled.append(told))
+    assert sorted(outcome.stored) == ['s0', 's1']
+    assert isinstance(outcome.failed['failing'], base.StoreFull)
+    assert sorted((name, failure is None) for name, failure in settled) == [
+        ('failing', False), ('s0', True), ('s1', True)]
+    for store in chosen:
+        assert conformance.content(
+            store, outcome.stored[store.id].uri) == DATA
+
+
+@pytest.mark.parametrize('must', [True, False])
+def test_all_fail(source, image_id, must):
+    with pytest.raises(several.StoresFailed) as caught:
+        add([Failing('write'), Failing('write')], source, image_id,
+            all_must_succeed=must)
+    assert 'No space left' in str(caught.value)
+
+
+def test_a_store_alone_fails_as_what_it_is(source, image_id):
+    with pytest.raises(base.StoreFull):
+        add([Failing('commit')], source, image_id)
+
+
+def test_a_full_disk_beside_one_with_room(tmp_path, elsewhere, image_id):
+    source = tmp_path / 'large'
+    source.write_bytes(os.urandom(1 << 20) * 80)
+    full, wide = stores(elsewhere / 'a', tmp_path / 'wide')
+    os.link(source, tmp_path / 'again')
+    outcome = add([full, wide], source, image_id, describe(source),
+                  all_must_succeed=False)
+    assert isinstance(outcome.failed['s0'], base.StoreFull)
+    assert os.listdir(full.datadir) == []
+    assert wide.size(outcome.stored['s1'].uri) == 80 << 20
+
+
+def test_refused_bytes_are_shown_nowhere(elsewhere, source, image_id):
+    def refuse(told):
+        assert told.hash_value == hashlib.sha512(DATA).hexdigest()
+        raise ValueError('these are not the ones')
+    chosen = stores(elsewhere / 'a', elsewhere / 'b')
+    with pytest.raises(ValueError):
+        add(chosen, source, image_id, verify=refuse)
+    for store in chosen:
+        assert os.listdir(store.datadir) == []
+
+
+def test_cancelled_when_one_is_there_already(tmp_path, elsewhere, source,
+                                             image_id):
+    chosen = stores(elsewhere / 'a', elsewhere / 'b')
+    seen = []
+
+    def settled(store_id, failure):
+        seen.append(store_id)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        add(chosen, source, image_id, settled=settled)
+    assert len(seen) == 1
+    for store in chosen:
+        assert os.listdir(store.datadir) == []
