@@ -54,7 +54,8 @@ def test_same_steps_each_time():
     assert len(names) == len(set(names))
     steps = [name.split('-')[1] for name in names]
     assert steps == ['Retry', 'Begin', 'ConfigureStaging', 'NoOp', 'Check',
-                     'ImportToStore', 'CompleteTask', 'DeleteFromFS']
+                     'CheckContent', 'ImportToStore', 'CompleteTask',
+                     'DeleteFromFS']
 
 
 def test_plugins_own_their_atoms():
