@@ -466,3 +466,29 @@ def test_a_real_large_image(make_service, tmp_path):
                by_hand)
     stored, = (service.images / name for name in service.stored())
     subprocess.run(['cmp', by_hand, stored], check=True)
+
+
+def test_killed_while_it_converts(make_service, tmp_path):
+    """It is done again, from the image as it was."""
+    raw, packed = tmp_path / 'disk.raw', tmp_path / 'disk.qcow2'
+    block = os.urandom(1 << 20)
+    with open(raw, 'wb') as file:
+        for number in range(256):
+            file.write(number.to_bytes(8, 'big') + block[8:])
+    corpus.run('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, packed)
+    service = make_service(options=options(
+        '[image_decompression, image_conversion]')).start()
+    image_id = service.create(disk_format='qcow2')
+    assert service.stage(image_id, packed.read_bytes()).status == 204
+    assert service.start_import(image_id).status == 202
+
+    def converting():
+        return [name for name in service.staged() if name.endswith('.new')]
+    services.wait_for(converting)
+    service.kill()
+    service.start()
+    image = service.wait_status(image_id, 'active', 'uploading', 'queued')
+    assert (image['status'], image['disk_format']) == ('active', 'raw')
+    subprocess.run(['cmp', raw, service.images / service.stored()[0]],
+                   check=True)
+    services.wait_for(lambda: not service.staged())
