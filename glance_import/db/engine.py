@@ -334,25 +334,27 @@ class _SqliteForks:
 
 
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()
-_forking: list[Database] = []
+# Of each thread its own: two may fork at the same moment, and each has to
+# let go of exactly what it holds.
+_forking = threading.local()
 
 
 def _before_fork() -> None:
-    _forking[:] = _ALL
-    for database in _forking:
+    _forking.databases = list(_ALL)
+    for database in _forking.databases:
         database._before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for database in _forking:
+    for database in _forking.databases:
         database._after_fork_in_parent()
-    _forking.clear()
+    _forking.databases = []
 
 
 def _after_fork_in_child() -> None:
-    for database in _forking:
+    for database in _forking.databases:
         database._after_fork_in_child()
-    _forking.clear()
+    _forking.databases = []
 
 
 os.register_at_fork(before=_before_fork,

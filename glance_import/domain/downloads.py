@@ -200,15 +200,19 @@ class Download:
                     raise
                 self._pause(0.5)
         self._mark = mark if upload.size else None
-        if upload.size:
-            self._catch_up(upload)
-            LOG.info('image %s: going on after %d bytes', self._image_id,
-                     upload.size)
-        with imports.claimed(self._services, self._claim) as conn:
-            db_images.lock(conn, self._image_id)
-            db_staging.begin(conn, self._image_id, area=area.id,
-                             upload_id=self._upload_id, expected=None)
-        return upload
+        try:
+            if upload.size:
+                self._catch_up(upload)
+                LOG.info('image %s: going on after %d bytes',
+                         self._image_id, upload.size)
+            with imports.claimed(self._services, self._claim) as conn:
+                db_images.lock(conn, self._image_id)
+                db_staging.begin(conn, self._image_id, area=area.id,
+                                 upload_id=self._upload_id, expected=None)
+            return upload
+        except BaseException:
+            upload.cut()
+            raise
 
     def _catch_up(self, upload: staging.Upload) -> None:
         """Have the digests that only the request names see the part."""

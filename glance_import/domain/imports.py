@@ -240,7 +240,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
     with claimed(services, claim) as conn:
         job = db_jobs.get(conn, claim.job_id)
         assert job is not None
-        method = methods.find(job.method)
+        method = methods.of_job(job.method)
         task = db_tasks.get(conn, claim.job_id)
         if task is not None and task.status in (states.SUCCESS,
                                                 states.FAILURE):

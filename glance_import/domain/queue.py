@@ -29,8 +29,6 @@ if typing.TYPE_CHECKING:
     from glance_import import services
 
 LOG = log.getLogger(__name__)
-# The bytes of these were brought by the client and are nowhere else.
-STAGED_BY_CLIENT = frozenset({'glance-direct'})
 GONE = ('The staging area that held the data is gone, and the data with it. '
         'Upload it again.')
 _RELEASE_SECONDS = 60.0
@@ -146,7 +144,7 @@ def release_area(services: services.Services, area: str
             f'the area {area} is in use: {live[0].conductor} runs the import '
             f'{live[0].id}; end that conductor first')
     for entry in found:
-        if entry.method in STAGED_BY_CLIENT:
+        if methods.of_job(entry.method).staged:
             yield _fail(services, entry)
             continue
         with services.db.write() as conn:

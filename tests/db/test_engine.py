@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -371,3 +373,35 @@ def test_utcnow_is_naive_and_whole():
     now = engine.utcnow()
 
     assert (now.tzinfo, now.microsecond) == (None, 0)
+
+
+FORKS = '''
+import os, subprocess, sys, threading
+from glance_import import conf as configuration
+from glance_import.db import engine
+
+conf = configuration.load(['--config-file', '/dev/null'])
+conf.set_override('connection', f'sqlite:///{sys.argv[1]}', 'database')
+kept = [engine.Database(conf) for _ in range(2)]
+
+
+def spawn():
+    for _ in range(40):
+        subprocess.Popen(['true'], preexec_fn=lambda: None).wait()
+
+
+threads = [threading.Thread(target=spawn, daemon=True) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print('all ended', flush=True)
+os._exit(0)
+'''
+
+
+def test_threads_that_fork_at_the_same_moment(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-c', FORKS, str(tmp_path / 'x.sqlite')],
+        capture_output=True, text=True, timeout=60)
+    assert done.stdout == 'all ended\n', done

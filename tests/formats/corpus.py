@@ -25,7 +25,7 @@ BACKING = '/etc/hostname'
 def run(*command: object, directory: pathlib.Path | None = None) -> None:
     program = servers.program(str(command[0]), '/sbin', '/usr/sbin')
     subprocess.run([program, *map(str, command[1:])], check=True,
-                   capture_output=True, timeout=120, cwd=directory)
+                   capture_output=True, timeout=300, cwd=directory)
 
 
 # -- good files

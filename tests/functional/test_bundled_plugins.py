@@ -439,3 +439,56 @@ def test_without_qemu_img(make_service, tmp_path):
     service.environment['PATH'] = str(tmp_path / 'bin')
     done = service.run('api')
     assert done.returncode == 1 and 'qemu-utils' in done.stderr, done
+
+
+@pytest.mark.skipif(not os.environ.get('LONG_TESTS'),
+                    reason='the long form: LONG_TESTS=1')
+def test_a_real_large_image(make_service, tmp_path):
+    """A file system of what this machine has in /usr/share, byte for byte."""
+    raw, packed, by_hand = (tmp_path / name for name in (
+        'disk.raw', 'disk.qcow2', 'hand.raw'))
+    corpus.run('mke2fs', '-q', '-F', '-t', 'ext4', '-d', '/usr/share', raw,
+               '4G')
+    corpus.run('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, packed)
+    raw.unlink()
+    assert packed.stat().st_size > 300 << 20
+    service = make_service(options=options('[image_conversion]')).start()
+    image_id = service.create(disk_format='qcow2')
+    with open(packed, 'rb') as file:
+        assert service.stage(image_id, chunks=iter(
+            lambda: file.read(1 << 20), b'')).status == 204
+    assert service.start_import(image_id).status == 202
+    services.wait_for(lambda: service.show(image_id)['status'] == 'active',
+                      400)
+    image = service.show(image_id)
+    assert (image['disk_format'], image['size']) == ('raw', 4 << 30)
+    corpus.run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', packed,
+               by_hand)
+    stored, = (service.images / name for name in service.stored())
+    subprocess.run(['cmp', by_hand, stored], check=True)
+
+
+def test_killed_while_it_converts(make_service, tmp_path):
+    """It is done again, from the image as it was."""
+    raw, packed = tmp_path / 'disk.raw', tmp_path / 'disk.qcow2'
+    block = os.urandom(1 << 20)
+    with open(raw, 'wb') as file:
+        for number in range(256):
+            file.write(number.to_bytes(8, 'big') + block[8:])
+    corpus.run('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, packed)
+    service = make_service(options=options(
+        '[image_decompression, image_conversion]')).start()
+    image_id = service.create(disk_format='qcow2')
+    assert service.stage(image_id, packed.read_bytes()).status == 204
+    assert service.start_import(image_id).status == 202
+
+    def converting():
+        return [name for name in service.staged() if name.endswith('.new')]
+    services.wait_for(converting)
+    service.kill()
+    service.start()
+    image = service.wait_status(image_id, 'active', 'uploading', 'queued')
+    assert (image['status'], image['disk_format']) == ('active', 'raw')
+    subprocess.run(['cmp', raw, service.images / service.stored()[0]],
+                   check=True)
+    services.wait_for(lambda: not service.staged())

@@ -102,7 +102,8 @@ def test_generated_files_with_overrides_beside(make_service):
             with contextlib.suppress(OSError):
                 return service.request('GET', '/v2/info/import')
         answer = services.wait_for(answers)
-        assert answer.json['import-methods']['value'] == ['glance-direct']
+        assert answer.json['import-methods']['value'] == [
+            'glance-direct', 'web-download']
     finally:
         process.terminate()
         process.wait(30)

@@ -100,8 +100,12 @@ class Rewrite(task.Task):
             raise
         return sink
 
-    def adopt(self, path: str, sink: str, **changes: typing.Any) -> str:
-        """Record what the image is now; the URI of the product."""
+    def adopt(self, sink: str, **changes: typing.Any) -> str:
+        """Record what the image is now; the URI of the product.
+
+        What it was made of stays until the import ends: were we to die now,
+        this step would need it again.
+        """
         try:
             imports.change_image(
                 self.rt.services, self.rt.claim, self.image_id,
@@ -110,9 +114,6 @@ class Rewrite(task.Task):
         except BaseException:
             imports.remove_file(sink)
             raise
-        if path != self.rt.services.area.path(self.image_id):
-            # What an earlier plugin made; the upload itself stays.
-            imports.remove_file(path)
         return _SCHEME + sink
 
     def cap(self) -> int:

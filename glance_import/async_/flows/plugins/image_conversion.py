@@ -49,7 +49,7 @@ class _ConvertImage(sandboxed.Rewrite):
             return f'file://{path}'
         sink = self._convert(path, source, wanted, found.virtual_size)
         return self.adopt(
-            path, sink, disk_format=wanted, container_format='bare',
+            sink, disk_format=wanted, container_format='bare',
             virtual_size=self._check(sink, wanted, found.virtual_size))
 
     def _convert(self, path, source, wanted, size):

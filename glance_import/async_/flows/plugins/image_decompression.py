@@ -45,7 +45,7 @@ class _DecompressImage(sandboxed.Rewrite):
         self.require_room(needed or os.stat(path).st_size,
                           'to decompress the image')
         sink = self.make(path, cap, max_ratio=self.options.max_ratio)
-        return self.adopt(path, sink)
+        return self.adopt(sink)
 
 
 def get_flow(**kwargs):
