@@ -73,6 +73,7 @@ def store(stores: collections.abc.Sequence[base.Store], path: pathlib.Path,
     read = (read_so_far() - before) / known.size
     for each in stores:
         each.delete(outcome.stored[each.id].uri)
+    os.sync()
     return took, read
 
 
@@ -81,7 +82,10 @@ def store(stores: collections.abc.Sequence[base.Store], path: pathlib.Path,
 @contextlib.contextmanager
 def file_systems(directory: pathlib.Path, mib: int
                  ) -> collections.abc.Iterator[list[pathlib.Path]]:
-    """Three of their own, each with room for one copy."""
+    """Three of their own, each with room for three copies.
+
+    What was deleted is not free before the journal is written.
+    """
     if os.geteuid() != 0 or shutil.which('mkfs.ext4') is None:
         top = pathlib.Path(tempfile.mkdtemp(dir='/dev/shm'))
         places = [top / name for name in 'abc']
@@ -97,10 +101,15 @@ def file_systems(directory: pathlib.Path, mib: int
         for name in 'abc':
             disk, place = directory / f'{name}.disk', directory / name
             place.mkdir()
+            # All of it: who wrote to a hole first would pay for the others.
             with open(disk, 'wb') as file:
-                file.truncate((mib + mib // 8 + 64) * MIB)
-            subprocess.run(['mkfs.ext4', '-q', str(disk)], check=True)
-            subprocess.run(['mount', '-o', 'loop', str(disk), str(place)],
+                for _ in range(3 * mib + 64):
+                    file.write(bytes(MIB))
+                os.fsync(file.fileno())
+            subprocess.run(['mkfs.ext4', '-q', '-E', 'nodiscard', str(disk)],
+                           check=True)
+            subprocess.run(['mount', '-o', 'loop,nodiscard', str(disk),
+                            str(place)],
                            check=True)
             mounted.append(place)
         yield mounted
@@ -133,6 +142,7 @@ def write_three(source: pathlib.Path, places: list[pathlib.Path], *,
     took = time.perf_counter() - began
     for place in places:
         (place / 'floor').unlink()
+    os.sync()
     return took
 
 
