@@ -65,6 +65,8 @@ class Conductor:
         # What is to be given back when the database answers again.
         self._owed: dict[str, _Work] = {}
         self._look = threading.Event()
+        # Said once, not with each of its looks.
+        self._database_away = False
         self._executor = taskflow_executor.TaskFlowExecutor(box)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
@@ -135,6 +137,9 @@ class Conductor:
             return 0
         offers = self._board.offers([self._services.area.id],
                                     free + len(mine))
+        if self._database_away:
+            self._database_away = False
+            LOG.info('the database answers again')
         claimed = 0
         # Never what still runs here, whatever became of its claim.
         for offer in [o for o in offers if o.job_id not in mine][:free]:
@@ -173,8 +178,10 @@ class Conductor:
             # Said once, by the board.
             pass
         except db_engine.ERRORS as failure:
-            LOG.warning('the database does not answer: %s',
-                        db_engine.one_line(failure))
+            if not self._database_away:
+                LOG.warning('the database does not answer: %s',
+                            db_engine.one_line(failure))
+            self._database_away = db_engine.may_pass(failure)
         except Exception:
             LOG.exception('unexpected error in the conductor')
         self._stop.wait(min(self._poll, 1.0))

@@ -30,6 +30,7 @@ from glance_import.async_ import runtime
 from glance_import import context
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
+from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import states
@@ -193,10 +194,10 @@ class TaskFlowExecutor:
         """The flow; None when it cannot be made, which fails the import."""
         job = rt.job
         try:
-            make = extensions.load(extensions.FLOWS, imports.TASK_TYPE)
+            make = extensions.load(extensions.FLOWS, admission.TASK_TYPE)
             with runtime.use(rt):
                 return typing.cast(flow_base.Flow, make(
-                    task_id=job.id, task_type=imports.TASK_TYPE,
+                    task_id=job.id, task_type=admission.TASK_TYPE,
                     image_id=job.image_id, method=job.method,
                     import_req=job.request, plugins=job.plugins,
                     backend=job.stores or [None]))

@@ -323,18 +323,32 @@ def release(conn: sa.Connection, claim: Claim, *,
     return hold(conn, claim, **changes)
 
 
-def unposted(conn: sa.Connection) -> list[str]:
-    """Ids of jobs that a board outside the database was not told of."""
-    return list(conn.execute(
-        sa.select(Columns.id).where(Columns.posted.is_(None))
-        .order_by(Columns.created_at, Columns.id)).scalars())
+def take_to_post(conn: sa.Connection,
+                 lost: collections.abc.Collection[str] | None = None, *,
+                 seconds: float = 0.0) -> list[str]:
+    """Ids of jobs that the caller, and nobody else, is to post now.
+
+    Those that no board outside the database was told of; or those of
+    ``lost``, which are not on it, unless somebody took them to post less
+    than so many seconds ago.
+    """
+    now = tables.db_now()
+    due: sa.ColumnElement[bool] = Columns.posted.is_(None)
+    if lost is not None:
+        due = sa.and_(Columns.id.in_(lost), sa.func.coalesce(
+            Columns.posted, Columns.created_at) < now - seconds)
+    found = conn.execute(sa.select(Columns.id).where(due).order_by(
+        Columns.created_at, Columns.id)).scalars().all()
+    return [job_id for job_id in found if conn.execute(
+        sa.update(_TABLE).where(Columns.id == job_id, due)
+        .values(posted=now)).rowcount == 1]
 
 
-def note_posted(conn: sa.Connection,
-                ids: collections.abc.Collection[str]) -> None:
-    """The board has been told of them."""
+def note_unposted(conn: sa.Connection,
+                  ids: collections.abc.Collection[str]) -> None:
+    """They could not be posted after all."""
     conn.execute(sa.update(_TABLE).where(Columns.id.in_(ids))
-                 .values(posted=tables.db_now()))
+                 .values(posted=None))
 
 
 def known(conn: sa.Connection,

@@ -11,9 +11,9 @@ import typing
 
 from glance_import import context
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
 from glance_import.domain import methods
 
 if typing.TYPE_CHECKING:
@@ -63,9 +63,9 @@ def request(services: services.Services, ctx: context.RequestContext,
     asked = {'name': METHOD, 'uri': given['import_from']}
     image = images.create(services, ctx, wanted)
     try:
-        imports.check_importable(services, ctx, image, method, asked)
+        admission.check_importable(services, ctx, image, method, asked)
         with services.db.write() as conn:
-            task_id = imports.post(
+            task_id = admission.post(
                 services, conn, ctx, image.id, method, {'method': asked},
                 task_type=TASK_TYPE, task_input=given)
             task = db_tasks.get(conn, task_id)

@@ -80,6 +80,18 @@ TABLE = {method.name: method for method in (
 )}
 
 
+def of_job(name: str) -> Method:
+    """The same for an import that is there, whatever it names.
+
+    One that this release does not know can only be ended: with what its
+    client staged, if it did.
+    """
+    try:
+        return find(name)
+    except LookupError:
+        return Method(name, needs=states.UPLOADING, staged=True)
+
+
 def find(name: str) -> Method:
     """The row of a method.
 

@@ -17,6 +17,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import queue as db_queue
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
@@ -28,8 +29,6 @@ if typing.TYPE_CHECKING:
     from glance_import import services
 
 LOG = log.getLogger(__name__)
-# The bytes of these were brought by the client and are nowhere else.
-STAGED_BY_CLIENT = frozenset({'glance-direct'})
 GONE = ('The staging area that held the data is gone, and the data with it. '
         'Upload it again.')
 _RELEASE_SECONDS = 60.0
@@ -96,10 +95,10 @@ def _ask_again(services: services.Services, wanted: str) -> str:
         user_id=failed.user_id, project_id=failed.owner,
         request_id=f'req-{uuid.uuid4()}')
     method = methods.find(body['method']['name'])
-    imports.check_importable(services, ctx, image, method, body['method'])
+    admission.check_importable(services, ctx, image, method, body['method'])
     # To the same stores, whatever the default one is by now.
     before = failed.input.get('backend')  # type: ignore[union-attr]
-    task_id = imports.request(
+    task_id = admission.request(
         services, ctx, image, method, body, placement.targets(
             services, image, {'stores': before} if before else {}, None,
             copying=method.copies))
@@ -145,7 +144,7 @@ def release_area(services: services.Services, area: str
             f'the area {area} is in use: {live[0].conductor} runs the import '
             f'{live[0].id}; end that conductor first')
     for entry in found:
-        if entry.method in STAGED_BY_CLIENT:
+        if methods.of_job(entry.method).staged:
             yield _fail(services, entry)
             continue
         with services.db.write() as conn:

@@ -22,7 +22,6 @@ import typing
 from glance_import import staging
 from glance_import.staging import digests
 from glance_import.staging import pipeline
-from glance_import.staging import upload
 
 Block = memoryview
 BLOCK = 1 << 20
@@ -180,12 +179,15 @@ class Copy:
 
 
 class FileWriter:
-    """Writes blocks to an open file, one after the other; holes stay holes."""
+    """Writes blocks to an open file, one after the other; holes stay holes.
+
+    Unlike staging it does not ask the kernel to begin writing back: several
+    files at once make it wait, which more than doubles the time.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._position = 0
-        self._hinted = 0
 
     def write(self, view: Block) -> None:
         """The next block. :raises OSError:"""
@@ -196,10 +198,6 @@ class FileWriter:
             done = os.pwrite(self._target, view, self._position)
             view = view[done:]
             self._position += done
-        if self._position - self._hinted >= upload.WRITEBACK:
-            upload.start_writeback(self._target, self._hinted,
-                                   self._position - self._hinted)
-            self._hinted = self._position
 
     def finish(self) -> None:
         """A hole at the end has not been written."""

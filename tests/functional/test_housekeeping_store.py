@@ -25,7 +25,7 @@ def test_strays(make_service):
     unknown = str(uuid.uuid4())
     gone = {f'{failed}.7', f'.{failed}.3.part', f'{active}.2'}
     kept = {f'{waiting}.1', f'.{waiting}.1.part', f'{unknown}.4',
-            f'.{unknown}.4.part', f'{active}', 'notes.txt', f'{failed}.x',
+            f'.{unknown}.4.part', f'{waiting}', 'notes.txt', f'{failed}.x',
             f'.{active}.probe'}
     young = {f'{failed}.9'}
     for name in gone | kept | young:

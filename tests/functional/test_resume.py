@@ -20,7 +20,7 @@ from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import import startup
 from glance_import.stores import base as stores
-from glance_import.stores import file as file_store
+from glance_import.stores import several
 from tests import service as services
 
 DATA = os.urandom(300_000)
@@ -161,6 +161,18 @@ def dies(*args, **kwargs):
     raise Died('here the process ends')
 
 
+def begun(desk, monkeypatch, at=(imports, 'succeed'), then=dies,
+          times=1):
+    """An import whose process ended ``at`` some function; its image."""
+    image_id = desk.accept()
+    with monkeypatch.context() as patch:
+        patch.setattr(*at, then)
+        for _ in range(times):
+            with pytest.raises(Died):
+                desk.run(image_id)
+    return image_id
+
+
 def active(desk, image_id, data=DATA):
     image = desk.service.show(image_id)
     assert image['status'] == 'active', (image, desk.service.text())
@@ -173,11 +185,7 @@ def active(desk, image_id, data=DATA):
 
 def test_finished_steps_are_not_run_again(desk, monkeypatch):
     desk = desk('one,two')
-    image_id = desk.accept()
-    with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file', dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+    image_id = begun(desk, monkeypatch, (several, 'add_file'))
     assert desk.seen() == ['one', 'two']
     assert desk.service.show(image_id)['status'] == 'importing'
     lines = desk.service.run(
@@ -194,20 +202,15 @@ def test_finished_steps_are_not_run_again(desk, monkeypatch):
 def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
     """Stored under epoch 1, activated under epoch 3, and not deleted."""
     desk = desk()
-    image_id = desk.accept()
     stored = []
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
 
-    def counted(*args, **kwargs):
-        stored.append(kwargs['epoch'])
-        return add_file(*args, **kwargs)
+    def counted(targets, path, expected, order):
+        stored.append(order.epoch)
+        return add_file(targets, path, expected, order)
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', counted)
-    with monkeypatch.context() as patch:
-        patch.setattr(imports, 'succeed', dies)
-        for _ in range(2):
-            with pytest.raises(Died):
-                desk.run(image_id)
+    monkeypatch.setattr(several, 'add_file', counted)
+    image_id = begun(desk, monkeypatch, times=2)
     inode = os.stat(desk.service.images / image_id).st_ino
     desk.run(image_id)
     assert stored == [1]
@@ -219,17 +222,13 @@ def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
 def test_effect_without_record(desk, monkeypatch):
     """Killed between the commit of success and the record of its step."""
     desk = desk()
-    image_id = desk.accept()
     succeed = imports.succeed
 
     def and_dies(*args, **kwargs):
         succeed(*args, **kwargs)
         dies()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(imports, 'succeed', and_dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+    image_id = begun(desk, monkeypatch, then=and_dies)
     assert desk.service.show(image_id)['status'] == 'active'
     assert desk.service.staged() == [image_id]
     desk.run(image_id)
@@ -240,14 +239,11 @@ def test_effect_without_record(desk, monkeypatch):
 def test_a_failure_goes_on_back(desk, monkeypatch):
     """Died after the failure was recorded: undone and told by the next."""
     desk = desk('one,two')
-    image_id = desk.accept()
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file',
-                      lambda *a, **k: full())
-        patch.setattr(persistence.Record, 'update_atom_details', after(
-            persistence.Record.update_atom_details, 'FAILURE', dies))
-        with pytest.raises(Died):
-            desk.run(image_id)
+        patch.setattr(several, 'add_file', full)
+        image_id = begun(
+            desk, monkeypatch, (persistence.Record, 'update_atom_details'),
+            after(persistence.Record.update_atom_details, 'FAILURE', dies))
     assert desk.seen() == ['one', 'two']
     desk.run(image_id)
     assert desk.seen() == ['one', 'two', 'undo two', 'undo one']
@@ -263,13 +259,9 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
 
 def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk = desk('one')
-    image_id = desk.accept()
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file',
-                      lambda *a, **k: full())
-        patch.setattr(imports, 'fail', dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+        patch.setattr(several, 'add_file', full)
+        image_id = begun(desk, monkeypatch, (imports, 'fail'))
     assert desk.seen() == ['one', 'undo one']
     (state,), = desk.service.execute('SELECT state FROM import_flowdetails')
     assert state == 'REVERTED'
@@ -280,7 +272,7 @@ def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk.nothing_left()
 
 
-def full():
+def full(*args, **kwargs):
     raise stores.StoreFull('no room: the disk is small')
 
 
@@ -298,14 +290,14 @@ def test_handed_over_in_the_middle(desk, monkeypatch):
     desk = desk('one,two')
     image_id = desk.accept()
     stopped = runtime.Stop()
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
 
     def is_stopped(*args, **kwargs):
         stopped.hand_over()
         return add_file(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_store.FileStore, 'add_file', is_stopped)
+        patch.setattr(several, 'add_file', is_stopped)
         with pytest.raises(runtime.Interrupted):
             desk.run(image_id, stopped)
     assert desk.seen() == ['one', 'two']
@@ -316,11 +308,7 @@ def test_handed_over_in_the_middle(desk, monkeypatch):
 
 def test_cancelled_before_it_is_gone_on_with(desk, monkeypatch):
     desk = desk('one,two')
-    image_id = desk.accept()
-    with monkeypatch.context() as patch:
-        patch.setattr(imports, 'succeed', dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+    image_id = begun(desk, monkeypatch)
     assert desk.service.stored() == [image_id]
     assert desk.service.request(
         'DELETE', f'/v2/images/{image_id}/import').status == 202
@@ -337,11 +325,11 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
     """Its claim is taken while a step of its runs."""
     desk = desk('one')
     image_id = desk.accept()
-    add_file = file_store.FileStore.add_file
+    add_file = several.add_file
     records = []
 
     def overtaken(*args, **kwargs):
-        monkeypatch.setattr(file_store.FileStore, 'add_file', add_file)
+        monkeypatch.setattr(several, 'add_file', add_file)
         desk.run(image_id)
         records.append((desk.service.execute('SELECT * FROM images'),
                         desk.service.execute('SELECT * FROM tasks'),
@@ -349,7 +337,7 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
                         desk.service.stored()))
         return add_file(*args, **kwargs)
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', overtaken)
+    monkeypatch.setattr(several, 'add_file', overtaken)
     with pytest.raises(errors.ClaimLost):
         desk.run(image_id)
     records.append((desk.service.execute('SELECT * FROM images'),
@@ -393,8 +381,8 @@ def fails(times, add_file):
 def test_a_fault_that_passes(desk, monkeypatch):
     desk = desk('one')
     image_id = desk.accept()
-    monkeypatch.setattr(file_store.FileStore, 'add_file', fails(
-        3, file_store.FileStore.add_file))
+    monkeypatch.setattr(several, 'add_file', fails(
+        3, several.add_file))
     desk.run(image_id)
     assert desk.seen() == ['one']
     active(desk, image_id)
@@ -419,7 +407,7 @@ def test_retries_are_bounded_over_restarts(desk, monkeypatch):
             dies()
         raise stores.StoreUnavailable('store file does not answer')
 
-    monkeypatch.setattr(file_store.FileStore, 'add_file', unavailable)
+    monkeypatch.setattr(several, 'add_file', unavailable)
     with pytest.raises(Died):
         desk.run(image_id)
     desk.run(image_id)
@@ -431,11 +419,7 @@ def test_retries_are_bounded_over_restarts(desk, monkeypatch):
 
 def test_a_book_of_another_release_is_left_alone(desk, monkeypatch):
     desk = desk('one')
-    image_id = desk.accept()
-    with monkeypatch.context() as patch:
-        patch.setattr(imports, 'succeed', dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+    image_id = begun(desk, monkeypatch)
     desk.service.execute('UPDATE import_flowdetails SET meta = ?',
                          json.dumps({'version': 99}))
     before = desk.records()
@@ -461,11 +445,7 @@ def test_a_book_of_another_release_is_left_alone(desk, monkeypatch):
 ])
 def test_damaged(desk, monkeypatch, statement, word):
     desk = desk('one')
-    image_id = desk.accept()
-    with monkeypatch.context() as patch:
-        patch.setattr(imports, 'succeed', dies)
-        with pytest.raises(Died):
-            desk.run(image_id)
+    image_id = begun(desk, monkeypatch)
     desk.service.execute(statement)
     desk.run(image_id)
     image = desk.service.show(image_id)

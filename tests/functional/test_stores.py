@@ -132,8 +132,7 @@ def test_headers_and_versions(service):
     assert answer.headers['openstack-image-store-ids'] == ','.join(ALL)
     listed = [each['id'] for each in service.request(
         'GET', '/versions').json['versions']]
-    assert listed[:8] == ['v2.13', 'v2.12', 'v2.11', 'v2.10', 'v2.8', 'v2.7',
-                          'v2.6', 'v2.5']
+    assert {'v2.8', 'v2.10', 'v2.11', 'v2.12', 'v2.13'} < set(listed)
 
 
 # -- importing

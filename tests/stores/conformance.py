@@ -7,7 +7,6 @@ A store's test module inherits ``Conformance`` and gives it a fixture
 import dataclasses
 import hashlib
 import os
-import uuid
 
 import pytest
 
@@ -43,16 +42,6 @@ def content(store, uri, **kwargs):
 
 
 class Conformance:
-
-    @pytest.fixture
-    def image_id(self):
-        return str(uuid.uuid4())
-
-    @pytest.fixture
-    def source(self, tmp_path):
-        path = tmp_path / 'source'
-        path.write_bytes(DATA)
-        return path
 
     def test_round_trip(self, store, image_id, source):
         expected = describe(source)

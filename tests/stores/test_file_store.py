@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import uuid
 
 import pytest
 
@@ -60,18 +59,6 @@ def here(tmp_path):
     store = file_store.FileStore(str(tmp_path / 'images'))
     store.prepare()
     return store
-
-
-@pytest.fixture
-def image_id():
-    return str(uuid.uuid4())
-
-
-@pytest.fixture
-def source(tmp_path):
-    path = tmp_path / 'source'
-    path.write_bytes(DATA)
-    return path
 
 
 class TestFileStore(conformance.Conformance):

@@ -44,18 +44,6 @@ def build(**sections):
     return registry.build(configured(**sections))
 
 
-@pytest.fixture
-def image_id():
-    return str(uuid.uuid4())
-
-
-@pytest.fixture
-def source(tmp_path):
-    path = tmp_path / 'source'
-    path.write_bytes(DATA)
-    return path
-
-
 class TestDriver(conformance.Conformance):
     """glance_store's file driver, fed by the pass."""
 
@@ -252,3 +240,15 @@ def test_default_must_be_there(default, tmp_path):
     with pytest.raises(registry.Misconfigured) as caught:
         registry.register(conf)
     assert caught.value.option == 'default_backend'
+
+
+def test_in_use(tmp_path, monkeypatch):
+    """RBD and Cinder say so of volumes that machines were made of."""
+    from glance_store import exceptions
+
+    def refuse(location):
+        raise exceptions.InUseByStore()
+    store = build(cinder={'type': 'cinder'}).default
+    monkeypatch.setattr(store.driver, 'delete', refuse)
+    with pytest.raises(base.ObjectInUse, match='in use'):
+        store.delete(f'cinder://cinder/{uuid.uuid4()}')

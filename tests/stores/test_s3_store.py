@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import uuid
 
 import pytest
 
@@ -17,8 +16,7 @@ from glance_import.stores import base
 from glance_import.stores import registry
 from tests import s3 as servers_s3
 
-# Small parts, so that a few megabytes are many; S3 itself wants 5 MiB.
-PART = 5 << 20
+# Several parts of 5 MiB, the least that S3 takes.
 LARGE = os.urandom(1 << 20) * 17
 
 
@@ -42,12 +40,7 @@ def store(s3):
 
 
 @pytest.fixture
-def image_id():
-    return str(uuid.uuid4())
-
-
-@pytest.fixture
-def source(tmp_path):
+def large(tmp_path):
     path = tmp_path / 'source'
     path.write_bytes(LARGE)
     return path
@@ -65,12 +58,6 @@ class TestS3StoreInParts(TestS3Store):
     """The same with objects that go in several parts."""
 
     @pytest.fixture
-    def source(self, tmp_path):
-        path = tmp_path / 'source'
-        path.write_bytes(DATA)
-        return path
-
-    @pytest.fixture
     def store(self, s3, monkeypatch):
         store = make(s3)
         monkeypatch.setattr(type(store), 'multipart', lambda self, size:
@@ -82,16 +69,16 @@ class TestS3StoreInParts(TestS3Store):
         assert s3.uploads() == []
 
 
-def test_uri_and_metadata(s3, store, image_id, source):
-    stored = add(store, image_id, str(source), describe(source), epoch=3)
+def test_uri_and_metadata(s3, store, image_id, large):
+    stored = add(store, image_id, str(large), describe(large), epoch=3)
     assert stored.uri == (f's3://127.0.0.1:{s3.port}/'
                           f'{servers_s3.BUCKET}/{image_id}.3')
     assert stored.metadata == {'store': 'cheap'}
     assert s3.keys() == [f'{image_id}.3']
 
 
-def test_many_parts(s3, store, image_id, source):
-    stored = add(store, image_id, str(source), describe(source), epoch=1)
+def test_many_parts(s3, store, image_id, large):
+    stored = add(store, image_id, str(large), describe(large), epoch=1)
     parts = s3.client().get_object_attributes(
         Bucket=servers_s3.BUCKET, Key=f'{image_id}.1',
         ObjectAttributes=['ETag'])['ETag']
@@ -100,30 +87,30 @@ def test_many_parts(s3, store, image_id, source):
 
 
 @pytest.mark.parametrize('cuts', [1, 3])
-def test_a_cut_connection_is_mended(s3, image_id, source, cuts):
+def test_a_cut_connection_is_mended(s3, image_id, large, cuts):
     wire = servers_s3.Wire(s3.port, after=2_000_000, cuts=cuts)
     try:
         store = make(s3, wire.port)
-        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        stored = add(store, image_id, str(large), describe(large), epoch=1)
         assert wire.made == cuts
         assert conformance.content(store, stored.uri) == LARGE
     finally:
         wire.close()
 
 
-def test_a_connection_cut_again_and_again(s3, image_id, source):
+def test_a_connection_cut_again_and_again(s3, image_id, large):
     wire = servers_s3.Wire(s3.port, after=2_000_000, cuts=10_000)
     try:
         with pytest.raises(base.StoreUnwritable, match='cheap'):
-            add(make(s3, wire.port), image_id, str(source), describe(source),
+            add(make(s3, wire.port), image_id, str(large), describe(large),
                 epoch=1)
         assert (s3.keys(), s3.uploads()) == ([], [])
     finally:
         wire.close()
 
 
-def test_a_cut_download_is_an_error(s3, image_id, source):
-    stored = add(make(s3), image_id, str(source), describe(source), epoch=1)
+def test_a_cut_download_is_an_error(s3, image_id, large):
+    stored = add(make(s3), image_id, str(large), describe(large), epoch=1)
     client = s3.client()
     store = make(s3)
     with store.open(stored.uri, offset=5) as stream:
@@ -136,11 +123,11 @@ def test_a_cut_download_is_an_error(s3, image_id, source):
         store.open(stored.uri)
 
 
-def test_server_down(s3, image_id, source):
+def test_server_down(s3, image_id, large):
     wire = servers_s3.Wire(s3.port, after=0, cuts=0)
     try:
         store = make(s3, wire.port)
-        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        stored = add(store, image_id, str(large), describe(large), epoch=1)
         wire.down = True
         wire.close()
         store = make(s3, wire.port)
@@ -148,15 +135,15 @@ def test_server_down(s3, image_id, source):
             with pytest.raises(base.StoreUnwritable, match='store cheap'):
                 call(stored.uri)
         with pytest.raises(base.StoreUnwritable, match='store cheap'):
-            add(store, image_id, str(source), describe(source), epoch=2)
+            add(store, image_id, str(large), describe(large), epoch=2)
     finally:
         wire.close()
 
 
-def test_no_bucket(s3, image_id, source):
+def test_no_bucket(s3, image_id, large):
     store = make(s3, s3_store_create_bucket_on_put=False)
     with pytest.raises(base.StoreUnwritable, match='bucket images'):
-        add(store, image_id, str(source), describe(source), epoch=1)
+        add(store, image_id, str(large), describe(large), epoch=1)
 
 
 def test_another_bucket_is_not_ours(store):
@@ -183,22 +170,22 @@ KILLED = textwrap.dedent('''
         real(**kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(store.client, step, deadly)
-    conformance.add(store, image_id, source, conformance.describe(source),
-                    epoch=1)
+    conformance.add(store, image_id, source,
+                    conformance.describe(source), epoch=1)
 ''')
 
 
 @pytest.mark.parametrize('step', [
     'create_multipart_upload', 'upload_part', 'complete_multipart_upload'])
-def test_killed_at_a_step_and_tried_again(s3, store, image_id, source, step):
+def test_killed_at_a_step_and_tried_again(s3, store, image_id, large, step):
     paths = [os.path.dirname(__file__), os.getcwd(), *sys.path]
     done = subprocess.run(
         [sys.executable, '-c', KILLED, ':'.join(paths), str(s3.port),
-         image_id, str(source), step], capture_output=True, text=True)
+         image_id, str(large), step], capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     visible = step == 'complete_multipart_upload'
     assert s3.keys() == ([f'{image_id}.1'] if visible else [])
-    stored = add(store, image_id, str(source), describe(source), epoch=2)
+    stored = add(store, image_id, str(large), describe(large), epoch=2)
     # The uri of what an earlier attempt recorded is kept.
     kept = store.sweep(image_id, below=2, keep=[store.uri(f'{image_id}.1')])
     assert (kept == []) == visible
@@ -208,8 +195,55 @@ def test_killed_at_a_step_and_tried_again(s3, store, image_id, source, step):
     assert conformance.content(store, stored.uri) == LARGE
 
 
-def test_forget_touches_its_own_name_only(s3, store, image_id, source):
+def test_forget_touches_its_own_name_only(s3, store, image_id, large):
     for epoch in (1, 2, 3):
-        add(store, image_id, str(source), describe(source), epoch=epoch)
+        add(store, image_id, str(large), describe(large), epoch=epoch)
     store.forget(image_id, 2)
     assert s3.keys() == [f'{image_id}.1', f'{image_id}.3']
+
+
+@pytest.mark.parametrize('code', ['QuotaExceeded', '507'])
+@pytest.mark.parametrize('call', ['upload_part', 'put_object'])
+def test_no_room(s3, store, image_id, source, large, call, code, monkeypatch):
+    """What servers say that have a quota (moto has none)."""
+    from botocore import exceptions
+
+    def refuse(**kwargs):
+        raise exceptions.ClientError(
+            {'Error': {'Code': code, 'Message': 'no more'},
+             'ResponseMetadata': {'HTTPStatusCode': 507}}, call)
+    monkeypatch.setattr(store.client, call, refuse)
+    path = large if call == 'upload_part' else source
+    if call == 'put_object':
+        path.write_bytes(DATA)
+    with pytest.raises(base.StoreFull, match='no more'):
+        add(store, image_id, str(path), describe(path), epoch=1)
+    assert (s3.keys(), s3.uploads()) == ([], [])
+
+
+def test_one_store_only(s3, image_id, large):
+    """Without enabled_backends, options are in [glance_store]."""
+    conf = configuration.new()
+    conf([], default_config_files=[])
+    conf.set_override('stores', ['s3'], 'glance_store')
+    conf.set_override('default_store', 's3', 'glance_store')
+    registry.register(conf)
+    for name, value in s3.options().items():
+        conf.set_override(name, value, 'glance_store')
+    stores = registry.build(conf)
+    assert (stores.several, stores.ids) == (False, ['s3'])
+    stored = add(stores.default, image_id, str(large), describe(large),
+                 epoch=1)
+    assert conformance.content(stores.default, stored.uri) == LARGE
+    assert stores.default.properties()['s3_store_thread_pools'] == 10
+
+
+def test_what_nobody_recorded_is_found(s3, store, image_id, large):
+    add(store, image_id, str(large), describe(large), epoch=4)
+    s3.client().create_multipart_upload(
+        Bucket=servers_s3.BUCKET, Key=f'{image_id}.7')
+    s3.client().put_object(Bucket=servers_s3.BUCKET, Key='else.1', Body=b'')
+    assert sorted((each.image_id, each.epoch, each.uri)
+                  for each in store.strays()) == [
+        (image_id, epoch, store.uri(f'{image_id}.{epoch}'))
+        for epoch in (4, 7)]

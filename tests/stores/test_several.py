@@ -3,7 +3,6 @@
 import hashlib
 import os
 import subprocess
-import uuid
 
 import pytest
 
@@ -15,18 +14,6 @@ from glance_import.stores import copying
 from glance_import.stores import file as file_store
 from glance_import.stores import several
 import test_file_store
-
-
-@pytest.fixture
-def image_id():
-    return str(uuid.uuid4())
-
-
-@pytest.fixture
-def source(tmp_path):
-    path = tmp_path / 'source'
-    path.write_bytes(DATA)
-    return path
 
 
 @pytest.fixture

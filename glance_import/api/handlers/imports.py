@@ -8,8 +8,8 @@ import webob
 
 from glance_import.api import call
 from glance_import.api.handlers import images
+from glance_import.domain import admission
 from glance_import.domain import errors
-from glance_import.domain import imports
 from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import quotas
@@ -29,7 +29,7 @@ def post(asked: call.Call) -> webob.Response:
     image = images.find(asked, method.rule)
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
-    imports.check_importable(services, ctx, image, method, body['method'])
+    admission.check_importable(services, ctx, image, method, body['method'])
     targets = placement.targets(
         services, image, body, asked.req.headers.get(STORE_HEADER),
         copying=method.copies)
@@ -40,8 +40,8 @@ def post(asked: call.Call) -> webob.Response:
         secret = method.seal(
             services, body['method'], asked.req.headers.get('X-Auth-Token'),
             asked.req.headers.get('X-Service-Catalog'))
-    imports.request(services, ctx, image, method, body, targets,
-                    secret=secret)
+    admission.request(services, ctx, image, method, body, targets,
+                      secret=secret)
     return accepted(asked, image.id)
 
 
@@ -56,7 +56,7 @@ def accepted(asked: call.Call, image_id: str) -> webob.Response:
 def delete(asked: call.Call) -> webob.Response:
     """Cancel the import of an image; 202, and it ends within seconds."""
     image = images.find(asked, 'modify_image')
-    imports.cancel(asked.services, image)
+    admission.cancel(asked.services, image)
     return call.empty(202)
 
 

@@ -10,7 +10,7 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports as imports_handler
 from glance_import.api import schemas
-from glance_import.domain import imports
+from glance_import.domain import admission
 from glance_import.domain import locations
 from glance_import.domain import methods
 
@@ -35,7 +35,7 @@ def create(asked: call.Call) -> webob.Response:
     image = images.find(asked, 'add_image_location')
     digests: dict[str, typing.Any] = wanted.get('validation_data') or {}
     locations.check_request(services, image, wanted['url'], digests)
-    imports.request(services, ctx, image, methods.ADD_LOCATION, {
+    admission.request(services, ctx, image, methods.ADD_LOCATION, {
         'method': {'name': methods.ADD_LOCATION.name, **wanted}},
         task_type=methods.LOCATION_TASK)
     return imports_handler.accepted(asked, image.id)

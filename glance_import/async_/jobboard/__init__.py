@@ -34,6 +34,8 @@ KEY = 'import'
 AWAY = ('The job board of this service does not answer, so imports cannot be '
         'taken now. Ask again later.')
 RETRY_SECONDS = 1.0
+# What was accepted and is not on the board after so long was lost.
+POST_SECONDS = 2.0
 
 
 class BoardAway(errors.Unavailable):
@@ -105,11 +107,9 @@ class Board:
 
         What cannot be posted now is posted by a conductor.
         """
-        if not self.outside:
-            return
-        with self._database.read() as conn:
-            ids = db_jobs.unposted(conn)
-        if ids:
+        if self.outside:
+            with self._database.write() as conn:
+                ids = db_jobs.take_to_post(conn)
             self._post(ids)
 
     # -- for who runs them
@@ -129,8 +129,7 @@ class Board:
             return [Offer(job_id, board.job(job_id)) for job_id in ids]
         postings = self._postings()
         lost = [job_id for job_id in ids if job_id not in postings]
-        if lost:
-            self._post(lost)
+        if lost and self._post_again(lost):
             postings = self._postings()
         return [Offer(job_id, postings[job_id][0]) for job_id in ids
                 if job_id in postings]
@@ -219,13 +218,25 @@ class Board:
             with contextlib.suppress(taskflow_exc.NotFound):
                 getattr(board, how)(offer.posting, token)
 
-    def _post(self, ids: collections.abc.Collection[str]) -> None:
-        with self._answering():
-            board, _client = self._connected()
-            for job_id in ids:
-                board.post(f'import-{job_id}', details={KEY: job_id})
+    def _post_again(self, lost: collections.abc.Collection[str]) -> bool:
+        """Post what is not on the board and nobody is just posting."""
         with self._database.write() as conn:
-            db_jobs.note_posted(conn, ids)
+            ids = db_jobs.take_to_post(conn, lost, seconds=POST_SECONDS)
+        self._post(ids)
+        return bool(ids)
+
+    def _post(self, ids: collections.abc.Collection[str]) -> None:
+        if not ids:
+            return
+        try:
+            with self._answering():
+                board, _client = self._connected()
+                for job_id in ids:
+                    board.post(f'import-{job_id}', details={KEY: job_id})
+        except BoardAway:
+            with self._database.write() as conn:
+                db_jobs.note_unposted(conn, ids)
+            raise
 
     def _postings(self) -> dict[str, list[typing.Any]]:
         """Import -> its postings, normally one."""

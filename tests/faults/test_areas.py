@@ -4,27 +4,9 @@ import os
 import signal
 import time
 
-import pytest
-
-from tests.faults import deployment
 from tests import service as services
 
 DATA = os.urandom(300_000)
-
-
-@pytest.fixture
-def deploy(tmp_path):
-    made = []
-
-    def make(**options):
-        directory = tmp_path / f'deployment{len(made)}'
-        directory.mkdir()
-        made.append(deployment.Deployment(directory, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.remove()
 
 
 def owner(made):
@@ -35,7 +17,7 @@ def owner(made):
 
 def test_shared_staging(deploy):
     """Staged at one, begun there, finished by the other."""
-    made = deploy(slow=0.6).start()
+    made = deploy(slow=0.6)
     made.kill_two(signal.SIGTERM)
     image_id = made.ask(DATA)
     services.wait_for(lambda: owner(made))
@@ -55,7 +37,7 @@ def test_shared_staging(deploy):
 
 def test_a_staging_directory_for_each_node(deploy):
     """Only who holds the bytes imports them; the other's API still helps."""
-    made = deploy(slow=0.6, shared=False).start()
+    made = deploy(slow=0.6, shared=False)
     first, second = made.ask(DATA), made.ask(DATA[::-1])
     services.wait_for(lambda: owner(made))
     made.api.kill()
