@@ -411,4 +411,5 @@ def test_housekeeping_knows_what_plugins_made(tmp_path):
         (image_id, 3)}
     assert list(area.list()) == []
     later = area.new_product(image_id, 4, 0)
-    assert [each.path for each in area.products()] == [later]
+    # What another plugin made may be what this attempt goes on with.
+    assert {each.path for each in area.products()} == {other, later}
