@@ -111,11 +111,9 @@ WRAPS = '''
         api = 1
 
         def transform(self, image, source, sink, ctx):
-            # The magic, version 3 and a plain header of qcow2.
-            sink.write(bytes.fromhex('514649fb00000003') + bytes(16)
-                       + bytes.fromhex('000000100000000000100000')
-                       + bytes(68) + bytes.fromhex('00000068')
-                       + bytes(1 << 16))
+            # The magic and the type of a VDI without any data.
+            sink.write(bytes(64) + bytes.fromhex('7f10dabe') + bytes(8)
+                       + bytes.fromhex('01000000') + bytes(1 << 16))
             return self.accept()
 '''
 
@@ -130,7 +128,7 @@ def test_what_a_transform_wrote_is_inspected_again(
     image, _task = do_import(service, b'plain bytes' * 1000)
     assert image['status'] == 'active', image
     assert 'plugin early: finds a raw' in service.text()
-    assert 'plugin late: finds a qcow2' in service.text()
+    assert 'plugin late: finds a vdi' in service.text()
 
 
 def test_a_transform_is_a_barrier(make_service, write_plugin):
@@ -413,4 +411,5 @@ def test_housekeeping_knows_what_plugins_made(tmp_path):
         (image_id, 3)}
     assert list(area.list()) == []
     later = area.new_product(image_id, 4, 0)
-    assert [each.path for each in area.products()] == [later]
+    # What another plugin made may be what this attempt goes on with.
+    assert {each.path for each in area.products()} == {other, later}
