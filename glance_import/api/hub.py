@@ -16,15 +16,11 @@ from __future__ import annotations
 import collections
 import collections.abc
 import contextlib
-import email.utils
 import errno
-import functools
 import http.client
-import io
 import logging
 import os
 import queue
-import re
 import resource
 import socket
 import sys
@@ -43,19 +39,16 @@ with warnings.catch_warnings():
     from eventlet import wsgi
 
 from glance_import.api import body
+from glance_import.api import exchange
 from glance_import.api import framing
+from glance_import.api import head
 
 LOG = logging.getLogger(__name__)
-ACCESS_LOG = logging.getLogger('glance_import.access')
 
 # Native threads that requests without a body share, and those for sendfile.
 REQUEST_THREADS = 20
 DISK_THREADS = 8
-# Requests with a body at once; each has a thread of about 15 KiB.
-MAX_BODIES = 1000
 MAX_CONNECTIONS = 8192
-MAX_HEADERS = 65536
-MAX_HEADER_LINES = 100
 # Seconds a receive waits for more of a flowing body before it gives its
 # buffer back, and how much it likes to find when it wakes up.
 PATIENCE = 0.05
@@ -64,19 +57,15 @@ LOW_WATER = 256 << 10
 # pieces), or its system would throw the answer away.
 LINGER = 10.0
 LINGER_IDLE = 2.0
-# An unread rest of a body up to this size is swallowed to keep a connection.
-SWALLOW = 64 << 10
 # Seconds a new connection may take to send a request while the server stops.
 FRESH = 2.0
 # Seconds for applications to act on connections that a stop has cut.
 CUT = 5.0
-SENDFILE = 8 << 20
 LOG_REST = 0.02
 
+Job = exchange.Job
 WSGIApp = collections.abc.Callable[..., collections.abc.Iterable[bytes]]
-Job = collections.abc.Callable[[], object]
 
-_NO_BODY = frozenset({204, 304})
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN,
                         errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT})
 
@@ -233,109 +222,6 @@ class Reader:
         self.closed = True
 
 
-class MalformedHead(Exception):
-    """Lines that no honest client sends."""
-
-
-class TooManyHeaders(Exception):
-    """More lines than MAX_HEADER_LINES."""
-
-
-_VERSION = re.compile(r'HTTP/(\d{1,9})\.(\d{1,9})', re.ASCII)
-_HEADER = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\r?\n", re.DOTALL)
-
-
-class Headers:
-    """The lines of a request's head after the first.
-
-    The standard parser takes a lone CR for the end of a line and folds
-    lines, both of which have let requests be smuggled past a proxy, and
-    takes longer for a few headers than everything else here.
-    """
-
-    def __init__(self, reader: Reader, line_limit: int) -> None:
-        self._reader = reader
-        self._line_limit = line_limit
-        self._total = 0
-
-    def read(self) -> http.client.HTTPMessage:
-        """All of them.
-
-        :raises MalformedHead: a line is none that HTTP/1.1 knows
-        :raises TooManyHeaders: there are more than MAX_HEADER_LINES
-        :raises wsgi.HeaderLineTooLong, wsgi.HeadersTooLarge: too much
-        """
-        headers = http.client.HTTPMessage()
-        for number in range(MAX_HEADER_LINES + 1):
-            line = self._line()
-            if line in (b'\r\n', b'\n'):
-                return headers
-            match = _HEADER.fullmatch(line)
-            if match is None:
-                raise MalformedHead
-            headers.set_raw(match[1].decode('ascii'),
-                            match[2].decode('latin-1'))
-        raise TooManyHeaders
-
-    def _line(self) -> bytes:
-        line = self._reader.readline(self._line_limit + 1)
-        self._total += len(line)
-        if len(line) > self._line_limit:
-            raise wsgi.HeaderLineTooLong
-        if self._total > MAX_HEADERS:
-            raise wsgi.HeadersTooLarge
-        content = line.removesuffix(b'\n').removesuffix(b'\r')
-        if (not line.endswith(b'\n') or line[:1] in b' \t'
-                or b'\r' in content or b'\0' in content):
-            raise MalformedHead
-        return line
-
-
-class FileWrapper:
-    """``wsgi.file_wrapper``: a file that the server sends by itself.
-
-    :param file: a binary file standing where sending is to begin
-    :param block_size: of reads, where somebody iterates over it instead
-    :param length: bytes to send, None for up to the end of the file
-
-    WebOb asks ``app_iter_range`` for parts of it, so ranges are sent in the
-    same way.
-    """
-
-    def __init__(self, file: typing.BinaryIO, block_size: int = 1 << 20,
-                 length: int | None = None) -> None:
-        self.file = file
-        self.block_size = block_size
-        self.length = length
-
-    def app_iter_range(self, start: int, stop: int | None) -> FileWrapper:
-        """A wrapper of the bytes from ``start`` to before ``stop``."""
-        self.file.seek(start, os.SEEK_CUR)
-        self.length = None if stop is None else stop - start
-        return self
-
-    def __iter__(self) -> collections.abc.Iterator[bytes]:
-        left = sys.maxsize if self.length is None else self.length
-        while left and (block := self.file.read(min(self.block_size, left))):
-            left -= len(block)
-            yield block
-
-    def close(self) -> None:
-        self.file.close()
-
-    def extent(self) -> tuple[int, int, int] | None:
-        """Descriptor, offset and bytes; None when it is no real file."""
-        try:
-            fd = self.file.fileno()
-            offset = self.file.tell()
-            there = max(0, os.fstat(fd).st_size - offset)
-        except (OSError, AttributeError, io.UnsupportedOperation):
-            return None
-        wanted = there if self.length is None else min(there, self.length)
-        return fd, offset, wanted
-
-
 class Connection(wsgi.HttpProtocol):
     """One client: requests one after the other, answers in that order."""
 
@@ -365,55 +251,23 @@ class Connection(wsgi.HttpProtocol):
                 else contextlib.nullcontext())
 
     def parse_request(self) -> bool:
-        try:
-            if not self._parse_line():
-                return False
-            with self._time_limit():
-                self.headers = Headers(
-                    self.reader, self.server.line_limit).read()
-        except MalformedHead:
-            self.request_version = 'HTTP/1.1'
-            return self.refuse(400, 'Bad Request')
-        except TooManyHeaders:
-            return self.refuse(431, 'Request Header Fields Too Large')
-        wish = self.headers.get('connection', '').lower()
-        if wish in ('close', 'keep-alive'):
-            self.close_connection = wish == 'close'
-        return self._check_head()
-
-    def _parse_line(self) -> bool:
-        """Method, target and version of the first line.
-
-        :raises MalformedHead: it is not those three
-        """
         self.close_connection = True
         self.requestline = self.raw_requestline.decode('latin-1').rstrip(
             '\r\n')
-        words = self.requestline.split()
-        version = _VERSION.fullmatch(words[-1]) if len(words) == 3 else None
-        if version is None:
-            raise MalformedHead
-        number = int(version[1]), int(version[2])
-        if number >= (2, 0):
-            return self.refuse(505, 'HTTP Version Not Supported')
-        self.command, self.path, self.request_version = words
-        # An absolute path that begins with // would look like a host.
-        if self.path.startswith('//'):
-            self.path = '/' + self.path.lstrip('/')
-        self.close_connection = number < (1, 1)
-        return True
-
-    def _check_head(self) -> bool:
-        headers = self.headers
-        lengths = headers.get_all('content-length', [])
-        if len(lengths) > 1 or not all(
-                text.isascii() and text.isdigit() for text in lengths):
-            return self.refuse(400, 'Bad Request')
-        codings = headers.get_all('transfer-encoding', [])
-        if codings and (lengths or self.request_version < 'HTTP/1.1'):
-            return self.refuse(400, 'Bad Request')
-        if codings and [c.strip().lower() for c in codings] != ['chunked']:
-            return self.refuse(501, 'Not Implemented')
+        self.request_version = 'HTTP/1.1'
+        try:
+            first = head.first_line(self.requestline)
+            self.command, self.path, self.request_version, number = first
+            with self._time_limit():
+                self.headers = head.headers(
+                    self.reader, self.server.line_limit)
+            head.check_framing(self.headers, self.request_version)
+        except head.Refused as refusal:
+            return self.refuse(refusal.code, refusal.reason)
+        wish = self.headers.get('connection', '').lower()
+        self.close_connection = (
+            wish == 'close' if wish in ('close', 'keep-alive')
+            else number < (1, 1))
         return True
 
     def send_error(self, code: int, message: str | None = None,
@@ -442,7 +296,7 @@ class Connection(wsgi.HttpProtocol):
         environ.update({
             'SERVER_PROTOCOL': self.request_version,
             'QUERY_STRING': environ.get('QUERY_STRING', ''),
-            'wsgi.file_wrapper': FileWrapper,
+            'wsgi.file_wrapper': exchange.FileWrapper,
             'wsgi.input_terminated': True,
             'glance_import.server': 'eventlet',
         })
@@ -451,7 +305,7 @@ class Connection(wsgi.HttpProtocol):
     # -- one request ----------------------------------------------------
 
     def handle_one_response(self) -> None:
-        Exchange(self).run()
+        exchange.Exchange(self).run()
 
     def new_input(self, errand: Errand) -> framing.Input:
         source = Source(self, errand)
@@ -460,6 +314,16 @@ class Connection(wsgi.HttpProtocol):
         return framing.LengthInput(
             source, self.reader.ahead,
             int(self.headers.get('content-length') or 0))
+
+    def new_errand(self) -> Errand:
+        """How a native thread works for this connection's green one."""
+        return Errand(self.server.bridge)
+
+    def wait_until_writable(self) -> None:
+        """:raises TimeoutError: the client takes nothing for too long"""
+        hubs.trampoline(self.connection.fd, write=True,
+                        timeout=self.server.socket_timeout,
+                        timeout_exc=TimeoutError())
 
     def send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -577,274 +441,6 @@ class Source:
         if self.expected:
             self.expected = False
             self._ask(self._connection.proceed)
-
-
-class Exchange:
-    """One request and its answer, seen from the hub."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.server = connection.server
-        self.errand = Errand(self.server.bridge)
-        self.input = connection.new_input(self.errand)
-        self.status = ''
-        self.headers: list[tuple[str, str]] = []
-        self.started = False
-        self.chunked = False
-        self.left: int | None = None
-        self.sent = 0
-
-    def run(self) -> None:
-        connection = self.connection
-        begun = time.monotonic()
-        try:
-            self._answer()
-        except (OSError, body.BodyError) as failure:
-            connection.close_connection = True
-            LOG.debug('connection lost: %s', failure)
-        finally:
-            connection.end_of_body()
-            self._log(time.monotonic() - begun)
-        if connection.close_connection and not self.input.complete:
-            connection.linger()
-
-    def _answer(self) -> None:
-        server = self.server
-        if self.input.complete:
-            self._respond(server.requests.start)
-        elif server.bodies >= MAX_BODIES:
-            self.connection.refuse(
-                503, 'Service Unavailable', 'Retry-After: 10')
-            self.status = '503'
-        else:
-            server.bodies += 1
-            try:
-                self._respond(start_thread)
-            finally:
-                server.bodies -= 1
-
-    def _respond(self, start: collections.abc.Callable[[Job], None]) -> None:
-        environ = self.connection.environ
-        environ['wsgi.input'] = self.input
-        try:
-            result = self.errand.run(
-                start, lambda: self.server.app(environ, self._start_response))
-        except body.BodyError as failure:
-            self._fail(408 if isinstance(failure, body.BodyTimeout) else 400,
-                       str(failure))
-            return
-        except Exception:
-            LOG.exception('the application failed')
-            self._fail(500, 'Internal Server Error')
-            return
-        try:
-            self._send_result(result)
-        except (OSError, body.BodyError):
-            raise
-        except Exception:
-            LOG.exception('the application failed while answering')
-            self._fail(500, 'Internal Server Error')
-        finally:
-            close = getattr(result, 'close', None)
-            if close is not None:
-                self.errand.run(self.server.requests.start, close)
-
-    def _fail(self, code: int, reason: str) -> None:
-        self.connection.close_connection = True
-        if not self.started:
-            text = (reason + '\n').encode()
-            self.status = f'{code} {http.client.responses[code]}'
-            self.headers = [('Content-Type', 'text/plain; charset=UTF-8'),
-                            ('Content-Length', str(len(text)))]
-            self._send(text)
-
-    def _start_response(self, status: str, headers: list[tuple[str, str]],
-                        exc_info: typing.Any = None
-                        ) -> collections.abc.Callable[[bytes], None]:
-        if exc_info and self.started:
-            try:
-                raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None
-        if self.status and not exc_info:
-            raise AssertionError('start_response was called twice')
-        for name, value in headers:
-            if any(c in name + value for c in '\r\n\0'):
-                raise ValueError(f'header {name!r} cannot be sent')
-        self.status = status
-        self.headers = list(headers)
-        return lambda data: self.errand.ask(lambda: self._send(data))
-
-    # -- sending, on the hub --------------------------------------------
-
-    def _send_result(self, result: collections.abc.Iterable[bytes]) -> None:
-        if isinstance(result, FileWrapper) and self._send_file(result):
-            return
-        if isinstance(result, (list, tuple)):
-            whole = b''.join(result)
-            self._default_length(len(whole))
-            self._send(whole)
-        else:
-            self._send_pieces(iter(result))
-        if not self.started:
-            self._send(b'')
-        if self.chunked:
-            self.connection.send(b'0\r\n\r\n')
-        if self.left:
-            # Fewer bytes than promised: only an end tells the client.
-            self.connection.close_connection = True
-
-    def _send_pieces(self, pieces: collections.abc.Iterator[bytes]) -> None:
-        start = self.server.requests.start
-        while True:
-            # In any thread that is free: a slow reader holds none.
-            piece = self.errand.run(start, lambda: next(pieces, None))
-            if piece is None:
-                return
-            if piece:
-                self._send(piece)
-
-    def _send_file(self, wrapper: FileWrapper) -> bool:
-        extent = wrapper.extent()
-        if extent is None:
-            return False
-        fd, offset, size = extent
-        self._default_length(size)
-        self._send(b'')
-        left = min(size, self.left or 0)
-        sock = self.connection.connection.fd
-        while left:
-            count = self.errand.run(
-                self.server.disk.start,
-                functools.partial(
-                    send_some, sock.fileno(), fd, offset, left))
-            if count is None:
-                hubs.trampoline(sock, write=True,
-                                timeout=self.server.socket_timeout,
-                                timeout_exc=TimeoutError())
-                continue
-            if not count:
-                break
-            offset += count
-            left -= count
-            self.sent += count
-            self.left = (self.left or 0) - count
-        if self.left:
-            self.connection.close_connection = True
-        return True
-
-    def _default_length(self, size: int) -> None:
-        if (self._bodyless() and self.connection.command != 'HEAD') or any(
-                name.lower() == 'content-length' for name, _ in self.headers):
-            return
-        self.headers.append(('Content-Length', str(size)))
-
-    def _bodyless(self) -> bool:
-        code = int(self.status[:3])
-        return (code in _NO_BODY or code < 200
-                or self.connection.command == 'HEAD')
-
-    def _send(self, data: bytes) -> None:
-        head = b''
-        if not self.started:
-            if not self.status:
-                raise AssertionError('write before start_response')
-            self.started = True
-            head = self._head()
-        if self._bodyless():
-            data = b''
-        if self.left is not None:
-            data = data[:self.left]
-            self.left -= len(data)
-        self.sent += len(data)
-        if data and self.chunked:
-            data = b'%x\r\n%b\r\n' % (len(data), data)
-        if len(data) > framing.SMALL:
-            self.connection.send(head)
-            self.connection.send(data)
-        else:
-            self.connection.send(head + data)
-
-    def _head(self) -> bytes:
-        connection = self.connection
-        names = {name.lower(): value for name, value in self.headers}
-        lines = [f'HTTP/1.1 {self.status}']
-        lines += [f'{name}: {value}' for name, value in self.headers
-                  if name.lower() not in ('connection', 'keep-alive')]
-        if 'date' not in names:
-            lines.append(f'Date: {_date(int(time.time()))}')
-        if 'content-length' in names:
-            self.left = (0 if self._bodyless()
-                         else int(names['content-length']))
-        elif not self._bodyless():
-            if connection.request_version >= 'HTTP/1.1':
-                self.chunked = True
-                lines.append('Transfer-Encoding: chunked')
-            else:
-                connection.close_connection = True
-        if not self._keeps(names):
-            connection.close_connection = True
-            lines.append('Connection: close')
-        elif connection.request_version < 'HTTP/1.1':
-            lines.append('Connection: keep-alive')
-        return '\r\n'.join([*lines, '', '']).encode('latin-1')
-
-    def _keeps(self, names: dict[str, str]) -> bool:
-        """Whether another request may follow on this connection."""
-        if (self.connection.close_connection or not self.server.keepalive
-                or self.server.stopping
-                or names.get('connection', '').lower() == 'close'):
-            return False
-        return self.input.complete or self._swallow()
-
-    def _swallow(self) -> bool:
-        """Read a small rest of the body, if it is there already."""
-        unread = self.input
-        ahead = self.connection.reader.ahead
-        if (isinstance(unread, framing.LengthInput)
-                and unread.left <= min(SWALLOW, len(ahead))):
-            del ahead[:unread.left]
-            unread.left = 0
-            unread.complete = True
-        return unread.complete
-
-    def _log(self, seconds: float) -> None:
-        connection = self.connection
-        request_id = next(
-            (value for name, value in self.headers
-             if name.lower() == 'x-openstack-request-id'), '-')
-        values = (connection.client_address[0], request_id,
-                  connection.requestline.encode('unicode_escape').decode(),
-                  self.status[:3] or '-', self.sent, seconds)
-        self.server.log_lines.start(lambda: ACCESS_LOG.info(
-            '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
-
-
-@functools.lru_cache(maxsize=2)
-def _date(now: int) -> str:
-    return email.utils.formatdate(now, usegmt=True)
-
-
-def send_some(to: int, fd: int, offset: int, size: int) -> int | None:
-    """Send from a file until the socket takes no more.
-
-    :returns: bytes sent, 0 at the end of the file, None if none were taken
-    """
-    done = 0
-    while done < min(size, SENDFILE):
-        try:
-            count = os.sendfile(to, fd, offset + done,
-                                min(size - done, SENDFILE - done))
-        except BlockingIOError:
-            return done or None
-        if not count:
-            break
-        done += count
-    return done
-
-
-def start_thread(job: Job) -> None:
-    threading.Thread(target=job, daemon=True, name='body').start()
 
 
 class Server(wsgi.Server):

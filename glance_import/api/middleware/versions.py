@@ -20,8 +20,9 @@ _ACCEPT = re.compile(r'application/vnd\.openstack\.images-(v2(?:\.\d{1,3})?)')
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
-# images and digests, the tasks of an image. Those not named here are about
-# changing locations, caching and metadata definitions.
+# images and digests, digests of locations, the tasks of an image, locations
+# by a call of their own. Those between are about several stores, caching and
+# metadata definitions.
 COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.9', 'v2.12', 'v2.17')
 # The same where there are several stores: to import to them, to copy between
 # them and delete from them, to copy what others own, to see their options.

@@ -1,0 +1,348 @@
+"""One request and its answer, on the hub's side of it.
+
+Hands the request to the application in a native thread, and sends what comes
+of it: whole, in pieces, or by sendfile. How bytes move is the connection's
+business, what a request means the application's.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import email.utils
+import functools
+import http.client
+import io
+import logging
+import os
+import sys
+import threading
+import time
+import typing
+
+from glance_import.api import body
+from glance_import.api import framing
+
+if typing.TYPE_CHECKING:
+    from glance_import.api import hub
+
+LOG = logging.getLogger(__name__)
+ACCESS_LOG = logging.getLogger('glance_import.access')
+
+# Requests with a body at once; each has a thread of about 15 KiB.
+MAX_BODIES = 1000
+# An unread rest of a body up to this size is swallowed to keep a connection.
+SWALLOW = 64 << 10
+SENDFILE = 8 << 20
+
+Job = collections.abc.Callable[[], object]
+_NO_BODY = frozenset({204, 304})
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: a file that the server sends by itself.
+
+    :param file: a binary file standing where sending is to begin
+    :param block_size: of reads, where somebody iterates over it instead
+    :param length: bytes to send, None for up to the end of the file
+
+    WebOb asks ``app_iter_range`` for parts of it, so ranges are sent in the
+    same way.
+    """
+
+    def __init__(self, file: typing.BinaryIO, block_size: int = 1 << 20,
+                 length: int | None = None) -> None:
+        self.file = file
+        self.block_size = block_size
+        self.length = length
+
+    def app_iter_range(self, start: int, stop: int | None) -> FileWrapper:
+        """A wrapper of the bytes from ``start`` to before ``stop``."""
+        self.file.seek(start, os.SEEK_CUR)
+        self.length = None if stop is None else stop - start
+        return self
+
+    def __iter__(self) -> collections.abc.Iterator[bytes]:
+        left = sys.maxsize if self.length is None else self.length
+        while left and (block := self.file.read(min(self.block_size, left))):
+            left -= len(block)
+            yield block
+
+    def close(self) -> None:
+        self.file.close()
+
+    def extent(self) -> tuple[int, int, int] | None:
+        """Descriptor, offset and bytes; None when it is no real file."""
+        try:
+            fd = self.file.fileno()
+            offset = self.file.tell()
+            there = max(0, os.fstat(fd).st_size - offset)
+        except (OSError, AttributeError, io.UnsupportedOperation):
+            return None
+        wanted = there if self.length is None else min(there, self.length)
+        return fd, offset, wanted
+
+
+class Exchange:
+    """One request and its answer, seen from the hub."""
+
+    def __init__(self, connection: hub.Connection) -> None:
+        self.connection = connection
+        self.server = connection.server
+        self.errand = connection.new_errand()
+        self.input = connection.new_input(self.errand)
+        self.status = ''
+        self.headers: list[tuple[str, str]] = []
+        self.started = False
+        self.chunked = False
+        self.left: int | None = None
+        self.sent = 0
+
+    def run(self) -> None:
+        connection = self.connection
+        begun = time.monotonic()
+        try:
+            self._answer()
+        except (OSError, body.BodyError) as failure:
+            connection.close_connection = True
+            LOG.debug('connection lost: %s', failure)
+        finally:
+            connection.end_of_body()
+            self._log(time.monotonic() - begun)
+        if connection.close_connection and not self.input.complete:
+            connection.linger()
+
+    def _answer(self) -> None:
+        server = self.server
+        if self.input.complete:
+            self._respond(server.requests.start)
+        elif server.bodies >= MAX_BODIES:
+            self.connection.refuse(
+                503, 'Service Unavailable', 'Retry-After: 10')
+            self.status = '503'
+        else:
+            server.bodies += 1
+            try:
+                self._respond(start_thread)
+            finally:
+                server.bodies -= 1
+
+    def _respond(self, start: collections.abc.Callable[[Job], None]) -> None:
+        environ = self.connection.environ
+        environ['wsgi.input'] = self.input
+        try:
+            result = self.errand.run(
+                start, lambda: self.server.app(environ, self._start_response))
+        except body.BodyError as failure:
+            self._fail(408 if isinstance(failure, body.BodyTimeout) else 400,
+                       str(failure))
+            return
+        except Exception:
+            LOG.exception('the application failed')
+            self._fail(500, 'Internal Server Error')
+            return
+        try:
+            self._send_result(result)
+        except (OSError, body.BodyError):
+            raise
+        except Exception:
+            LOG.exception('the application failed while answering')
+            self._fail(500, 'Internal Server Error')
+        finally:
+            close = getattr(result, 'close', None)
+            if close is not None:
+                self.errand.run(self.server.requests.start, close)
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.connection.close_connection = True
+        if not self.started:
+            text = (reason + '\n').encode()
+            self.status = f'{code} {http.client.responses[code]}'
+            self.headers = [('Content-Type', 'text/plain; charset=UTF-8'),
+                            ('Content-Length', str(len(text)))]
+            self._send(text)
+
+    def _start_response(self, status: str, headers: list[tuple[str, str]],
+                        exc_info: typing.Any = None
+                        ) -> collections.abc.Callable[[bytes], None]:
+        if exc_info and self.started:
+            try:
+                raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        if self.status and not exc_info:
+            raise AssertionError('start_response was called twice')
+        for name, value in headers:
+            if any(c in name + value for c in '\r\n\0'):
+                raise ValueError(f'header {name!r} cannot be sent')
+        self.status = status
+        self.headers = list(headers)
+        return lambda data: self.errand.ask(lambda: self._send(data))
+
+    # -- sending, on the hub --------------------------------------------
+
+    def _send_result(self, result: collections.abc.Iterable[bytes]) -> None:
+        if isinstance(result, FileWrapper) and self._send_file(result):
+            return
+        if isinstance(result, (list, tuple)):
+            whole = b''.join(result)
+            self._default_length(len(whole))
+            self._send(whole)
+        else:
+            self._send_pieces(iter(result))
+        if not self.started:
+            self._send(b'')
+        if self.chunked:
+            self.connection.send(b'0\r\n\r\n')
+        if self.left:
+            # Fewer bytes than promised: only an end tells the client.
+            self.connection.close_connection = True
+
+    def _send_pieces(self, pieces: collections.abc.Iterator[bytes]) -> None:
+        start = self.server.requests.start
+        while True:
+            # In any thread that is free: a slow reader holds none.
+            piece = self.errand.run(start, lambda: next(pieces, None))
+            if piece is None:
+                return
+            if piece:
+                self._send(piece)
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        extent = wrapper.extent()
+        if extent is None:
+            return False
+        fd, offset, size = extent
+        self._default_length(size)
+        self._send(b'')
+        left = min(size, self.left or 0)
+        sock = self.connection.connection.fd
+        while left:
+            count = self.errand.run(
+                self.server.disk.start,
+                functools.partial(
+                    send_some, sock.fileno(), fd, offset, left))
+            if count is None:
+                self.connection.wait_until_writable()
+                continue
+            if not count:
+                break
+            offset += count
+            left -= count
+            self.sent += count
+            self.left = (self.left or 0) - count
+        if self.left:
+            self.connection.close_connection = True
+        return True
+
+    def _default_length(self, size: int) -> None:
+        if (self._bodyless() and self.connection.command != 'HEAD') or any(
+                name.lower() == 'content-length' for name, _ in self.headers):
+            return
+        self.headers.append(('Content-Length', str(size)))
+
+    def _bodyless(self) -> bool:
+        code = int(self.status[:3])
+        return (code in _NO_BODY or code < 200
+                or self.connection.command == 'HEAD')
+
+    def _send(self, data: bytes) -> None:
+        head = b''
+        if not self.started:
+            if not self.status:
+                raise AssertionError('write before start_response')
+            self.started = True
+            head = self._head()
+        if self._bodyless():
+            data = b''
+        if self.left is not None:
+            data = data[:self.left]
+            self.left -= len(data)
+        self.sent += len(data)
+        if data and self.chunked:
+            data = b'%x\r\n%b\r\n' % (len(data), data)
+        if len(data) > framing.SMALL:
+            self.connection.send(head)
+            self.connection.send(data)
+        else:
+            self.connection.send(head + data)
+
+    def _head(self) -> bytes:
+        connection = self.connection
+        names = {name.lower(): value for name, value in self.headers}
+        lines = [f'HTTP/1.1 {self.status}']
+        lines += [f'{name}: {value}' for name, value in self.headers
+                  if name.lower() not in ('connection', 'keep-alive')]
+        if 'date' not in names:
+            lines.append(f'Date: {_date(int(time.time()))}')
+        if 'content-length' in names:
+            self.left = (0 if self._bodyless()
+                         else int(names['content-length']))
+        elif not self._bodyless():
+            if connection.request_version >= 'HTTP/1.1':
+                self.chunked = True
+                lines.append('Transfer-Encoding: chunked')
+            else:
+                connection.close_connection = True
+        if not self._keeps(names):
+            connection.close_connection = True
+            lines.append('Connection: close')
+        elif connection.request_version < 'HTTP/1.1':
+            lines.append('Connection: keep-alive')
+        return '\r\n'.join([*lines, '', '']).encode('latin-1')
+
+    def _keeps(self, names: dict[str, str]) -> bool:
+        """Whether another request may follow on this connection."""
+        if (self.connection.close_connection or not self.server.keepalive
+                or self.server.stopping
+                or names.get('connection', '').lower() == 'close'):
+            return False
+        return self.input.complete or self._swallow()
+
+    def _swallow(self) -> bool:
+        """Read a small rest of the body, if it is there already."""
+        unread = self.input
+        ahead = self.connection.reader.ahead
+        if (isinstance(unread, framing.LengthInput)
+                and unread.left <= min(SWALLOW, len(ahead))):
+            del ahead[:unread.left]
+            unread.left = 0
+            unread.complete = True
+        return unread.complete
+
+    def _log(self, seconds: float) -> None:
+        connection = self.connection
+        request_id = next(
+            (value for name, value in self.headers
+             if name.lower() == 'x-openstack-request-id'), '-')
+        values = (connection.client_address[0], request_id,
+                  connection.requestline.encode('unicode_escape').decode(),
+                  self.status[:3] or '-', self.sent, seconds)
+        self.server.log_lines.start(lambda: ACCESS_LOG.info(
+            '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
+
+
+@functools.lru_cache(maxsize=2)
+def _date(now: int) -> str:
+    return email.utils.formatdate(now, usegmt=True)
+
+
+def send_some(to: int, fd: int, offset: int, size: int) -> int | None:
+    """Send from a file until the socket takes no more.
+
+    :returns: bytes sent, 0 at the end of the file, None if none were taken
+    """
+    done = 0
+    while done < min(size, SENDFILE):
+        try:
+            count = os.sendfile(to, fd, offset + done,
+                                min(size - done, SENDFILE - done))
+        except BlockingIOError:
+            return done or None
+        if not count:
+            break
+        done += count
+    return done
+
+
+def start_thread(job: Job) -> None:
+    threading.Thread(target=job, daemon=True, name='body').start()
