@@ -1,12 +1,14 @@
 """What small imports cost: rate, CPU of each process, and of doing nothing.
 
-    tox -e bench-imports [-- --images 200 --clients 8 --size 65536]
+    tox -e bench-imports [-- --images 200 --clients 8 --size 65536
+                          --glance VENV]
 
 Starts the embedded default (SQLite, file store, one conductor) on a directory
 of its own; every client creates an image, stages it, asks for the import and
 waits until it is active. CPU is what the operating system counted for the
 processes, user and system; the conductor's is the engine's overhead and the
-data's together.
+data's together. With real Glance (GLANCE_VENV) the same clients do the same
+there, in the same run.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 
 import psutil
 
+from benchmarks import glance as glances
 from tests import service as services
 
 
@@ -41,10 +44,11 @@ def measure(service: services.Service, images: int, clients: int,
             data: bytes) -> dict[str, float]:
     """Seconds of CPU and of the clock, for so many imports."""
     assert service.process is not None
-    conductor = service.conductor_pid()
-    pids = {'conductor': [conductor], 'api': [
-        service.process.pid, *(pid for pid in service.children()
-                               if pid != conductor)]}
+    everybody = {service.process.pid, *service.children()}
+    pids = {'conductor': set[int](), 'api': everybody}
+    if not isinstance(service, glances.Glance):
+        pids['conductor'] = {service.conductor_pid()}
+        pids['api'] = everybody - pids['conductor']
     before = {name: sum(map(cpu, group)) for name, group in pids.items()}
     begun = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
@@ -56,6 +60,19 @@ def measure(service: services.Service, images: int, clients: int,
     return {'seconds': time.monotonic() - begun, **spent}
 
 
+def of_glance(environment: str, words: argparse.Namespace,
+              data: bytes) -> dict[str, float]:
+    """The same of real Glance."""
+    with tempfile.TemporaryDirectory() as top:
+        glance = glances.Glance(pathlib.Path(top), environment)
+        glance.start()
+        try:
+            measure(glance, 4, 2, data)
+            return measure(glance, words.images // 4, words.clients, data)
+        finally:
+            glance.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--images', type=int, default=200)
@@ -63,13 +80,15 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=65536)
     parser.add_argument('--idle', type=float, default=20.0,
                         help='seconds to watch an idle conductor')
+    parser.add_argument('--glance', help='virtual environment with Glance',
+                        default=os.environ.get('GLANCE_VENV'))
     words = parser.parse_args()
+    data = os.urandom(words.size)
     with tempfile.TemporaryDirectory() as top:
         service = services.Service(pathlib.Path(top), options={
             'taskflow_executor': {'poll_interval': 1.0}})
         service.start()
         try:
-            data = os.urandom(words.size)
             measure(service, 10, 2, data)
             found = measure(service, words.images, words.clients, data)
             time.sleep(2)
@@ -79,14 +98,20 @@ def main() -> None:
             idle = cpu(conductor) - before
         finally:
             service.kill()
-    images = words.images
-    print(f'{images} images of {words.size} bytes, {words.clients} clients: '
-          f'{images / found["seconds"]:.1f} imports a second')
+    rate = words.images / found['seconds']
+    print(f'{words.images} images of {words.size} bytes, {words.clients} '
+          f'clients: {rate:.1f} imports a second')
     for name in ('conductor', 'api'):
-        print(f'CPU of the {name}: {found[name] / images * 1000:.1f} ms an '
-              'import')
+        print(f'CPU of the {name}: '
+              f'{found[name] / words.images * 1000:.1f} ms an import')
     print(f'CPU of an idle conductor: {idle / words.idle * 100:.2f} % of a '
           'core')
+    if words.glance:
+        other = of_glance(words.glance, words, data)
+        slow = words.images // 4 / other['seconds']
+        print(f'Glance: {slow:.1f} imports a second, CPU '
+              f'{other["api"] / (words.images // 4) * 1000:.1f} ms an '
+              f'import; ours {rate / slow:.1f} x its rate (goal: 3)')
 
 
 if __name__ == '__main__':
