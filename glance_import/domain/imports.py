@@ -264,6 +264,8 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_images.set_property(conn, image_id, images.ERROR, text)
+        # Nobody needs the caller's token any more.
+        db_jobs.hold(conn, claim, secret=None)
         for status in (states.PENDING, states.PROCESSING):
             db_tasks.move(conn, claim.job_id, status, states.FAILURE,
                           expires_at=tasks.expiry(services), message=text)
