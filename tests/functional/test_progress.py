@@ -8,14 +8,15 @@ import pytest
 
 from tests import service as services
 
-SIZE = 192 << 20
+# Much enough that the copy cannot be over before it is told of.
+SIZE = 1 << 30
 
 
 def test_copy_to_another_filesystem(make_service):
     service = make_service()
     service.images.mkdir()
     done = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=256M,mode=0700', 'tmpfs',
+        ['mount', '-t', 'tmpfs', '-o', 'size=1100M,mode=0700', 'tmpfs',
          service.images], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f'cannot mount another filesystem: {done.stderr}')

@@ -177,8 +177,9 @@ def active(desk, image_id, data=DATA):
     image = desk.service.show(image_id)
     assert image['status'] == 'active', (image, desk.service.text())
     assert desk.service.download(image_id) == data
-    task = desk.service.tasks(image_id)[0]
-    assert task['status'] == 'success'
+    # Two of the same second have no order.
+    assert 'success' in [task['status']
+                         for task in desk.service.tasks(image_id)]
     assert not desk.service.staged()
     desk.nothing_left()
 
