@@ -9,6 +9,7 @@ import os
 import uuid
 
 import pytest
+from stevedore import extension
 
 from glance_import.async_ import persistence
 from glance_import.async_ import runtime
@@ -138,6 +139,9 @@ def desk(make_service, tmp_path, monkeypatch):
                 name: f'noting:{name}'
                 for name in ('one', 'two', 'odd', 'flaky')}})
         monkeypatch.syspath_prepend(str(where))
+        # What other tests found installed is not all there is now.
+        monkeypatch.setattr(extension.ExtensionManager, 'ENTRY_POINT_CACHE',
+                            {})
         monkeypatch.setenv('NOTES', str(tmp_path / 'notes'))
         service = make_service(path=[where], options={
             'image_import_opts': {'image_import_plugins': f'[{plugins}]'},
