@@ -214,15 +214,12 @@ class Bench:
             begun = time.monotonic()
             service.start()
             took.append(time.monotonic() - begun)
-            conductor = service.conductor_pid()
+            service.conductor_pid()
             worker = next(pid for pid, words in service.children().items()
                           if 'cmd.api' in words)
             time.sleep(1)
             idle = table.pss(worker)
             whole = sum(map(table.pss, processes(service)))
-            used = lists.cpu([conductor])
-            time.sleep(2)
-            busy = (lists.cpu([conductor]) - used) / 2
             service.stop()
         self.add('first answer after start', '< 2 s',
                  f'{min(took):.2f} s', f'the others {sorted(took)[1]:.2f}, '
@@ -239,8 +236,6 @@ class Bench:
             glance.stop()
         self.add('Pss of the whole embedded service', '< 250 MiB',
                  f'{whole} MiB', other, whole < 250)
-        self.add('an idle conductor', '< 1 % of a core',
-                 f'{100 * busy:.2f} %', '', busy < 0.01)
 
 
 def _crowd(port: int, token: str, ids: list[str], seconds: float
