@@ -11,6 +11,7 @@ import uuid
 import pytest
 from stevedore import extension
 
+from glance_import.async_ import extensions
 from glance_import.async_ import persistence
 from glance_import.async_ import runtime
 from glance_import.async_ import taskflow_executor
@@ -202,6 +203,24 @@ def test_finished_steps_are_not_run_again(desk, monkeypatch):
     desk.run(image_id)
     assert desk.seen() == ['one', 'two']
     active(desk, image_id)
+
+
+def test_a_plugin_that_is_gone_by_then(desk, monkeypatch, tmp_path):
+    """The list is that of the request; what is missing of it is named."""
+    desk = desk('one,two')
+    image_id = begun(desk, monkeypatch, (several, 'add_file'))
+    services.write_distribution(
+        tmp_path / 'plugins', 'noting', {},
+        {'glance.image_import.plugins': {'one': 'noting:one'}})
+    monkeypatch.setattr(extension.ExtensionManager, 'ENTRY_POINT_CACHE', {})
+    # As in the process that is started in place of the one that died.
+    extensions._load.cache_clear()
+    desk.box.registry._known.clear()
+    desk.run(image_id)
+    image = desk.service.show(image_id)
+    assert image['status'] == 'uploading'
+    assert "'two' is not registered" in image['os_glance_import_error']
+    desk.nothing_left()
 
 
 def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
