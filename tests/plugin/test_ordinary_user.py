@@ -73,8 +73,14 @@ def _as_nobody(made, top, stack):
     places = {'site': sysconfig.get_paths()['purelib'], 'code': str(TOP)}
     for name, place in places.items():
         (top / name).mkdir()
-        subprocess.run(['mount', '--bind', place, top / name], check=True)
-        stack.callback(subprocess.run, ['umount', top / name], check=True)
+        # Read-only, and let go even while a process that ends has a library
+        # of it mapped: what is left of the directory is removed afterwards,
+        # and the developer's own libraries must never be.
+        subprocess.run(['mount', '-o', 'bind,ro', place, top / name],
+                       check=True)
+        stack.callback(subprocess.run, ['umount', '--lazy', top / name],
+                       check=True)
+        assert os.statvfs(top / name).f_flag & os.ST_RDONLY
     made.python = _python_for(USER)
     made.prefix = tuple(_as_user(USER))
     # The system's Python may have libraries of its own behind ours that do
