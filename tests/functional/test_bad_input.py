@@ -13,6 +13,7 @@ import uuid
 import pytest
 
 from glance_import.plugin import sandbox
+from tests import mounts
 from tests import service as services
 
 DATA = os.urandom(200_000)
@@ -423,24 +424,9 @@ def test_upload_slower_than_the_limit(make_service):
     check_usable(service, image_id)
 
 
-@contextlib.contextmanager
-def small_disk(path, size):
-    """A filesystem of ``size`` at ``path``, where that may be made."""
-    path.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', f'size={size},mode=0700', 'tmpfs',
-         str(path)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount a small filesystem: {done.stderr}')
-    try:
-        yield
-    finally:
-        subprocess.run(['umount', '-l', str(path)], check=True)
-
-
 def test_staging_directory_full(make_service):
     service = make_service()
-    with small_disk(service.staging, '1M'):
+    with mounts.memory(service.staging, '1M'):
         service.start()
         image_id = service.create()
         answer = None
@@ -457,7 +443,7 @@ def test_staging_directory_full(make_service):
 def test_store_full(make_service):
     """Another filesystem, so that the bytes have to be copied."""
     service = make_service()
-    with small_disk(service.images, '1M'):
+    with mounts.memory(service.images, '1M'):
         service.start()
         image_id = service.create()
         assert service.stage(image_id, os.urandom(2 << 20)).status == 204
@@ -480,7 +466,7 @@ def test_store_full(make_service):
 
 def test_staging_directory_not_writable(make_service):
     service = make_service()
-    with small_disk(service.staging, '1M'):
+    with mounts.memory(service.staging, '1M'):
         service.start()
         image_id = service.create()
         subprocess.run(['mount', '-o', 'remount,ro', service.staging],

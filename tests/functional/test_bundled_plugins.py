@@ -17,6 +17,7 @@ import pytest
 import zstandard
 
 from tests.formats import corpus
+from tests import mounts
 from tests import service as services
 
 DATA = os.urandom(1_500_000) + bytes(1_500_000)
@@ -370,12 +371,7 @@ def get_flow(**kwargs):
 def test_no_room(make_service, directory, tmp_path):
     """The reason names the bytes needed and the bytes free."""
     service = make_service(options=options('[image_conversion]'))
-    service.staging.mkdir()
-    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=9m,mode=0700',
-                           'none', service.staging], capture_output=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount a small filesystem: {done.stderr}')
-    try:
+    with mounts.memory(service.staging, '9M'):
         service.start()
         path = tmp_path / 'noise.qcow2'
         raw = tmp_path / 'noise.raw'
@@ -385,9 +381,6 @@ def test_no_room(make_service, directory, tmp_path):
         data = path.read_bytes()
         image = import_it(service, data, disk_format='qcow2')
         check_failed(service, image, data, 'needs', 'are free', 'bytes')
-    finally:
-        service.kill()
-        subprocess.run(['umount', '-l', service.staging], check=True)
 
 
 def test_a_conversion_that_takes_too_long(make_service, directory):

@@ -2,10 +2,8 @@
 
 import os
 import re
-import subprocess
 
-import pytest
-
+from tests import mounts
 from tests import service as services
 
 # Much enough that the copy cannot be over before it is told of.
@@ -14,13 +12,7 @@ SIZE = 1 << 30
 
 def test_copy_to_another_filesystem(make_service):
     service = make_service()
-    service.images.mkdir()
-    done = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=1100M,mode=0700', 'tmpfs',
-         service.images], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount another filesystem: {done.stderr}')
-    try:
+    with mounts.memory(service.images, '1100M'):
         service.start()
         image_id = service.create()
         block = os.urandom(1 << 20)
@@ -49,6 +41,3 @@ def test_copy_to_another_filesystem(make_service):
             assert each['bytes_done'] <= SIZE
             assert re.match(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$',
                             each['started_at'])
-    finally:
-        service.kill()
-        subprocess.run(['umount', '-l', service.images], check=True)

@@ -9,7 +9,6 @@ import os
 import pathlib
 import pwd
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -17,6 +16,7 @@ import textwrap
 
 import pytest
 
+from tests import mounts
 from tests.plugin.test_import import do_import
 from tests.plugin.test_import import MARKER
 from tests.plugin.test_import import UPPER
@@ -72,14 +72,7 @@ def service(bwrap):
 def _as_nobody(made, top, stack):
     places = {'site': sysconfig.get_paths()['purelib'], 'code': str(TOP)}
     for name, place in places.items():
-        (top / name).mkdir()
-        # Read-only, and let go even while a process that ends has a library
-        # of it mapped: what is left of the directory is removed afterwards,
-        # and the developer's own libraries must never be.
-        subprocess.run(['mount', '-o', 'bind,ro', place, top / name],
-                       check=True)
-        stack.callback(subprocess.run, ['umount', '--lazy', top / name],
-                       check=True)
+        stack.enter_context(mounts.libraries(top / name, place))
         assert os.statvfs(top / name).f_flag & os.ST_RDONLY
     made.python = _python_for(USER)
     made.prefix = tuple(_as_user(USER))

@@ -18,25 +18,7 @@ from glance_import import staging
 from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
-from tests import servers
-
-
-def loop_mount(tmp_path, make, size='330M'):
-    """A file system of its own in a file; skips where that cannot be had."""
-    if os.geteuid() != 0:
-        pytest.skip('needs root to mount')
-    if shutil.which(make[0]) is None:
-        servers.missing(f'{make[0]} is not installed')
-    image, place = tmp_path / 'disk', tmp_path / 'disk.mnt'
-    place.mkdir()
-    with open(image, 'wb') as disk:
-        disk.truncate(int(size[:-1]) << 20)
-    subprocess.run([*make, str(image)], check=True, capture_output=True)
-    done = subprocess.run(['mount', '-o', 'loop', str(image), str(place)],
-                          capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount: {done.stderr.strip()}')
-    return place
+from tests import mounts
 
 
 @pytest.fixture(params=['here', 'xfs', 'other'])
@@ -45,13 +27,9 @@ def place(request, tmp_path):
     if request.param == 'here':
         yield tmp_path / 'images'
         return
-    make = (['mkfs.xfs', '-q'] if request.param == 'xfs'
-            else ['mkfs.ext4', '-q'])
-    mounted = loop_mount(tmp_path, make)
-    try:
+    kind = 'xfs' if request.param == 'xfs' else 'ext4'
+    with mounts.disk(tmp_path, kind) as mounted:
         yield mounted / 'images'
-    finally:
-        subprocess.run(['umount', str(mounted)], check=True)
 
 
 @pytest.fixture
@@ -109,8 +87,7 @@ def test_unchanged_is_taken_by_reference(here, image_id, source, monkeypatch):
 
 
 def test_reflink_on_xfs(tmp_path, image_id, monkeypatch):
-    mounted = loop_mount(tmp_path, ['mkfs.xfs', '-q'])
-    try:
+    with mounts.disk(tmp_path, 'xfs') as mounted:
         store = file_store.FileStore(str(mounted / 'images'))
         store.prepare()
         source = mounted / 'source'
@@ -122,8 +99,6 @@ def test_reflink_on_xfs(tmp_path, image_id, monkeypatch):
         with open(source, 'r+b') as writer:
             writer.write(b'changed')
         assert conformance.content(store, stored.uri) == DATA
-    finally:
-        subprocess.run(['umount', str(mounted)], check=True)
 
 
 def cheat_kept_descriptor(source):
@@ -237,8 +212,7 @@ def test_a_writer_who_comes_during_the_proof_does_no_harm(source):
 
 
 def test_holes_are_kept(tmp_path, image_id):
-    mounted = loop_mount(tmp_path, ['mkfs.ext4', '-q'])
-    try:
+    with mounts.disk(tmp_path, 'ext4') as mounted:
         store = file_store.FileStore(str(mounted / 'images'))
         store.prepare()
         source = tmp_path / 'sparse'
@@ -254,13 +228,10 @@ def test_holes_are_kept(tmp_path, image_id):
         found = os.stat(stored_path(stored))
         assert found.st_size == 200_000_123
         assert found.st_blocks * 512 < 1_000_000
-    finally:
-        subprocess.run(['umount', str(mounted)], check=True)
 
 
 def test_full_disk_leaves_nothing(tmp_path, image_id):
-    mounted = loop_mount(tmp_path, ['mkfs.ext4', '-q'], size='8M')
-    try:
+    with mounts.disk(tmp_path, 'ext4', 8) as mounted:
         store = file_store.FileStore(str(mounted / 'images'))
         store.prepare()
         source = tmp_path / 'source'
@@ -268,8 +239,6 @@ def test_full_disk_leaves_nothing(tmp_path, image_id):
         with pytest.raises(base.StoreFull):
             add(store, image_id, str(source), describe(source), epoch=1)
         assert os.listdir(store.datadir) == []
-    finally:
-        subprocess.run(['umount', str(mounted)], check=True)
 
 
 KILLED = textwrap.dedent('''

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import subprocess
 
 import pytest
 
@@ -13,15 +12,14 @@ from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
 from glance_import.stores import several
-import test_file_store
+from tests import mounts
 
 
 @pytest.fixture
 def elsewhere(tmp_path):
     """A file system of its own, so that nothing is taken by reference."""
-    place = test_file_store.loop_mount(tmp_path, ['mkfs.ext4', '-q'], '60M')
-    yield place
-    subprocess.run(['umount', str(place)], check=True)
+    with mounts.disk(tmp_path, 'ext4', 60) as place:
+        yield place
 
 
 def stores(*places):
