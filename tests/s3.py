@@ -31,7 +31,8 @@ class Server:
     def __init__(self, environment: environments.Environment) -> None:
         self.port = servers.free_port()
         self.process = subprocess.Popen(
-            [environment.program('moto_server'), '-H', '127.0.0.1', '-p',
+            [servers.program('setpriv'), '--pdeathsig=KILL',
+             environment.program('moto_server'), '-H', '127.0.0.1', '-p',
              str(self.port)],
             # Parts may be as small as a test wants them.
             env={**os.environ, 'S3_UPLOAD_PART_MIN_SIZE': '1024'},
@@ -47,6 +48,7 @@ class Server:
             except OSError:
                 if time.monotonic() > deadline \
                         or self.process.poll() is not None:
+                    self.stop()
                     raise AssertionError('the S3 server does not answer')
             time.sleep(0.1)
 

@@ -44,7 +44,8 @@ def one_kill(made, randomness):
         pid = int(owners[0][0].split(':')[1])
         if made.conductor.pid == pid:
             made.kill_two()
-        else:
+        elif pid in made.api.children():
+            # Only then: the claim may be of one that was killed before.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     if what in ('api', 'everything'):

@@ -9,6 +9,8 @@ import glob
 import hashlib
 import os
 import random
+import subprocess
+import sys
 import time
 
 import psutil
@@ -148,6 +150,11 @@ def test_clock_that_jumps(deploy, tmp_path, seconds):
     ask_some(made)
     services.wait_for(made.running)
     clock.write_text(f'{seconds:+d}')
+    told = subprocess.run(
+        [sys.executable, '-c', 'import time; print(time.time())'],
+        env=made.api.environment, check=True,
+        capture_output=True, text=True).stdout
+    assert abs(float(told) - time.time() - seconds) < 60, 'no jump'
     ask_some(made)
     all_active(made)
 
