@@ -84,13 +84,16 @@ def _qcow2_extensions(file: reader.Reader, at: int, end: int) -> None:
 
 _PAIR = re.compile(r'([a-z0-9_.]+)\s*=\s*(?:"([^"]*)"|(\S*))')
 _EXTENT = re.compile(r'(?:rw|rdonly|noaccess)\s+(\d{1,18})\s+(\S+)\s+'
-                     r'"([^"/\\]+)"(?:\s+\d+)?')
+                     r'"([^"/\\:]+)"(?:\s+\d+)?')
 
 
 def vmdk(file: reader.Reader) -> int:
     """A descriptor with one extent, which is this file; no parent."""
     capacity, place, sectors = (*file.unpack('<Q', 12),
                                 *file.unpack('<QQ', 28))
+    if not capacity:
+        # A reader takes what the descriptor says for the image then.
+        raise Unsafe('its header says no size')
     if place != 1 or not 0 < sectors <= 2048:
         raise Unsafe('its descriptor lies at an unusual place')
     raw = file.at(place * 512, min(sectors * 512, reader.MOST))
@@ -98,6 +101,9 @@ def vmdk(file: reader.Reader) -> int:
         text = raw.partition(b'\0')[0].decode('ascii').lower()
     except UnicodeDecodeError:
         raise Unsafe('its descriptor is not text') from None
+    if text.count('createtype') != 1:
+        # Readers differ in which they take, and whether in a comment.
+        raise Unsafe('its descriptor has more than one createType, or none')
     extents = 0
     for line in map(str.strip, text.splitlines()):
         pair = _PAIR.fullmatch(line)

@@ -195,8 +195,8 @@ def descriptor(kind: str = 'monolithicFlat', parent: str = 'ffffffff',
 
 
 def vmdk(text: bytes, *, place: int = 1, sectors: int = 20,
-         footer: bytes = b'') -> bytes:
-    header = struct.pack('<4sIIQQQQIQQ', b'KDMV', 1, 3, 16384, 128, place,
+         footer: bytes = b'', capacity: int = 16384) -> bytes:
+    header = struct.pack('<4sIIQQQQIQQ', b'KDMV', 1, 3, capacity, 128, place,
                          sectors, 512, 21, 26 if not footer else 2**64 - 1)
     return header.ljust(512 * max(place, 1), b'\0') + text.ljust(
         512 * sectors, b'\0') + bytes(64 << 10) + footer
@@ -366,6 +366,15 @@ TABLE = (
         ('vmdk-odd-line', written(vmdk(descriptor(
             'monolithicSparse', extents=GOOD_EXTENT, more='!include x'))),
          'vmdk', 'vmdk'),
+        ('vmdk-without-size', written(vmdk(STREAM, capacity=0)), 'vmdk',
+         'no size'),
+        ('vmdk-two-types', written(vmdk(descriptor(
+            'streamOptimized', extents=GOOD_EXTENT,
+            more='# createType="monolithicFlat"'))), 'vmdk', 'createType'),
+        ('vmdk-extent-elsewhere', written(vmdk(descriptor(
+            'streamOptimized',
+            extents='RW 16384 SPARSE "nbd:127.0.0.1:9"'))), 'vmdk',
+         'not understood'),
         ('vmdk-no-descriptor', written(vmdk(b'')), 'vmdk', 'vmdk'),
         ('vhd-differencing', written(differencing_vhd()), 'vhd', 'parent'),
         ('vhd-parent-name', patched(
