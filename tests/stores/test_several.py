@@ -222,6 +222,19 @@ def test_refused_bytes_are_shown_nowhere(elsewhere, source, image_id):
         assert os.listdir(store.datadir) == []
 
 
+def test_a_source_that_ends_early_is_looked_at(elsewhere, image_id):
+    def refuse(told):
+        assert told.size == 5
+        raise ValueError('shorter than it was')
+    chosen = stores(elsewhere / 'a', elsewhere / 'b')
+    source = base.Source(len(DATA), lambda: iter([b'short']))
+    with pytest.raises(ValueError):
+        several.add(chosen, source,
+                    several.Order(image_id, 1, verify=refuse))
+    for store in chosen:
+        assert os.listdir(store.datadir) == []
+
+
 def test_cancelled_when_one_is_there_already(tmp_path, elsewhere, source,
                                              image_id):
     chosen = stores(elsewhere / 'a', elsewhere / 'b')
