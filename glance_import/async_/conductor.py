@@ -299,8 +299,20 @@ class Conductor:
                 running = list(self._running.values())
             for work in running:
                 self._renew(work)
-            for work in running:
+            self._renew_postings(running)
+
+    def _renew_postings(self, running: list[_Work]) -> None:
+        """Whatever the board does, claims on rows go on being renewed."""
+        for work in running:
+            try:
                 self._board.renew(work.offer, self._expiry)
+            except jobboard.BoardAway:
+                # Asking for the others too would take their claims' time.
+                return
+            except Exception as failure:
+                # The board has lost it, say; it is posted again.
+                LOG.debug('cannot renew the posting of import %s: %r',
+                          work.claim.job_id, failure)
 
     def _renew(self, work: _Work) -> None:
         try:

@@ -152,9 +152,12 @@ class Board:
         return job
 
     def renew(self, offer: Offer, seconds: int) -> None:
-        """Keep the posting ours; the row's claim is what counts."""
+        """Keep the posting ours; the row's claim is what counts.
+
+        :raises BoardAway: the board does not answer
+        """
         if self.outside and self.kind != 'zookeeper':
-            with contextlib.suppress(BoardAway), self._answering():
+            with self._answering():
                 offer.posting.extend_expiry(seconds)
 
     def abandon(self, offer: Offer, token: str) -> None:
