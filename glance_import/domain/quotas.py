@@ -107,8 +107,8 @@ def check_import(services: services.Services, image_id: str,
     :raises errors.TooLarge: it would be too much
     :raises errors.Unavailable: Keystone does not say
     """
-    cap = _cap(services, image_id, (SIZE_TOTAL,))
-    cap.check((size or 0) * (1 if cap.quota is None else copies))
+    for cap in _caps(services, image_id, (SIZE_TOTAL,)):
+        cap.check((size or 0) * (1 if cap.quota is None else copies))
 
 
 def used(services: services.Services, ctx: context.RequestContext
@@ -140,19 +140,20 @@ def _any(services: services.Services) -> bool:
 
 def _incoming(services: services.Services, image_id: str,
               names: tuple[str, ...]) -> Cap:
-    cap = _cap(services, image_id, (*names, COUNT_UPLOADING))
+    cap = min(_caps(services, image_id, (*names, COUNT_UPLOADING)),
+              key=lambda each: each.size)
     if cap.size <= 0:
         raise cap.refusal()
     return cap
 
 
-def _cap(services: services.Services, image_id: str,
-         names: tuple[str, ...]) -> Cap:
-    """The tightest of what bounds the size of an image."""
+def _caps(services: services.Services, image_id: str,
+          names: tuple[str, ...]) -> list[Cap]:
+    """All that bounds the size of an image."""
     conf = services.conf
     caps = [Cap(conf.image_size_cap, 'image_size_cap')]
     if not _any(services):
-        return caps[0]
+        return caps
     with services.db.read() as conn:
         project = usage.owner(conn, image_id)
     found = {}
@@ -169,7 +170,7 @@ def _cap(services: services.Services, image_id: str,
         if not conf.use_keystone_limits:
             caps.append(_left(parse(conf.user_storage_quota), STORAGE_QUOTA,
                               _bytes(conn, project, SIZE_TOTAL, image_id)))
-    return min(caps, key=lambda cap: cap.size)
+    return caps
 
 
 def _left(quota: int, option: str, now: int) -> Cap:

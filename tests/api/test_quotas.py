@@ -106,6 +106,30 @@ def test_staged_data_that_no_longer_fits(service):
     service.wait_status(image_id, 'active')
 
 
+def test_each_copy_counts_beside_a_lower_cap(tmp_path):
+    stores = {name: {'filesystem_store_datadir': tmp_path / name}
+              for name in ('one', 'two', 'three')}
+    service = services.Service(tmp_path, token=services.MEMBER, options={
+        'paste_deploy': {'flavor': 'fakeauth'},
+        'DEFAULT': {'user_storage_quota': f'{QUOTA}B', 'image_size_cap': 5000,
+                    'enabled_backends': 'one:file, two:file, three:file'},
+        'glance_store': {'default_backend': 'one'}, **stores}).start()
+    try:
+        image_id = service.create()
+        assert service.stage(image_id, bytes(4000)).status == 204
+        path = f'/v2/images/{image_id}/import'
+        body = {'method': {'name': 'glance-direct'}, 'all_stores': True}
+        answer = service.request('POST', path, body)
+        assert answer.status == 413, answer
+        assert 'user_storage_quota' in answer.message
+        assert service.request('POST', path, {
+            **body, 'all_stores': False, 'stores': ['one', 'two']}
+            ).status == 202
+        service.wait_status(image_id, 'active')
+    finally:
+        service.kill()
+
+
 def test_each_project_has_its_own(service):
     add(service, 9000)
     add(service, 9000, services.OTHER)
