@@ -52,22 +52,24 @@ class Decisions:
         """
         if time.monotonic() >= self._look_at:
             self._look()
-        asked = self._asked_by(rule, caller)
+        # Held on to: what is worked out by old rules goes with the old.
+        asked_by, answers = self._asked, self._said
+        asked = self._asked_by(asked_by, rule, caller)
         if asked is None:
             return bool(self._enforcer.enforce(rule, target, caller))
         try:
             key = (rule, tuple(caller['roles']),
                    *(caller.get(name) for name in asked.caller),
                    *(target.get(name) for name in asked.target))
-            said = self._said.get(key)
+            said = answers.get(key)
         except TypeError:
             # A value that cannot be a key.
             return bool(self._enforcer.enforce(rule, target, caller))
         if said is None:
             said = bool(self._enforcer.enforce(rule, target, caller))
-            if len(self._said) >= MOST:
-                self._said.clear()
-            self._said[key] = said
+            if len(answers) >= MOST:
+                answers.clear()
+            answers[key] = said
         return said
 
     def forget(self) -> None:
@@ -84,11 +86,12 @@ class Decisions:
             self._rules = rules
             self.forget()
 
-    def _asked_by(self, rule: str, caller: typing.Any) -> Asked | None:
+    def _asked_by(self, known: dict[str, Asked | None], rule: str,
+                  caller: typing.Any) -> Asked | None:
         try:
-            return self._asked[rule]
+            return known[rule]
         except KeyError:
-            found = self._asked[rule] = self._read(
+            found = known[rule] = self._read(
                 rule, frozenset(caller), frozenset())
             return found
 

@@ -91,7 +91,8 @@ def test_rules_that_look_at_more(policy):
         policy.write(f'get_image: "{rule}"\n')
         enforcer = counted(policy)
         for _ in range(3):
-            policy._decisions._asked_by('get_image', ctx().policy_values)
+            policy._decisions._asked_by(policy._decisions._asked,
+                                        'get_image', ctx().policy_values)
             if not rule.startswith('http'):
                 policy.allows(ctx(), 'get_image', target())
         assert policy._decisions._asked['get_image'] is None
