@@ -7,6 +7,7 @@ once.
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 
 from glance_import import context
@@ -70,7 +71,8 @@ def request(services: services.Services, ctx: context.RequestContext,
                 task_type=TASK_TYPE, task_input=given)
             task = db_tasks.get(conn, task_id)
     except BaseException:
-        images.delete(services, image)
+        # Asked for as protected or not: it was never anybody's.
+        images.delete(services, dataclasses.replace(image, protected=False))
         raise
     services.wake()
     assert task is not None

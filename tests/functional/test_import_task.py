@@ -90,7 +90,7 @@ URL = 'http://mirror.example/image'
     {'import_from': URL, 'import_from_format': 'raw',
      'image_properties': {'min_disk': 'many'}},
     *({'import_from': url, 'import_from_format': 'raw',
-       'image_properties': {}} for url in (
+       'image_properties': {'protected': True}} for url in (
         'file:///etc/passwd', 'http://169.254.169.254/', 'http://10.1/',
         'swift://x/y', 'https://user@mirror.example/', '/etc/passwd')),
 ))
