@@ -15,7 +15,6 @@ import collections.abc
 import dataclasses
 import functools
 import json
-import re
 import threading
 import time
 import typing
@@ -73,7 +72,7 @@ class Mark:
                 else response.headers.get('ETag'))
         length = response.length
         if response.status == 206:
-            length = _range(response)[1]
+            length = response.range()[1]
         return cls(length, etag if etag and etag.startswith('"') else None,
                    response.headers.get('Last-Modified'), _boot_id())
 
@@ -90,19 +89,9 @@ class Mark:
         """
         if response.status != 206:
             return False
-        return (_range(response)[0] == start and other.etag == self.etag
+        return (response.range()[0] == start and other.etag == self.etag
                 and other.modified == self.modified
                 and (self.total is None or other.total == self.total))
-
-
-def _range(response: client.Response) -> tuple[int | None, int | None]:
-    """(first byte, bytes in all) of a partial response."""
-    found = re.fullmatch(r'bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)',
-                         response.headers.get('Content-Range', '').strip())
-    if found is None:
-        return None, None
-    total = found.group(2)
-    return int(found.group(1)), None if total == '*' else int(total)
 
 
 @functools.cache

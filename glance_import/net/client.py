@@ -12,6 +12,7 @@ import base64
 import collections.abc
 import dataclasses
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -69,6 +70,15 @@ class Response:
         self.headers = response.headers
         self.length = response.length if not response.chunked else None
         self.framed = response.chunked or self.length is not None
+
+    def range(self) -> tuple[int | None, int | None]:
+        """(first byte, bytes in all) of a 206, as far as it says."""
+        found = re.fullmatch(r'bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)',
+                             self.headers.get('Content-Range', '').strip())
+        if found is None:
+            return None, None
+        total = found[2]
+        return int(found[1]), None if total == '*' else int(total)
 
     def blocks(self) -> collections.abc.Iterator[memoryview]:
         """The body, in blocks of any size up to 1 MiB.

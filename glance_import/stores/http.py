@@ -61,6 +61,11 @@ class HttpStore:
         """See ``base.Store.open``."""
         headers = {'Range': f'bytes={offset}-'} if offset else {}
         response = self._get(uri, headers, (200, 206))
+        if response.status == 206 and response.range()[0] != offset:
+            response.close()
+            raise base.StoreUnwritable(
+                f'store {self.id}: the server sent another part of its data '
+                'than it was asked for')
         stream: typing.BinaryIO = io.BufferedReader(
             _Body(response), client.BLOCK)
         if offset and response.status == 200:
