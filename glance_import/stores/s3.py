@@ -441,10 +441,12 @@ class Attempt:
         for each in self._parts.values():
             each.cancel()
         futures.wait(self._parts.values())
-        if upload is not None:
-            with self.store.errors():
-                self.store.abort_upload(self._key, upload)
-        self._end()
+        try:
+            if upload is not None:
+                with self.store.errors():
+                    self.store.abort_upload(self._key, upload)
+        finally:
+            self._end()
 
     def _end(self) -> None:
         for pool in (self._lane, self._senders):
