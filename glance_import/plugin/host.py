@@ -16,7 +16,6 @@ import os
 import selectors
 import signal
 import subprocess  # nosec B404
-import threading
 import time
 import typing
 
@@ -569,6 +568,3 @@ def _resident(pid: int) -> int:
 def _one_line(text: str) -> str:
     return ' '.join(''.join(each if each.isprintable() else ' '
                             for each in text).split())
-
-
-Event = threading.Event
