@@ -373,6 +373,29 @@ def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
             meta_data=json.dumps(metadata), updated_at=engine.utcnow()))
 
 
+def owned_by_another(conn: sa.Connection, image_id: str, url: str,
+                     inside: collections.abc.Collection[str]) -> bool:
+    """Whether what is at a URL is the data of an image that is not this one.
+
+    Looks through all locations: there is no index on them.
+
+    :param inside: UUIDs in the URL. Data is stored under the id of its
+        image, or is a volume that a location names, in one spelling or other
+    """
+    if inside and conn.execute(
+            sa.select(Columns.id).where(Columns.id.in_(inside), _LIVE,
+                                        Columns.id != image_id).limit(1)
+            ).first():
+        return True
+    table = tables.image_locations
+    return conn.execute(
+        sa.select(table.c.id).where(
+            table.c.deleted == sa.false(), table.c.image_id != image_id,
+            sa.or_(table.c.value == url, *(
+                table.c.value.contains(each) for each in inside))).limit(1)
+        ).first() is not None
+
+
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete what hangs on an image that was just deleted."""
     gone = {'deleted': True, 'deleted_at': engine.utcnow()}

@@ -235,11 +235,14 @@ def _write_locations(services: services.Services, conn: sa.Connection,
         raise errors.Conflict(
             f'Image {before.id} was changed meanwhile; look at it again.')
     for each in new:
+        locations.check_free(services, conn, before.id, each.url)
         db_images.add_location(conn, before.id, each.url, each.metadata)
     for url, each in wanted.items():
-        if url in there and each.metadata != there[url].metadata:
-            db_images.set_location_metadata(conn, before.id, url,
-                                            each.metadata)
+        if url not in there:
+            continue
+        metadata = locations.kept(there[url], each)
+        if metadata != there[url].metadata:
+            db_images.set_location_metadata(conn, before.id, url, metadata)
     gone = [each for url, each in there.items() if url not in wanted]
     for each in gone:
         db_images.drop_location(conn, before.id, each.url)

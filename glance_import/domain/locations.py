@@ -11,7 +11,9 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import hashlib
+import re
 import typing
+from urllib import parse
 
 from oslo_log import log
 
@@ -20,19 +22,22 @@ from glance_import.domain import direct
 from glance_import.domain import errors
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import signatures
 from glance_import.domain import sources
 from glance_import.domain import states
 from glance_import.stores import base as stores
 from glance_import.stores import http
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import.domain import changes
     from glance_import import services
 
 LOG = log.getLogger(__name__)
 
 Locations = list[db_images.Location]
-DIGESTS = ('checksum', 'os_hash_algo', 'os_hash_value')
+_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +90,35 @@ def measure(services: services.Services, url: str) -> int:
         ) from failure
 
 
-def check_allowed(services: services.Services, image_id: str) -> None:
+def check_allowed(services: services.Services, image: db_images.Image
+                  ) -> None:
     """Data that no plugin sees does not come in this way either.
 
     :raises errors.Forbidden: unless the operator says so
+    :raises errors.Invalid: the image is signed
     """
-    direct.check_plugins(services, image_id)
+    direct.check_plugins(services, image.id)
+    if signatures.is_signed(image.properties):
+        raise errors.Invalid(
+            'The image is signed, and the signature of data that is only '
+            'named cannot be verified. Import the data, or remove the '
+            'properties img_signature... first.')
+
+
+def check_free(services: services.Services, conn: sa.Connection,
+               image_id: str, url: str) -> None:
+    """What another image has may be neither read nor deleted through this.
+
+    The http store deletes nothing, and what it reads is no image's.
+
+    :raises errors.Forbidden: the data is another image's
+    """
+    if store_of(services, url).kind == http.KIND:
+        return
+    inside = _UUID.findall(parse.unquote(url).lower())
+    if db_images.owned_by_another(conn, image_id, url, inside):
+        raise errors.Forbidden(
+            f'The data at {url[:200]} is that of another image.')
 
 
 # -- in a PATCH -------------------------------------------------------------
@@ -117,7 +145,7 @@ def prepare(services: services.Services, image: db_images.Image,
            if value['url'] not in there}
     if not new:
         return None
-    check_allowed(services, image.id)
+    check_allowed(services, image)
     sizes = {measure(services, url) for url in new}
     if image.status == states.ACTIVE and image.size is not None:
         sizes.add(image.size)
@@ -158,6 +186,7 @@ def _digests(services: services.Services, image: db_images.Image,
     found: dict[str, str] = {}
     for value in values:
         for name, said in (value.get('validation_data') or {}).items():
+            said = said.lower()
             if found.setdefault(name, said) != said:
                 raise errors.Conflict(f'Conflicting values for {name}.')
     fresh = {}
@@ -192,11 +221,7 @@ def check_digests(services: services.Services,
 
 
 def _check_hex(name: str, value: str, size: int) -> None:
-    try:
-        right = len(bytes.fromhex(value)) == size
-    except ValueError:
-        right = False
-    if not right:
+    if not re.fullmatch(f'[0-9a-fA-F]{{{2 * size}}}', value):
         raise errors.Conflict(
             f'{name} must have {2 * size} hexadecimal digits.')
 
@@ -221,14 +246,13 @@ def apply(locations: Locations, operation: changes.Operation) -> Locations:
         if not operation.value:
             raise errors.Forbidden(
                 'The locations of an image cannot be replaced by none.')
-        return _distinct([_location(value, locations)
-                          for value in operation.value])
+        return _distinct([_location(value) for value in operation.value])
     if operation.op == 'replace':
         raise errors.Invalid(
             'Locations are replaced as a whole: /locations.')
     number = _position(operation, len(locations), new=True)
     return _distinct(locations[:number] + [
-        _location(operation.value, [])] + locations[number:])
+        _location(operation.value)] + locations[number:])
 
 
 def _position(operation: changes.Operation, last: int, *,
@@ -244,14 +268,18 @@ def _position(operation: changes.Operation, last: int, *,
     return int(text)
 
 
-def _location(value: dict[str, typing.Any],
-              there: Locations) -> db_images.Location:
-    kept = {each.url: each for each in there}.get(value['url'])
-    metadata = dict(value['metadata'])
-    if kept is not None and 'store' in kept.metadata:
-        # Which store has it is not the user's to say.
-        metadata['store'] = kept.metadata['store']
-    return db_images.Location(value['url'], metadata)
+def _location(value: dict[str, typing.Any]) -> db_images.Location:
+    return db_images.Location(value['url'], value['metadata'])
+
+
+def kept(before: db_images.Location, wanted: db_images.Location
+         ) -> dict[str, typing.Any]:
+    """Metadata of a location that stays: its store is not the user's to say.
+    """
+    return {**{name: value for name, value in wanted.metadata.items()
+               if name != 'store'},
+            **{name: value for name, value in before.metadata.items()
+               if name == 'store'}}
 
 
 def _distinct(locations: Locations) -> Locations:
@@ -298,8 +326,9 @@ def check_request(services: services.Services, image: db_images.Image,
             raise errors.Conflict(
                 f"'{name}' needs to be set before image {image.id} can have "
                 'data.')
-    check_allowed(services, image.id)
-    store_of(services, url)
+    check_allowed(services, image)
+    with services.db.read() as conn:
+        check_free(services, conn, image.id, url)
     if digests:
         check_digests(services, digests)
 
@@ -351,7 +380,7 @@ def believe(services: services.Services, url: str, digests: dict[str, str]
     store = store_of(services, url)
     return stores.Stored(
         url, store.size(url), None, digests.get('os_hash_algo', ''),
-        digests.get('os_hash_value', ''), _metadata(services, store))
+        digests.get('os_hash_value', '').lower(), _metadata(services, store))
 
 
 def _metadata(services: services.Services, store: stores.Store

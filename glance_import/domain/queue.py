@@ -21,6 +21,7 @@ from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import imports
+from glance_import.domain import locations
 from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import states
@@ -95,6 +96,17 @@ def _ask_again(services: services.Services, wanted: str) -> str:
         user_id=failed.user_id, project_id=failed.owner,
         request_id=f'req-{uuid.uuid4()}')
     method = methods.find(body['method']['name'])
+    if method.seal is not None:
+        raise errors.Conflict(
+            f'{method.name} needs the token of who asks, so only the user '
+            'can ask for it again')
+    if method is methods.ADD_LOCATION:
+        locations.check_request(
+            services, image, body['method']['url'],
+            body['method'].get('validation_data') or {})
+        task_id = admission.request(services, ctx, image, method, body,
+                                    task_type=methods.LOCATION_TASK)
+        return f'import {task_id} of image {image.id} was asked for'
     admission.check_importable(services, ctx, image, method, body['method'])
     # To the same stores, whatever the default one is by now.
     before = failed.input.get('backend')  # type: ignore[union-attr]
@@ -178,7 +190,8 @@ def _lose(services: services.Services, image_id: str, area: str) -> bool:
     with services.db.write() as conn:
         record = db_staging.get(conn, image_id)
         if record is None or record.area != area or not db_images.move(
-                conn, image_id, states.UPLOADING, states.QUEUED):
+                conn, image_id, (states.UPLOADING, states.SAVING),
+                states.QUEUED):
             return False
         db_staging.delete(conn, image_id, record.upload_id)
         db_images.set_property(conn, image_id, images.ERROR, GONE)

@@ -38,6 +38,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         given = self.headers.get('Range')
         first = int(given.partition('=')[2].partition('-')[0]) if given else 0
         self.send_response(206 if given else 200)
+        if given:
+            # /slow lies about the part that it sends.
+            at = 0 if self.path == '/slow' else first
+            self.send_header('Content-Range',
+                             f'bytes {at}-{len(found) - 1}/{len(found)}')
         self.send_header('Content-Length', str(len(found) - first))
         self.end_headers()
         self.wfile.write(found[first:])
@@ -118,7 +123,36 @@ def test_a_queued_image_becomes_active(service, web):
     assert service.request('DELETE', f'/v2/images/{image_id}').status == 204
 
 
+def test_another_part_than_was_asked_for(service, web):
+    image_id = service.create()
+    assert patch(service, image_id, add(f'{web}/slow')).status == 200
+    answer = service.request('GET', f'/v2/images/{image_id}/file',
+                             headers={'Range': 'bytes=100-119'})
+    assert answer.status == 503
+
+
+def test_a_signed_image_has_no_data_that_is_only_named(service, web):
+    image_id = service.create(img_signature='x')
+    answer = patch(service, image_id, add(f'{web}/disk'))
+    assert answer.status == 400 and 'signed' in answer.message
+    answer = post(service, image_id, f'{web}/disk')
+    assert answer.status == 400 and 'signed' in answer.message
+    assert service.show(image_id)['status'] == 'queued'
+
+
+def test_which_store_has_it_is_not_for_users_to_say(service, web):
+    image_id = service.create()
+    assert patch(service, image_id, add(f'{web}/disk')).status == 200
+    answer = patch(service, image_id, {
+        'op': 'replace', 'path': '/locations',
+        'value': [{'url': f'{web}/disk', 'metadata': {'store': 'file'}}]})
+    assert answer.json['locations'] == [
+        {'url': f'{web}/disk', 'metadata': {}}]
+
+
 @pytest.mark.parametrize('operation, status, said', [
+    (lambda w: add(f'{w}/disk', validation_data={
+        'checksum': ' '.join(['aa'] * 16)}), 409, '32'),
     (lambda w: add(f'{w}/gone'), 400, '404'),
     (lambda w: add(f'{w}/away'), 400, '169.254.169.254'),
     (lambda w: add('http://127.0.0.1:1/disk'), 400, 'port'),
@@ -235,6 +269,14 @@ def test_the_call_fails_with_its_reason(service, web):
         services.wait_for(lambda: said in service.show(image_id).get(
             'os_glance_import_error', ''))
         assert service.show(image_id)['status'] == 'queued'
+    # An operator's asking again is the same again.
+    done = service.run('manage', 'imports', 'retry', image_id)
+    assert 'was asked for' in done.stdout, done
+    services.wait_for(lambda: [
+        each['status'] for each in service.tasks(image_id)]
+        == ['failure'] * 4)
+    assert {each['type'] for each in service.tasks(image_id)} == {
+        'location_import'}
     Handler.failures = 2
     assert post(service, image_id, f'{web}/slow').status == 202
     service.wait_status(image_id, 'active')

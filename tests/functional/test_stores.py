@@ -33,7 +33,8 @@ def service(tmp_path_factory, s3_server, wire):  # noqa: F811
             'enabled_backends': 'fast:file, second:file, cheap:s3, '
                                 'broken:s3, web:http',
             'enabled_import_methods': '[glance-direct, copy-image]',
-            'api_versions_listed': 'all'},
+            'api_versions_listed': 'all',
+            'show_multiple_locations': True},
         'paste_deploy': {'flavor': 'fakeauth'},
         'glance_store': {'default_backend': 'fast'},
         'os_glance_staging_store': {
@@ -393,6 +394,41 @@ def test_reading_goes_on_to_the_next_store(service):
     image = imported(service, stores=['fast', 'cheap'])
     (service.directory / 'fast' / image['id']).unlink()
     assert service.download(image['id']) == DATA
+
+
+def locate(service, image_id, url, token):
+    return service.request('POST', f'/v2/images/{image_id}/locations',
+                           {'url': url}, token=token)
+
+
+def test_the_data_of_another_image_cannot_be_named(
+        service, s3_server):  # noqa: F811
+    image = imported(service, stores=['cheap'])
+    (url,), = service.execute(
+        'SELECT value FROM image_locations WHERE image_id = ?', image['id'])
+    other = service.create(services.OTHER)
+    key = s3_server.keys()[0]
+    # Not only what a location names: any object of an image's name.
+    for named in (url, url.replace(key, f'{image["id"]}.9')):
+        answer = locate(service, other, named, services.OTHER)
+        assert answer.status == 403 and 'another image' in answer.message
+    answer = service.request(
+        'PATCH', f'/v2/images/{other}', [
+            {'op': 'add', 'path': '/locations/-',
+             'value': {'url': url, 'metadata': {}}}],
+        {'Content-Type': 'application/openstack-images-v2.1-json-patch'},
+        token=services.ADMIN)
+    assert answer.status == 403 and 'another image' in answer.message
+    assert service.show(other)['status'] == 'queued'
+    # What is nobody's may be, once.
+    s3_server.client().put_object(Bucket=s3_servers.BUCKET, Key='mine',
+                                  Body=DATA)
+    mine = url.replace(key, 'mine')
+    assert locate(service, other, mine, services.OTHER).status == 202
+    service.wait_status(other, 'active')
+    third = service.create()
+    assert locate(service, third, mine, services.ADMIN).status == 403
+    assert service.download(other) == service.download(image['id']) == DATA
 
 
 def test_a_store_nobody_knows(service):
