@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import base64
 import collections.abc
+import contextlib
 import dataclasses
 import http.client
 import re
 import socket
 import ssl
+import threading
 import time
 import typing
 import urllib.parse
@@ -62,9 +64,11 @@ class Response:
     """
 
     def __init__(self, response: http.client.HTTPResponse,
-                 connection: http.client.HTTPConnection, url: str) -> None:
+                 connection: http.client.HTTPConnection, url: str,
+                 watch: _Watch) -> None:
         self._response = response
         self._connection = connection
+        self._watch = watch
         self.url = url
         self.status = response.status
         self.headers = response.headers
@@ -137,7 +141,12 @@ class Response:
                 return
 
     def _chunks(self) -> collections.abc.Iterator[memoryview]:
-        while block := self._response.read1(BLOCK):
+        # What stands around the data may come forever too, byte by byte.
+        while True:
+            with self._watch:
+                block = self._response.read1(BLOCK)
+            if not block:
+                break
             yield memoryview(block)
 
     def read(self, most: int) -> bytes:
@@ -155,6 +164,7 @@ class Response:
 
     def close(self) -> None:
         """Let go of the connection; the rest of the body is not read."""
+        self._watch.end()
         self._response.close()
         self._connection.close()
 
@@ -214,6 +224,7 @@ def get_once(settings: Settings, url: str,
     except (OSError, http.client.HTTPException) as failure:
         raise Passing(f'{target.host} cannot be reached '
                       f'({_said(failure)})') from failure
+    watch = _Watch(connection.sock, settings.idle_timeout)
     try:
         connection.putrequest('GET', _asked(settings, target),
                               skip_host=True, skip_accept_encoding=True)
@@ -224,15 +235,18 @@ def get_once(settings: Settings, url: str,
                 **(headers or {})}.items():
             connection.putheader(name, value)
         connection.endheaders()
-        response = connection.getresponse()
+        with watch:
+            response = connection.getresponse()
     except (OSError, http.client.HTTPException) as failure:
+        watch.end()
         connection.close()
         raise Passing(f'{target.host} does not answer '
                       f'({_said(failure)})') from failure
     except BaseException:
+        watch.end()
         connection.close()
         raise
-    return Response(response, connection, url)
+    return Response(response, connection, url, watch)
 
 
 def _said(failure: BaseException) -> str:
@@ -241,6 +255,56 @@ def _said(failure: BaseException) -> str:
     if isinstance(failure, OSError) and failure.strerror:
         return failure.strerror
     return type(failure).__name__
+
+
+class _Watch:
+    """Shuts a socket when what is done inside it takes too long.
+
+    The timeout of a socket is that of one reception, and a server that sends
+    a byte now and then never meets it. It is one thread a connection.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self._sock = sock
+        self._seconds = seconds
+        self._due: float | None = None
+        self._shut = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._ended = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._due = time.monotonic() + self._seconds
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, daemon=True, name='fetch-watch')
+                self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        with self._changed:
+            self._due = None
+            if self._shut:
+                raise TimeoutError
+
+    def end(self) -> None:
+        """Nothing more is to be watched."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._ended:
+                left = (self._seconds if self._due is None
+                        else self._due - time.monotonic())
+                if left <= 0:
+                    self._shut = True
+                    with contextlib.suppress(OSError):
+                        # The plain socket's, below TLS: no word to the peer.
+                        socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                    return
+                self._changed.wait(left)
 
 
 class _Connection(http.client.HTTPConnection):

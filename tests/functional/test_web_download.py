@@ -1,5 +1,6 @@
 """web-download: good servers, bad servers, names that lie."""
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -290,6 +291,23 @@ def silent(handler):
     time.sleep(5)
 
 
+def dripping(handler, words):
+    with contextlib.suppress(OSError):
+        for _ in range(50):
+            handler.wfile.write(words)
+            time.sleep(0.1)
+
+
+def always_about_to_begin(handler):
+    dripping(handler, b'HTTP/1.1 100 Continue\r\n\r\n')
+
+
+def never_at_the_end(handler):
+    handler.begin(Transfer_Encoding='chunked')
+    handler.wfile.write(b'5\r\nhello\r\n0\r\n')
+    dripping(handler, b'X-Trailer: more\r\n')
+
+
 def longer(handler):
     handler.begin(Content_Length=len(DATA) - 5)
     handler.wfile.write(DATA)
@@ -344,6 +362,8 @@ def status(code):
 BAD = {
     'stalls': (stalling, 'stopped sending'),
     'says nothing': (silent, 'does not answer'),
+    'is always about to begin': (always_about_to_begin, 'timed out'),
+    'never ends its trailer': (never_at_the_end, 'stopped sending'),
     'endless': (endless, 'larger than 8000000 bytes'),
     'over the cap': (too_long, 'larger than 8000000 bytes'),
     'no length at all': (unframed, 'checksum'),
