@@ -21,9 +21,10 @@ import typing
 
 from glance_import.api import body
 from glance_import.api import framing
+from glance_import.api import green
 
 if typing.TYPE_CHECKING:
-    from glance_import.api import hub
+    from glance_import.api import connection as connections
 
 LOG = logging.getLogger(__name__)
 ACCESS_LOG = logging.getLogger('glance_import.access')
@@ -34,7 +35,8 @@ MAX_BODIES = 1000
 SWALLOW = 64 << 10
 SENDFILE = 8 << 20
 
-Job = collections.abc.Callable[[], object]
+Result = collections.abc.Iterable[bytes]
+WSGIApp = collections.abc.Callable[..., Result]
 _NO_BODY = frozenset({204, 304})
 
 
@@ -83,13 +85,19 @@ class FileWrapper:
 
 
 class Exchange:
-    """One request and its answer, seen from the hub."""
+    """One request and its answer.
 
-    def __init__(self, connection: hub.Connection) -> None:
+    :param errand: that of a native thread which has answered another
+        request of this connection, and goes on with this one
+    """
+
+    def __init__(self, connection: connections.Connection,
+                 errand: green.Errand | None = None) -> None:
         self.connection = connection
         self.server = connection.server
-        self.errand = connection.new_errand()
+        self.errand = errand or connection.new_errand()
         self.input = connection.new_input(self.errand)
+        self.begun = time.monotonic()
         self.status = ''
         self.headers: list[tuple[str, str]] = []
         self.started = False
@@ -98,68 +106,114 @@ class Exchange:
         self.sent = 0
 
     def run(self) -> None:
-        connection = self.connection
-        begun = time.monotonic()
-        try:
-            self._answer()
-        except (OSError, body.BodyError) as failure:
-            connection.close_connection = True
-            LOG.debug('connection lost: %s', failure)
-        finally:
-            connection.end_of_body()
-            self._log(time.monotonic() - begun)
-        if connection.close_connection and not self.input.complete:
-            connection.linger()
+        """On the hub: until the answer has been sent or cannot be.
 
-    def _answer(self) -> None:
+        Requests that follow at once may have been answered as well.
+        """
         server = self.server
         if self.input.complete:
-            self._respond(server.requests.start)
+            last, unsent = self.errand.run(
+                server.requests.start, self._answer_and_stay)
+            last._conclude(unsent)
         elif server.bodies >= MAX_BODIES:
+            self.status = '503'
+            self._log()
             self.connection.refuse(
                 503, 'Service Unavailable', 'Retry-After: 10')
-            self.status = '503'
         else:
             server.bodies += 1
             try:
-                self._respond(start_thread)
+                self._conclude(self.errand.run(start_thread, self._call))
             finally:
                 server.bodies -= 1
 
-    def _respond(self, start: collections.abc.Callable[[Job], None]) -> None:
-        environ = self.connection.environ
-        environ['wsgi.input'] = self.input
+    def _answer_and_stay(self) -> tuple[Exchange, Result | bytes]:
+        """In a native thread: this exchange or the last that followed it.
+
+        With it comes what the hub has to send of its answer.
+        """
+        current = self
+        while True:
+            result = current._call()
+            if not isinstance(result, (list, tuple)):
+                return current, result
+            unsent = current._send_now(result)
+            if unsent or not self.connection.follow():
+                return current, unsent
+            current._log()
+            current = Exchange(self.connection, self.errand)
+
+    def _send_now(self, result: collections.abc.Sequence[bytes]) -> bytes:
+        """In a native thread: send a whole answer; the rest of it, if any.
+
+        A client that reads slowly is the hub's to wait for.
+        """
         try:
-            result = self.errand.run(
-                start, lambda: self.server.app(environ, self._start_response))
-        except body.BodyError as failure:
-            self._fail(408 if isinstance(failure, body.BodyTimeout) else 400,
-                       str(failure))
-            return
-        except Exception:
-            LOG.exception('the application failed')
-            self._fail(500, 'Internal Server Error')
-            return
-        try:
-            self._send_result(result)
-        except (OSError, body.BodyError):
-            raise
+            wire = self._whole(result)
         except Exception:
             LOG.exception('the application failed while answering')
-            self._fail(500, 'Internal Server Error')
-        finally:
-            close = getattr(result, 'close', None)
-            if close is not None:
-                self.errand.run(self.server.requests.start, close)
+            wire = self._whole(self._failure(500, 'Internal Server Error'))
+        try:
+            return wire[self.connection.send_now(wire):]
+        except OSError as failure:
+            self.connection.closing = True
+            LOG.debug('connection lost: %s', failure)
+            return b''
 
-    def _fail(self, code: int, reason: str) -> None:
-        self.connection.close_connection = True
-        if not self.started:
-            text = (reason + '\n').encode()
-            self.status = f'{code} {http.client.responses[code]}'
-            self.headers = [('Content-Type', 'text/plain; charset=UTF-8'),
-                            ('Content-Length', str(len(text)))]
-            self._send(text)
+    def _call(self) -> Result:
+        """In a native thread: what the application answers."""
+        environ = self.connection.environ()
+        environ['wsgi.input'] = self.input
+        try:
+            return self.server.app(environ, self._start_response)
+        except body.BodyError as failure:
+            return self._failure(
+                408 if isinstance(failure, body.BodyTimeout) else 400,
+                str(failure))
+        except Exception:
+            LOG.exception('the application failed')
+            return self._failure(500, 'Internal Server Error')
+
+    def _failure(self, code: int, reason: str) -> list[bytes]:
+        """What is answered instead; nothing when an answer has begun."""
+        self.connection.closing = True
+        if self.started:
+            # No end either: the client is to see that it is not whole.
+            self.chunked, self.left = False, None
+            return []
+        text = (reason + '\n').encode()
+        self.status = f'{code} {http.client.responses[code]}'
+        self.headers = [('Content-Type', 'text/plain; charset=UTF-8'),
+                        ('Content-Length', str(len(text)))]
+        return [text]
+
+    def _conclude(self, unsent: Result | bytes) -> None:
+        """On the hub: send the answer, or what is left of it."""
+        connection = self.connection
+        try:
+            try:
+                if isinstance(unsent, bytes):
+                    connection.send(unsent)
+                else:
+                    self._send_result(unsent)
+            except (OSError, body.BodyError):
+                raise
+            except Exception:
+                LOG.exception('the application failed while answering')
+                self._send_result(
+                    self._failure(500, 'Internal Server Error'))
+            finally:
+                close = getattr(unsent, 'close', None)
+                if close is not None:
+                    self.errand.run(self.server.requests.start, close)
+        except (OSError, body.BodyError) as failure:
+            connection.closing = True
+            LOG.debug('connection lost: %s', failure)
+        finally:
+            connection.end_of_body()
+            self._log()
+        if connection.closing and not self.input.complete:
+            connection.linger()
 
     def _start_response(self, status: str, headers: list[tuple[str, str]],
                         exc_info: typing.Any = None
@@ -180,22 +234,14 @@ class Exchange:
 
     # -- sending, on the hub --------------------------------------------
 
-    def _send_result(self, result: collections.abc.Iterable[bytes]) -> None:
+    def _send_result(self, result: Result) -> None:
         if isinstance(result, FileWrapper) and self._send_file(result):
             return
         if isinstance(result, (list, tuple)):
-            whole = b''.join(result)
-            self._default_length(len(whole))
-            self._send(whole)
-        else:
-            self._send_pieces(iter(result))
-        if not self.started:
-            self._send(b'')
-        if self.chunked:
-            self.connection.send(b'0\r\n\r\n')
-        if self.left:
-            # Fewer bytes than promised: only an end tells the client.
-            self.connection.close_connection = True
+            self.connection.send(self._whole(result))
+            return
+        self._send_pieces(iter(result))
+        self.connection.send(self._end())
 
     def _send_pieces(self, pieces: collections.abc.Iterator[bytes]) -> None:
         start = self.server.requests.start
@@ -215,12 +261,12 @@ class Exchange:
         self._default_length(size)
         self._send(b'')
         left = min(size, self.left or 0)
-        sock = self.connection.connection.fd
+        to = self.connection.fileno()
         while left:
             count = self.errand.run(
                 self.server.disk.start,
                 functools.partial(
-                    send_some, sock.fileno(), fd, offset, left))
+                    send_some, to, fd, offset, left))
             if count is None:
                 self.connection.wait_until_writable()
                 continue
@@ -231,11 +277,11 @@ class Exchange:
             self.sent += count
             self.left = (self.left or 0) - count
         if self.left:
-            self.connection.close_connection = True
+            self.connection.closing = True
         return True
 
     def _default_length(self, size: int) -> None:
-        if (self._bodyless() and self.connection.command != 'HEAD') or any(
+        if (self._bodyless() and self.connection.head.method != 'HEAD') or any(
                 name.lower() == 'content-length' for name, _ in self.headers):
             return
         self.headers.append(('Content-Length', str(size)))
@@ -243,15 +289,25 @@ class Exchange:
     def _bodyless(self) -> bool:
         code = int(self.status[:3])
         return (code in _NO_BODY or code < 200
-                or self.connection.command == 'HEAD')
+                or self.connection.head.method == 'HEAD')
 
     def _send(self, data: bytes) -> None:
+        self.connection.send(self._wire(data))
+
+    def _whole(self, result: collections.abc.Sequence[bytes]) -> bytes:
+        """An answer as it goes on the wire."""
+        data = b''.join(result)
+        self._default_length(len(data))
+        return self._wire(data) + self._end()
+
+    def _wire(self, data: bytes) -> bytes:
+        """A piece of it, the first one behind its head."""
         head = b''
         if not self.started:
             if not self.status:
                 raise AssertionError('write before start_response')
-            self.started = True
             head = self._head()
+            self.started = True
         if self._bodyless():
             data = b''
         if self.left is not None:
@@ -260,11 +316,15 @@ class Exchange:
         self.sent += len(data)
         if data and self.chunked:
             data = b'%x\r\n%b\r\n' % (len(data), data)
-        if len(data) > framing.SMALL:
-            self.connection.send(head)
-            self.connection.send(data)
-        else:
-            self.connection.send(head + data)
+        return head + data if head else data
+
+    def _end(self) -> bytes:
+        """What goes on the wire when all pieces have."""
+        if self.left:
+            # Fewer bytes than promised: only an end tells the client.
+            self.connection.closing = True
+        return ((b'' if self.started else self._wire(b''))
+                + (b'0\r\n\r\n' if self.chunked else b''))
 
     def _head(self) -> bytes:
         connection = self.connection
@@ -278,21 +338,21 @@ class Exchange:
             self.left = (0 if self._bodyless()
                          else int(names['content-length']))
         elif not self._bodyless():
-            if connection.request_version >= 'HTTP/1.1':
+            if connection.head.version >= 'HTTP/1.1':
                 self.chunked = True
                 lines.append('Transfer-Encoding: chunked')
             else:
-                connection.close_connection = True
+                connection.closing = True
         if not self._keeps(names):
-            connection.close_connection = True
+            connection.closing = True
             lines.append('Connection: close')
-        elif connection.request_version < 'HTTP/1.1':
+        elif connection.head.version < 'HTTP/1.1':
             lines.append('Connection: keep-alive')
         return '\r\n'.join([*lines, '', '']).encode('latin-1')
 
     def _keeps(self, names: dict[str, str]) -> bool:
         """Whether another request may follow on this connection."""
-        if (self.connection.close_connection or not self.server.keepalive
+        if (self.connection.closing or not self.server.keepalive
                 or self.server.stopping
                 or names.get('connection', '').lower() == 'close'):
             return False
@@ -301,7 +361,7 @@ class Exchange:
     def _swallow(self) -> bool:
         """Read a small rest of the body, if it is there already."""
         unread = self.input
-        ahead = self.connection.reader.ahead
+        ahead = self.connection.ahead
         if (isinstance(unread, framing.LengthInput)
                 and unread.left <= min(SWALLOW, len(ahead))):
             del ahead[:unread.left]
@@ -309,14 +369,15 @@ class Exchange:
             unread.complete = True
         return unread.complete
 
-    def _log(self, seconds: float) -> None:
+    def _log(self) -> None:
         connection = self.connection
         request_id = next(
             (value for name, value in self.headers
              if name.lower() == 'x-openstack-request-id'), '-')
-        values = (connection.client_address[0], request_id,
-                  connection.requestline.encode('unicode_escape').decode(),
-                  self.status[:3] or '-', self.sent, seconds)
+        values = (connection.address[0], request_id,
+                  connection.head.line.encode('unicode_escape').decode(),
+                  self.status[:3] or '-', self.sent,
+                  time.monotonic() - self.begun)
         self.server.log_lines.start(lambda: ACCESS_LOG.info(
             '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
 
@@ -344,5 +405,5 @@ def send_some(to: int, fd: int, offset: int, size: int) -> int | None:
     return done
 
 
-def start_thread(job: Job) -> None:
+def start_thread(job: green.Job) -> None:
     threading.Thread(target=job, daemon=True, name='body').start()

@@ -3,20 +3,22 @@
 In place of the standard library's parser, which takes a lone CR for the end
 of a line and folds lines, both of which have let requests be smuggled past a
 proxy, and which takes longer for a few headers than the rest of a request.
-Touches nothing but the lines it is given.
+Touches nothing but the bytes it is given.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import http.client
 import re
-import typing
 
 MAX_BYTES = 65536
 MAX_LINES = 100
 _VERSION = re.compile(r'HTTP/(\d{1,9})\.(\d{1,9})', re.ASCII)
 _HEADER = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\r?\n", re.DOTALL)
+    r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*", re.ASCII)
+_END = re.compile(rb'\n\r?\n')
 
 
 class Refused(Exception):
@@ -30,24 +32,101 @@ class Refused(Exception):
         super().__init__(self.reason)
 
 
-class Lines(typing.Protocol):
-    """Where the lines come from."""
+@dataclasses.dataclass(slots=True)
+class Head:
+    """What a request says of itself.
 
-    def readline(self, limit: int) -> bytes:
-        """A line with its end, or what there is up to the limit."""
+    ``fields`` has the names in lower case; the values of a name that comes
+    more than once are joined by commas (RFC 9110, 5.3). ``size`` is that of
+    the head, in bytes.
+    """
 
-
-class First(typing.NamedTuple):
-    """The first line: ``GET /path HTTP/1.1``."""
-
+    line: str
     method: str
     target: str
     version: str
     number: tuple[int, int]
+    fields: dict[str, str]
+    size: int
+
+    @property
+    def has_body(self) -> bool:
+        return ('transfer-encoding' in self.fields
+                or self.fields.get('content-length', '').strip('0') != '')
+
+    @property
+    def last(self) -> bool:
+        """Whether the client wants no other answer on this connection."""
+        wish = self.fields.get('connection', '').lower()
+        if wish in ('close', 'keep-alive'):
+            return wish == 'close'
+        return self.number < (1, 1)
+
+    def variables(self) -> dict[str, str]:
+        """The headers as WSGI names them (PEP 3333).
+
+        Names with an underscore are left out: they would pass for others.
+        """
+        return {_variable(name): value for name, value in self.fields.items()
+                if '_' not in name}
 
 
-def first_line(text: str) -> First:
-    """:raises Refused: it is no request of HTTP/1"""
+@functools.lru_cache(maxsize=1000)
+def _variable(name: str) -> str:
+    name = name.upper().replace('-', '_')
+    return (name if name in ('CONTENT_TYPE', 'CONTENT_LENGTH')
+            else f'HTTP_{name}')
+
+
+def size(received: bytearray, line_limit: int) -> int:
+    """Bytes of the head that ``received`` begins with; 0: not whole yet.
+
+    :raises Refused: whatever follows, it is none
+    """
+    end = _END.search(received, 0, MAX_BYTES)
+    if end is not None:
+        return end.end()
+    first = received.find(b'\n', 0, line_limit)
+    if first >= 0:
+        _first_line(received[:first].decode('latin-1'))
+    elif len(received) >= line_limit:
+        raise Refused(414)
+    if len(received) >= MAX_BYTES:
+        raise Refused(400)
+    return 0
+
+
+def parse(received: bytes | bytearray, line_limit: int) -> Head:
+    """A whole head, with the empty line at its end.
+
+    :param line_limit: bytes that a line may have
+    :raises Refused: it is none of HTTP/1, or too much, or where its body
+        ends can be read in two ways
+    """
+    first, *lines = received.decode('latin-1').split('\n')
+    if len(first) >= line_limit:
+        raise Refused(414)
+    line = first.rstrip('\r')
+    method, target, version, number = _first_line(line)
+    # Behind the last header come the empty line and what split() makes of
+    # its end.
+    if len(lines) - 2 > MAX_LINES:
+        raise Refused(431)
+    fields: dict[str, str] = {}
+    for text in lines[:-2]:
+        match = _HEADER.fullmatch(text.removesuffix('\r'))
+        if match is None or len(text) >= line_limit:
+            raise Refused(400)
+        name = match[1].lower()
+        fields[name] = (f'{fields[name]},{match[2]}' if name in fields
+                        else match[2])
+    _check_framing(fields, version)
+    return Head(line, method, target, version, number, fields,
+                len(received))
+
+
+def _first_line(text: str) -> tuple[str, str, str, tuple[int, int]]:
+    """Method, target, version and its number: ``GET /path HTTP/1.1``."""
     words = text.split()
     version = _VERSION.fullmatch(words[-1]) if len(words) == 3 else None
     if version is None:
@@ -59,42 +138,18 @@ def first_line(text: str) -> First:
     # An absolute path that begins with // would look like a host.
     if target.startswith('//'):
         target = '/' + target.lstrip('/')
-    return First(method, target, name, number)
+    return method, target, name, number
 
 
-def headers(lines: Lines, line_limit: int) -> http.client.HTTPMessage:
-    """All lines up to the empty one.
-
-    :param line_limit: bytes that one may have
-    :raises Refused: one is none that HTTP/1.1 knows, or they are too much
-    """
-    found = http.client.HTTPMessage()
-    total = 0
-    for _ in range(MAX_LINES + 1):
-        line = lines.readline(line_limit + 1)
-        total += len(line)
-        if line in (b'\r\n', b'\n'):
-            return found
-        match = _HEADER.fullmatch(line)
-        if len(line) > line_limit or total > MAX_BYTES or match is None \
-                or b'\r' in match[2] or b'\n' in match[2] \
-                or b'\0' in match[2]:
-            raise Refused(400)
-        found.set_raw(match[1].decode('ascii'), match[2].decode('latin-1'))
-    raise Refused(431)
-
-
-def check_framing(found: http.client.HTTPMessage, version: str) -> None:
-    """Whether the end of the body can be read in one way only.
-
-    :raises Refused: it cannot
-    """
-    lengths = found.get_all('content-length', [])
-    if len(lengths) > 1 or not all(
-            text.isascii() and text.isdigit() for text in lengths):
+def _check_framing(fields: dict[str, str], version: str) -> None:
+    """Whether the end of the body can be read in one way only."""
+    length = fields.get('content-length')
+    if length is not None and not (length.isascii() and length.isdigit()):
         raise Refused(400)
-    codings = found.get_all('transfer-encoding', [])
-    if codings and (lengths or version < 'HTTP/1.1'):
+    coding = fields.get('transfer-encoding')
+    if coding is None:
+        return
+    if length is not None or version < 'HTTP/1.1':
         raise Refused(400)
-    if codings and [c.strip().lower() for c in codings] != ['chunked']:
+    if coding.strip().lower() != 'chunked':
         raise Refused(501)

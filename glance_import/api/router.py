@@ -13,7 +13,6 @@ import typing
 
 import routes
 import webob
-from webob import dec
 from webob import exc
 
 from glance_import.api import call
@@ -131,8 +130,16 @@ class Router:
             self._mapper.connect(None, route.path, index=str(index))
         self._mapper.create_regs()
 
-    @dec.wsgify
-    def __call__(self, req: webob.Request) -> webob.Response:
+    def __call__(self, environ, start_response):
+        # Not webob.dec.wsgify: on a method it makes itself and a response
+        # anew for each request.
+        try:
+            answer: typing.Any = self._answer(webob.Request(environ))
+        except exc.HTTPException as refusal:
+            answer = refusal
+        return answer(environ, start_response)
+
+    def _answer(self, req: webob.Request) -> webob.Response:
         route, args = self._match(req)
         if route.import_only and not self._services.conf.enable_image_import:
             raise exc.HTTPNotFound(

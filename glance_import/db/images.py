@@ -72,6 +72,14 @@ class Image:
     locations: tuple[Location, ...]
 
 
+class Hung(typing.NamedTuple):
+    """What hangs on an image, as it is collected."""
+
+    properties: dict[str, str | None]
+    tags: list[str]
+    locations: list[tuple[int, Location]]
+
+
 _BASE = tuple(field.name for field in dataclasses.fields(Image)
               if field.name not in ('properties', 'tags', 'locations'))
 SELECT = sa.select(*(Columns[name] for name in _BASE))
@@ -132,9 +140,20 @@ def _parts(which: typing.Callable[[sa.Column], sa.ColumnElement[bool]]
              locations.c.meta_data, locations.c.status))
 
 
-_PARTS_OF_ONE = _parts(lambda column: column == sa.bindparam('image'))
 _PARTS_OF_MANY = _parts(
     lambda column: column.in_(sa.bindparam('ids', expanding=True)))
+
+
+def _whole(statement: sa.Select) -> sa.Select:
+    """One image with its parts, a row each: a round trip less."""
+    parts = _parts(lambda column: column == sa.bindparam('image')
+                   ).subquery('parts')
+    return statement.add_columns(*parts.c).select_from(
+        tables.images.outerjoin(parts, parts.c.image_id == Columns.id))
+
+
+_WHOLE = {statement: _whole(statement)
+          for statement in (_BY_ID, _OF_PROJECT, _OF_NOBODY)}
 
 
 def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
@@ -143,26 +162,28 @@ def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
     ids = [row.id for row in rows]
     if not ids:
         return []
-    properties: dict[str, dict[str, str | None]] = {i: {} for i in ids}
-    tags: dict[str, list[str]] = {i: [] for i in ids}
-    locations: dict[str, list[tuple[int, Location]]] = {i: [] for i in ids}
-    found = (conn.execute(_PARTS_OF_ONE, {'image': ids[0]})
-             if len(ids) == 1 else
-             conn.execute(_PARTS_OF_MANY, {'ids': ids}))
-    for kind, image_id, number, deleted, one, two, three in found.all():
+    found = conn.execute(_PARTS_OF_MANY, {'ids': ids}).all()
+    return _assembled(rows, found)
+
+
+def _assembled(rows: typing.Sequence[typing.Sequence],
+               parts: typing.Iterable[typing.Sequence]) -> list[Image]:
+    hung: dict[str, Hung] = {row[0]: Hung({}, [], []) for row in rows}
+    for kind, image_id, number, deleted, one, two, three in parts:
         if deleted:
             continue
+        of_image = hung[image_id]
         if kind == 'property':
-            properties[image_id][one] = two
+            of_image.properties[one] = two
         elif kind == 'tag':
-            tags[image_id].append(one)
+            of_image.tags.append(one)
         else:
-            locations[image_id].append(
+            of_image.locations.append(
                 (number, Location(one, _metadata(two), three)))
-    return [Image(*row, properties[row.id],  # type: ignore[call-arg]
-                  tuple(sorted(tags[row.id])),
+    return [Image(*row, hung[row[0]].properties,  # type: ignore[call-arg]
+                  tuple(sorted(hung[row[0]].tags)),
                   tuple(place for _, place in sorted(
-                      locations[row.id], key=operator.itemgetter(0))))
+                      hung[row[0]].locations, key=operator.itemgetter(0))))
             for row in rows]
 
 
@@ -175,20 +196,27 @@ def _metadata(value: typing.Any) -> dict[str, typing.Any]:
 
 def get(conn: sa.Connection, image_id: str, scope: Scope) -> Image | None:
     """The image, or None when it is absent or not to be seen."""
-    found = row(conn, image_id, scope)
-    return assemble(conn, [found])[0] if found is not None else None
+    statement, values = _seen_by(image_id, scope)
+    rows = conn.execute(_WHOLE[statement], values).all()
+    if not rows:
+        return None
+    size = len(_BASE)
+    return _assembled([rows[0][:size]], [
+        row[size:] for row in rows if row[size] is not None])[0]
 
 
 def row(conn: sa.Connection, image_id: str, scope: Scope) -> sa.Row | None:
     """Its own columns alone."""
-    values = {'image': image_id}
-    statement = _BY_ID
-    if not scope.is_admin:
-        statement = _OF_NOBODY
-        if scope.project_id is not None:
-            statement = _OF_PROJECT
-            values['project'] = scope.project_id
-    return conn.execute(statement, values).first()
+    return conn.execute(*_seen_by(image_id, scope)).first()
+
+
+def _seen_by(image_id: str, scope: Scope
+             ) -> tuple[sa.Select, dict[str, str]]:
+    if scope.is_admin:
+        return _BY_ID, {'image': image_id}
+    if scope.project_id is None:
+        return _OF_NOBODY, {'image': image_id}
+    return _OF_PROJECT, {'image': image_id, 'project': scope.project_id}
 
 
 def is_member(conn: sa.Connection, image_id: str,

@@ -80,6 +80,10 @@ def pieces(request, start_response):
     return (b'x' * 100_000 for _ in range(100))
 
 
+def whole(request, start_response):
+    return webob.Response(body=b'x' * 10_000_000)
+
+
 def broken(request, start_response):
     raise RuntimeError('a secret')
 
@@ -113,6 +117,7 @@ def echo_json(request, start_response):
 
 ROUTES = {
     '/upload': upload, '/refuse': refuse, '/file': file, '/pieces': pieces,
+    '/whole': whole,
     '/broken': broken, '/breaks-off': breaks_off, '/sleep': sleep,
     '/environ': environ, '/state': state, '/json': echo_json,
 }

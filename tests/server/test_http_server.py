@@ -234,6 +234,56 @@ def test_pipelined_requests_are_answered_in_order(shared):
     assert b'"wsgi.multithread":true' in last
 
 
+def test_more_clients_that_ask_on_and_on_than_threads(shared):
+    """A thread that stays with one client holds up no other."""
+    end = time.monotonic() + 3
+    counts = [0] * 50
+
+    def ask_on_and_on(number):
+        with shared.connect() as sock:
+            while time.monotonic() < end:
+                sock.sendall(get(f'/state?{number}'))
+                assert response(sock).status == 200
+                counts[number] += 1
+
+    threads = [threading.Thread(target=ask_on_and_on, args=(number,))
+               for number in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert min(counts) > 2
+
+
+def test_a_request_of_each_kind_after_another_at_once_and_later(shared):
+    """Whoever answers: a thread that stayed, the hub, a thread of its own.
+    """
+    whole = b'x' * 10_000_000
+    with shared.connect() as sock:
+        for pause in (0, 0.001, 0.02, 0):
+            for _ in range(3):
+                sock.sendall(get('/whole'))
+                assert response(sock).content == whole
+                time.sleep(pause)
+                sock.sendall(get('/pieces'))
+                assert response(sock).content == whole
+                time.sleep(pause)
+                sock.sendall(head(3) + b'two')
+                assert response(sock).status == 200
+                time.sleep(pause)
+                # A head in two parts.
+                first, second = get('/state')[:9], get('/state')[9:]
+                sock.sendall(first)
+                time.sleep(pause)
+                sock.sendall(second)
+                assert response(sock).status == 200
+        sock.sendall(get('/state'))
+        assert response(sock).status == 200
+        sock.sendall(b'nonsense\r\n\r\n')
+        assert response(sock).status == 400
+        assert sock.recv(1) == b''
+
+
 @pytest.mark.parametrize('wire, code', [
     (b'nonsense\r\n\r\n', 400),
     (b'GET /state HTTP/9.9\r\n\r\n', 505),
@@ -342,7 +392,7 @@ def test_slow_readers_hold_up_nobody(file_server):
     with open(file_server.file, 'ab') as file:
         file.truncate(200_000_000)
     readers = [file_server.send(get(path)) for path in
-               ['/file'] * 30 + ['/pieces'] * 30]
+               ['/file'] * 30 + ['/pieces'] * 30 + ['/whole'] * 30]
     try:
         for _ in range(20):
             assert ask_json(file_server, '/state')
@@ -425,6 +475,24 @@ def test_sigterm_lets_requests_finish(server):
     assert server.process.wait(20) == 0
     for sock in (slow, upload, idle):
         sock.close()
+
+
+def test_sigterm_while_a_client_asks_on_and_on(server):
+    with server.connect() as sock:
+        for number in range(1000):
+            try:
+                sock.sendall(get('/state'))
+                answer = response(sock)
+            except (ConnectionError, http.client.RemoteDisconnected):
+                # Closed between two requests.
+                break
+            assert answer.status == 200
+            if number == 20:
+                server.process.send_signal(signal.SIGTERM)
+            if answer.getheader('Connection') == 'close':
+                break
+        assert number < 999
+    assert server.process.wait(20) == 0
 
 
 def test_sigterm_cuts_what_takes_too_long(start, tmp_path):

@@ -7,6 +7,7 @@ unless the operator says otherwise. ``keystone`` is keystonemiddleware's.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import typing
 from urllib import parse
@@ -32,6 +33,7 @@ LOCAL_PROJECT = 'local'
 LOCAL_ROLES = 'admin,member,reader'
 
 
+@functools.lru_cache(maxsize=1000)
 def is_loopback(address: str) -> bool:
     """Whether an address, as text, is this machine."""
     try:
