@@ -146,16 +146,16 @@ class Connection:
         return True
 
     def _came(self) -> bool:
-        with self.server.requests.staying() as allowed:
-            if not allowed:
-                return False
-            readable = select.poll()
-            readable.register(self._sock, select.POLLIN)
-            if not readable.poll(STAY):
-                return False
+        if not self.server.requests.stay(self._readable):
+            return False
         with contextlib.suppress(OSError):
             self.ahead += self._sock.recv(framing.SMALL)
         return bool(self.ahead)
+
+    def _readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(STAY))
 
     def environ(self) -> dict[str, typing.Any]:
         """The request as PEP 3333 has it, but for ``wsgi.input``."""

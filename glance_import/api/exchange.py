@@ -14,6 +14,7 @@ import http.client
 import io
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ SENDFILE = 8 << 20
 
 Result = collections.abc.Iterable[bytes]
 WSGIApp = collections.abc.Callable[..., Result]
+_UNSENDABLE = re.compile(r'[\r\n\0]')
 _NO_BODY = frozenset({204, 304})
 
 
@@ -100,6 +102,8 @@ class Exchange:
         self.begun = time.monotonic()
         self.status = ''
         self.headers: list[tuple[str, str]] = []
+        self.named: dict[str, str] = {}
+        self.bodyless = False
         self.started = False
         self.chunked = False
         self.left: int | None = None
@@ -182,9 +186,9 @@ class Exchange:
             self.chunked, self.left = False, None
             return []
         text = (reason + '\n').encode()
-        self.status = f'{code} {http.client.responses[code]}'
-        self.headers = [('Content-Type', 'text/plain; charset=UTF-8'),
-                        ('Content-Length', str(len(text)))]
+        self._promise(f'{code} {http.client.responses[code]}', [
+            ('Content-Type', 'text/plain; charset=UTF-8'),
+            ('Content-Length', str(len(text)))])
         return [text]
 
     def _conclude(self, unsent: Result | bytes) -> None:
@@ -226,11 +230,18 @@ class Exchange:
         if self.status and not exc_info:
             raise AssertionError('start_response was called twice')
         for name, value in headers:
-            if any(c in name + value for c in '\r\n\0'):
+            if _UNSENDABLE.search(f'{name}{value}'):
                 raise ValueError(f'header {name!r} cannot be sent')
+        self._promise(status, headers)
+        return lambda data: self.errand.ask(lambda: self._send(data))
+
+    def _promise(self, status: str, headers: list[tuple[str, str]]) -> None:
         self.status = status
         self.headers = list(headers)
-        return lambda data: self.errand.ask(lambda: self._send(data))
+        self.named = {name.lower(): value for name, value in headers}
+        code = int(status[:3])
+        self.bodyless = (code in _NO_BODY or code < 200
+                         or self.connection.head.method == 'HEAD')
 
     # -- sending, on the hub --------------------------------------------
 
@@ -281,15 +292,11 @@ class Exchange:
         return True
 
     def _default_length(self, size: int) -> None:
-        if (self._bodyless() and self.connection.head.method != 'HEAD') or any(
-                name.lower() == 'content-length' for name, _ in self.headers):
+        if 'content-length' in self.named or (
+                self.bodyless and self.connection.head.method != 'HEAD'):
             return
         self.headers.append(('Content-Length', str(size)))
-
-    def _bodyless(self) -> bool:
-        code = int(self.status[:3])
-        return (code in _NO_BODY or code < 200
-                or self.connection.head.method == 'HEAD')
+        self.named['content-length'] = str(size)
 
     def _send(self, data: bytes) -> None:
         self.connection.send(self._wire(data))
@@ -308,7 +315,7 @@ class Exchange:
                 raise AssertionError('write before start_response')
             head = self._head()
             self.started = True
-        if self._bodyless():
+        if self.bodyless:
             data = b''
         if self.left is not None:
             data = data[:self.left]
@@ -328,16 +335,16 @@ class Exchange:
 
     def _head(self) -> bytes:
         connection = self.connection
-        names = {name.lower(): value for name, value in self.headers}
+        names = self.named
         lines = [f'HTTP/1.1 {self.status}']
         lines += [f'{name}: {value}' for name, value in self.headers
                   if name.lower() not in ('connection', 'keep-alive')]
         if 'date' not in names:
             lines.append(f'Date: {_date(int(time.time()))}')
         if 'content-length' in names:
-            self.left = (0 if self._bodyless()
+            self.left = (0 if self.bodyless
                          else int(names['content-length']))
-        elif not self._bodyless():
+        elif not self.bodyless:
             if connection.head.version >= 'HTTP/1.1':
                 self.chunked = True
                 lines.append('Transfer-Encoding: chunked')
@@ -371,9 +378,7 @@ class Exchange:
 
     def _log(self) -> None:
         connection = self.connection
-        request_id = next(
-            (value for name, value in self.headers
-             if name.lower() == 'x-openstack-request-id'), '-')
+        request_id = self.named.get('x-openstack-request-id', '-')
         values = (connection.address[0], request_id,
                   connection.head.line.encode('unicode_escape').decode(),
                   self.status[:3] or '-', self.sent,

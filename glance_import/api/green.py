@@ -35,7 +35,8 @@ class Threads:
     def __init__(self, count: int, name: str, rest: float = 0.0) -> None:
         self._rest = rest
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self._stays = threading.Semaphore(count // 2)
+        # A deque: handing on what it holds takes no lock.
+        self._leaves: collections.deque = collections.deque(range(count // 2))
         for number in range(count):
             threading.Thread(target=self._work, daemon=True,
                              name=f'{name}-{number}').start()
@@ -48,18 +49,20 @@ class Threads:
         """Whether jobs wait for a thread."""
         return not self._jobs.empty()
 
-    @contextlib.contextmanager
-    def staying(self) -> collections.abc.Iterator[bool]:
-        """Whether the calling thread may wait for more of the same work.
+    def stay(self, wait: collections.abc.Callable[[], bool]) -> bool:
+        """What ``wait`` says: whether more of the same work has come.
 
-        At most half of them may.
+        It runs in the calling thread, one of these. At most half of them
+        wait at once; for others the answer is no.
         """
-        allowed = self._stays.acquire(blocking=False)
         try:
-            yield allowed
+            leave = self._leaves.pop()
+        except IndexError:
+            return False
+        try:
+            return wait()
         finally:
-            if allowed:
-                self._stays.release()
+            self._leaves.append(leave)
 
     def _work(self) -> None:
         while True:

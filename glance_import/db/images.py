@@ -36,8 +36,7 @@ class Scope:
 EVERYTHING = Scope(None, True)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Location:
+class Location(typing.NamedTuple):
     """Where bytes of an image are: a URI and what the store said of it."""
 
     url: str
@@ -45,9 +44,11 @@ class Location:
     status: str = 'active'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Image:
-    """One image as the database has it. Times are naive UTC."""
+class Image(typing.NamedTuple):
+    """One image as the database has it. Times are naive UTC.
+
+    A tuple, since pages are made of many.
+    """
 
     id: str
     name: str | None
@@ -80,9 +81,11 @@ class Hung(typing.NamedTuple):
     locations: list[tuple[int, Location]]
 
 
-_BASE = tuple(field.name for field in dataclasses.fields(Image)
-              if field.name not in ('properties', 'tags', 'locations'))
-SELECT = sa.select(*(Columns[name] for name in _BASE))
+_BASE = Image._fields[:Image._fields.index('properties')]
+# As text, which it is: the type's own check of every row takes its time.
+_TEXT = sa.type_coerce(Columns.visibility, sa.String).label('visibility')
+SELECT = sa.select(*(_TEXT if name == 'visibility' else Columns[name]
+                     for name in _BASE))
 _LIVE = Columns.deleted == sa.false()
 _INSERT = sa.insert(tables.images)
 _INSERT_PROPERTIES = sa.insert(tables.image_properties)
@@ -142,6 +145,11 @@ def _parts(which: typing.Callable[[sa.Column], sa.ColumnElement[bool]]
 
 _PARTS_OF_MANY = _parts(
     lambda column: column.in_(sa.bindparam('ids', expanding=True)))
+# One value for all of them: SQLAlchemy writes a list of many into the
+# statement anew each time, which takes longer than SQLite's whole answer.
+_PARTS_OF_LIST = _parts(
+    lambda column: column.in_(sa.select(sa.func.json_each(
+        sa.bindparam('ids', type_=sa.String)).table_valued('value').c.value)))
 
 
 def _whole(statement: sa.Select) -> sa.Select:
@@ -162,7 +170,9 @@ def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
     ids = [row.id for row in rows]
     if not ids:
         return []
-    found = conn.execute(_PARTS_OF_MANY, {'ids': ids}).all()
+    found = (conn.execute(_PARTS_OF_LIST, {'ids': json.dumps(ids)})
+             if conn.dialect.name == 'sqlite' else
+             conn.execute(_PARTS_OF_MANY, {'ids': ids})).all()
     return _assembled(rows, found)
 
 

@@ -7,7 +7,6 @@ once.
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 
 from glance_import import context
@@ -72,7 +71,7 @@ def request(services: services.Services, ctx: context.RequestContext,
             task = db_tasks.get(conn, task_id)
     except BaseException:
         # Asked for as protected or not: it was never anybody's.
-        images.delete(services, dataclasses.replace(image, protected=False))
+        images.delete(services, image._replace(protected=False))
         raise
     services.wake()
     assert task is not None

@@ -14,8 +14,6 @@ from urllib import parse
 
 from webob import exc
 
-from glance_import import context
-
 if typing.TYPE_CHECKING:
     from glance_import import services
 
@@ -119,7 +117,7 @@ def keystone(app, services: services.Services) -> typing.Any:
 
 
 class ContextFilter:
-    """Makes the context that everything behind it is told of."""
+    """Completes the context that everything behind it is told of."""
 
     def __init__(self, app, services: services.Services) -> None:
         self._app = app
@@ -131,11 +129,10 @@ class ContextFilter:
                 'This request needs a valid token in X-Auth-Token.')
         roles = [role.strip() for role in
                  environ.get('HTTP_X_ROLES', '').split(',') if role.strip()]
-        ctx = context.RequestContext(
-            user_id=environ.get('HTTP_X_USER_ID'),
-            project_id=(environ.get('HTTP_X_PROJECT_ID')
-                        or environ.get('HTTP_X_TENANT_ID') or None),
-            roles=roles, request_id=environ.get('openstack.request_id'))
+        ctx = environ['glance_import.context']
+        ctx.user_id = environ.get('HTTP_X_USER_ID')
+        ctx.project_id = (environ.get('HTTP_X_PROJECT_ID')
+                          or environ.get('HTTP_X_TENANT_ID') or None)
+        ctx.roles = [role.lower() for role in roles]
         ctx.is_admin = self._policy.allows(ctx, 'context_is_admin', {})
-        environ['glance_import.context'] = ctx
         return self._app(environ, start_response)

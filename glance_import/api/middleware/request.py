@@ -52,7 +52,9 @@ class RequestFilter:
             request_id = (given if given.startswith('req-')
                           else f'req-{given}')
         environ['openstack.request_id'] = request_id
-        context.RequestContext(request_id=request_id)
+        # Nobody's yet; the identity filters say whose it is.
+        environ['glance_import.context'] = context.RequestContext(
+            request_id=request_id)
 
         def start_with_id(status, headers, exc_info=None):
             headers.append((HEADER, request_id))

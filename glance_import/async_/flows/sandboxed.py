@@ -9,7 +9,6 @@ get_flow is called with.
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import os
 import time
 import typing
@@ -72,7 +71,7 @@ class Rewrite(task.Task):
         if found is None:
             raise errors.ImportFailed('The image was deleted.')
         before = imports.before(box, self.rt.claim, self.plugin)
-        return dataclasses.replace(found, **before)
+        return found._replace(**before)
 
     # -- the sandbox
 
