@@ -24,7 +24,7 @@ from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
 from glance_import.conf import plugins as conf_plugins
 from glance_import.plugin import chain
-from glance_import.plugin import host
+from glance_import.plugin import verdicts
 
 NAME = 'plugins'
 HELP = 'The configured plugins: list them, try them on a file, draw the flow.'
@@ -164,7 +164,7 @@ def _tell(conf: cfg.ConfigOpts, records: list[chain.Record],
         return
     for record in records:
         print(f'{record.plugin}: {cmd_plugin.describe(record)}')
-        if record.verdict == host.ERROR and record.detail:
+        if record.verdict == verdicts.ERROR and record.detail:
             print(record.detail)
     print(f'the image would be refused by {refused.plugin}' if refused
           else 'the image would pass')

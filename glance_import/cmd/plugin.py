@@ -22,6 +22,7 @@ from glance_import.plugin import contract
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin import skeleton
+from glance_import.plugin import verdicts
 
 PROG = 'glance-import-plugin'
 ACCEPTED, REJECTED, USAGE, FAILED = 0, 1, 2, 3
@@ -250,7 +251,7 @@ def _log(text: str) -> None:
     print(f'log: {text}', file=sys.stderr)
 
 
-def _broken(arguments: argparse.Namespace, found: host.Result) -> int:
+def _broken(arguments: argparse.Namespace, found: verdicts.Result) -> int:
     problems = found.problems or [found.reason or 'it cannot be loaded']
     if arguments.json:
         print(json.dumps({'verdict': 'error', 'problems': problems}))

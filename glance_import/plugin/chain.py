@@ -16,6 +16,7 @@ import typing
 
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import verdicts
 
 RESERVED_PREFIX = 'os_glance'
 # What is no custom property of an image but a part of it.
@@ -107,13 +108,13 @@ def judge(way: sandbox.Strict | sandbox.Process, plugin: Plugin, do: str, *,
     :param sink: makes a new empty file for each attempt; its path
     """
     settings = plugin.settings
-    record = Record(plugin.label, plugin.version, do, host.ERROR)
+    record = Record(plugin.label, plugin.version, do, verdicts.ERROR)
     for attempt in range(1, settings.attempts + 1):
         result = _run(way, plugin, do, image, data,
                       sink() if sink is not None else None, log, cancelled)
         record.attempts = attempt
         record.seconds += result.seconds
-        if result.verdict != host.ERROR:
+        if result.verdict != verdicts.ERROR:
             break
         log(plugin, f'failed: {result.reason}')
     record.verdict, record.code = result.verdict, result.code
@@ -126,7 +127,7 @@ def judge(way: sandbox.Strict | sandbox.Process, plugin: Plugin, do: str, *,
 
 
 def _run(way, plugin: Plugin, do: str, image, data, sink, log: Log,
-         cancelled: Asked) -> host.Result:
+         cancelled: Asked) -> verdicts.Result:
     try:
         result = host.run(
             way, plugin.target, do, image=image,
@@ -134,14 +135,14 @@ def _run(way, plugin: Plugin, do: str, image, data, sink, log: Log,
             limits=plugin.settings.limits,
             log=lambda text: log(plugin, text), cancelled=cancelled)
     except sandbox.SandboxError as failure:
-        return host.Result(host.ERROR, 'it could not be started',
-                           detail=str(failure))
+        return verdicts.Result(verdicts.ERROR, 'it could not be started',
+                               detail=str(failure))
     if result.verdict == 'broken':
-        return host.Result(host.ERROR, 'it breaks the contract: '
-                           + '; '.join(result.problems))
+        return verdicts.Result(verdicts.ERROR, 'it breaks the contract: '
+                               + '; '.join(result.problems))
     problem = _property_problem(plugin, result.properties)
     if problem:
-        return dataclasses.replace(result, verdict=host.ERROR, code=None,
+        return dataclasses.replace(result, verdict=verdicts.ERROR, code=None,
                                    reason=problem, properties={})
     return result
 
@@ -159,7 +160,7 @@ def _property_problem(plugin: Plugin, properties: dict[str, str]
 
 
 def _blocks(settings: Settings, verdict: str) -> bool:
-    if verdict == host.ERROR:
+    if verdict == verdicts.ERROR:
         return settings.failure_policy != 'open'
     if verdict == 'reject':
         return settings.enforcement == 'enforce'

@@ -20,8 +20,8 @@ import time
 import typing
 
 from glance_import.plugin import sandbox
+from glance_import.plugin import verdicts
 
-ERROR = 'error'
 CANCELLED = 'cancelled'
 _TICK = 0.2
 _GRACE_SECONDS = 1.0
@@ -31,10 +31,6 @@ _LINE_BYTES = 256 * 1024
 _SAID_BYTES = 1 << 20
 _SAID_RATE = 16 * 1024
 _LOG_LINE = 1000
-REASON = 1000
-CODE = 100
-_PROPERTIES = 64
-_NAME, _VALUE = 255, 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,23 +77,6 @@ class Target:
     read: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass
-class Result:
-    """How a run ended. ``seconds`` include the start of the sandbox."""
-
-    verdict: str
-    reason: str | None = None
-    code: str | None = None
-    properties: dict[str, str] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    bytes_read: int | None = None
-    written: int | None = None
-    # For the operator alone: a stack trace, what it said last.
-    detail: str = ''
-    described: dict[str, typing.Any] | None = None
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-
 def never() -> bool:
     return False
 
@@ -108,7 +87,8 @@ def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
         data: str | None = None, sink: str | None = None,
         by_name: bool = False, limits: Limits = Limits(),
         log: collections.abc.Callable[[str], None] = lambda text: None,
-        cancelled: collections.abc.Callable[[], bool] = never) -> Result:
+        cancelled: collections.abc.Callable[[], bool] = never
+        ) -> verdicts.Result:
     """Have a plugin ``describe`` itself or judge an image.
 
     :param data: path of the image's bytes
@@ -266,14 +246,17 @@ class _Run:
         if self._stopped is None:
             self._stopped = (kind, reason)
 
+    def _fail(self, reason: str) -> None:
+        self._stop(verdicts.ERROR, reason)
+
     def _check_time(self, now: float) -> None:
         limits = self._limits
         if now - self._begun > limits.timeout:
-            self._stop(ERROR, 'it took longer than its time limit of '
+            self._fail('it took longer than its time limit of '
                        f'{limits.timeout:g} s')
         elif self._target.kind != 'exec' \
                 and now - self._alive_at > limits.idle_timeout:
-            self._stop(ERROR, 'it did nothing for '
+            self._fail('it did nothing for '
                        f'{limits.idle_timeout:g} s, its idle limit')
 
     def _check_memory(self) -> None:
@@ -281,7 +264,7 @@ class _Run:
         assert self._process is not None
         used = _resident(self._process.pid)
         if used > self._limits.memory + (32 << 20):
-            self._stop(ERROR, 'its processes together use more than '
+            self._fail('its processes together use more than '
                        f'{self._limits.memory >> 20} MiB of memory')
 
     def _cancel(self) -> None:
@@ -321,7 +304,7 @@ class _Run:
     def _count(self, block: bytes) -> bool:
         self._said += len(block)
         if self._said > self._allowed():
-            self._stop(ERROR, f'it wrote {self._said} bytes of log and '
+            self._fail(f'it wrote {self._said} bytes of log and '
                        'answers, more than a plugin may')
             return False
         return True
@@ -349,13 +332,13 @@ class _Run:
                 self._exec_says(rest)
                 return
         if len(self._buffers[fd]) > _LINE_BYTES:
-            self._stop(ERROR, 'its answer is longer than '
+            self._fail('its answer is longer than '
                        f'{_LINE_BYTES >> 10} KiB')
 
     def _exec_says(self, block: bytes) -> None:
         self._exec_answer += block
         if len(self._exec_answer) > _LINE_BYTES:
-            self._stop(ERROR, 'its answer is longer than '
+            self._fail('its answer is longer than '
                        f'{_LINE_BYTES >> 10} KiB')
 
     def _answer(self, line: bytes) -> None:
@@ -363,7 +346,7 @@ class _Run:
             said = json.loads(line)
             kind = said['t']
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._stop(ERROR, 'it wrote what is no answer into the channel '
+            self._fail('it wrote what is no answer into the channel '
                        'of answers')
             return
         self._alive_at = time.monotonic()
@@ -448,105 +431,25 @@ class _Run:
             waiting.register(self._init_fd, selectors.EVENT_READ)
             waiting.select()
 
-    def result(self) -> Result:
+    def result(self) -> verdicts.Result:
         """What came of it; call ``end`` first."""
         if self._stopped is not None:
-            return Result(self._stopped[0], self._stopped[1],
-                          bytes_read=self._bytes, detail=self._tail)
+            return verdicts.Result(*self._stopped, bytes_read=self._bytes,
+                                   detail=self._tail)
         if not self._hello:
             raise sandbox.SandboxError(
                 'the sandbox of the plugin cannot be started: '
-                + (_one_line(self._tail) or f'it ended with status '
+                + (verdicts.one_line(self._tail) or f'it ended with status '
                    f'{self._returncode}'))
         if self._target.kind == 'exec' and self._last is None:
-            self._last = self._parse_exec()
+            self._last = verdicts.of_program(
+                self._returncode, bytes(self._exec_answer), self._do)
         if self._last is None:
-            return Result(ERROR, self._how_it_died(),
-                          bytes_read=self._bytes, detail=self._tail)
-        return self._judge(self._last)
-
-    def _parse_exec(self) -> dict[str, typing.Any] | None:
-        if self._returncode != 0:
-            return None
-        try:
-            said = json.loads(bytes(self._exec_answer))
-            if not isinstance(said, dict):
-                raise ValueError
-        except (ValueError, RecursionError):
-            return {'t': 'error', 'text': 'what it wrote to its standard '
-                    'output is no JSON object'}
-        if said.get('t') == 'error':
-            return said
-        if self._do == 'describe':
-            return {**said, 't': 'described'}
-        return {**said, 't': 'end'}
-
-    def _how_it_died(self) -> str:
-        status = self._returncode
-        if status is not None and status > 128:
-            status = 128 - status
-        if status is not None and status < 0:
-            with contextlib.suppress(ValueError):
-                name = signal.Signals(-status).name
-                meaning = {
-                    'SIGXCPU': ', its limit of processor time',
-                    'SIGKILL': ', perhaps a limit of the kernel',
-                    'SIGXFSZ': ', its limit of written bytes',
-                }.get(name, '')
-                return f'it was ended by the signal {name}{meaning}'
-        return f'it ended with status {status} and without a verdict'
-
-    def _judge(self, said: dict[str, typing.Any]) -> Result:
-        kind = said['t']
-        if kind == 'described':
-            return Result('described', described=said)
-        if kind == 'broken':
-            return Result('broken', problems=[
-                str(each)[:REASON] for each in said.get('problems', [])])
-        if kind == 'error':
-            return Result(ERROR, _one_line(str(said.get('text')))[:REASON],
-                          bytes_read=self._bytes,
-                          detail=str(said.get('trace') or self._tail))
-        if kind != 'end':
-            return Result(ERROR, 'it gave an unknown answer')
-        return self._verdict(said)
-
-    def _verdict(self, said: dict[str, typing.Any]) -> Result:
-        verdict = said.get('verdict')
-        reason, code = said.get('reason'), said.get('code')
-        properties = said.get('properties') or {}
-        problem = None
-        if verdict not in ('accept', 'reject', 'warn'):
-            problem = f'it gave the unknown verdict {str(verdict)[:40]!r}'
-        elif verdict != 'accept' and not (
-                isinstance(reason, str) and reason.strip()):
-            problem = f'it gave the verdict {verdict!r} without a reason'
-        elif code is not None and not isinstance(code, str):
-            problem = 'it gave a code that is not a string'
-        else:
-            problem = _properties_problem(properties)
-        if problem:
-            return Result(ERROR, problem, bytes_read=self._bytes)
-        read = said.get('bytes')
-        return Result(
-            str(verdict), _one_line(reason or '')[:REASON] or None,
-            _one_line(code or '')[:CODE] or None, dict(properties),
-            bytes_read=read if isinstance(read, int) else None,
-            written=said.get('written'))
-
-
-def _properties_problem(properties: typing.Any) -> str | None:
-    if not isinstance(properties, dict):
-        return 'it gave properties that are no mapping'
-    if len(properties) > _PROPERTIES:
-        return f'it gave more than {_PROPERTIES} properties'
-    for name, value in properties.items():
-        if not isinstance(value, str) or len(value) > _VALUE:
-            return (f'the value of its property {name[:60]!r} is not a '
-                    'string, or too long')
-        if not 0 < len(name) <= _NAME or not name.isprintable():
-            return f'it gave a property named {name[:60]!r}'
-    return None
+            return verdicts.Result(
+                verdicts.ERROR, verdicts.how_it_died(self._returncode),
+                bytes_read=self._bytes, detail=self._tail)
+        return verdicts.judge(self._last, bytes_read=self._bytes,
+                              tail=self._tail)
 
 
 def _resident(pid: int) -> int:
@@ -563,8 +466,3 @@ def _resident(pid: int) -> int:
                 with open(f'/proc/{each}/task/{thread}/children') as found:
                     pending += map(int, found.read().split())
     return total
-
-
-def _one_line(text: str) -> str:
-    return ' '.join(''.join(each if each.isprintable() else ' '
-                            for each in text).split())

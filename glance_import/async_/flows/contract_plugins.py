@@ -21,7 +21,7 @@ from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import uploads
 from glance_import.plugin import chain
-from glance_import.plugin import host
+from glance_import.plugin import verdicts
 from glance_import.staging import formats
 from glance_import.stores import base as stores
 
@@ -40,7 +40,7 @@ class Refused(errors.ImportFailed):
     def reason(self, reference: str | None) -> str:
         """What the user reads."""
         record = self.record
-        if record.verdict == host.ERROR:
+        if record.verdict == verdicts.ERROR:
             return (f'the image could not be judged: {record.reason} '
                     f'(reference {reference})')
         code = f' ({record.code})' if record.code else ''
@@ -97,7 +97,7 @@ class Step(task.Task):
         level('plugin %s %s: %s%s%s in %.2f s', record.plugin, record.step,
               record.verdict, f' {record.code}' if record.code else '',
               f' ({record.reason})' if record.reason else '', record.seconds)
-        if record.verdict == host.ERROR and record.detail:
+        if record.verdict == verdicts.ERROR and record.detail:
             LOG.error('plugin %s: %s', record.plugin, record.detail)
 
     def _log(self, plugin: chain.Plugin, text: str) -> None:

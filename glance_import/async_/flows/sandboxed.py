@@ -25,6 +25,7 @@ from glance_import.domain import quotas
 from glance_import.domain import scratch
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import verdicts
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
@@ -130,7 +131,7 @@ class Rewrite(task.Task):
     def _run(self, do: str, path: str, sink: str | None, timeout: float,
              limit: int, options: dict[str, typing.Any],
              said: collections.abc.Callable[[str], None] = LOG.debug
-             ) -> host.Result:
+             ) -> verdicts.Result:
         way = self.rt.services.registry.way
         result = host.run(
             way, self.target, do, image={}, data=path, sink=sink,
