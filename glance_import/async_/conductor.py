@@ -81,12 +81,12 @@ class Conductor:
         """
         LOG.info('conductor %s runs up to %d imports at once, job board: %s',
                  self.name, self._slots, self._board)
-        # Neither may wait for a board or a directory that is slow.
-        for task in (self._heartbeat, self._look_after):
+        # None may wait for a board, a directory or a store that is slow.
+        for task in (self._heartbeat, self._look_after, self._keep_house):
             threading.Thread(target=task, daemon=True,
                              name=task.__name__.strip('_')).start()
         self._release_predecessor()
-        clean_at = reconcile_at = 0.0
+        reconcile_at = 0.0
         while not self._stop.is_set():
             self._guarded(self._give_back_owed)
             claimed = self._guarded(self._claim_some) or 0
@@ -94,9 +94,6 @@ class Conductor:
                 self._guarded(lambda: self._board.reconcile(
                     f'{self.name}:reconciler', self._expiry))
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
-            if time.monotonic() >= clean_at and not claimed:
-                self._guarded(lambda: housekeeping.clean(self._services))
-                clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
             if not claimed:
                 self._wait()
         self._end(patience)
@@ -291,6 +288,11 @@ class Conductor:
             self._give_back(work)
             with self._lock:
                 del self._owed[work.claim.job_id]
+
+    def _keep_house(self) -> None:
+        while not self._stop.is_set():
+            self._guarded(lambda: housekeeping.clean(self._services))
+            self._stop.wait(HOUSEKEEPING_SECONDS)
 
     def _heartbeat(self) -> None:
         """Renew every claim three times as often as it must be."""

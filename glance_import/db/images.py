@@ -380,6 +380,17 @@ def add_location(conn: sa.Connection, image_id: str, url: str,
         status='active', created_at=now, updated_at=now, deleted=False))
 
 
+def locations(conn: sa.Connection,
+              ids: collections.abc.Collection[str]) -> list[Location]:
+    """Where the bytes of these images are, whatever became of the images."""
+    table = tables.image_locations.c
+    return [Location(row.value, _metadata(row.meta_data), row.status)
+            for row in conn.execute(sa.select(
+                table.value, table.meta_data, table.status).where(
+                    table.image_id.in_(ids), table.deleted == sa.false())
+                .order_by(table.id))]
+
+
 def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
     """The bytes there are no longer the image's."""
     table = tables.image_locations

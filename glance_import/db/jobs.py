@@ -362,7 +362,7 @@ def tokens_of_node(conn: sa.Connection, node: str) -> dict[str, str]:
     """Job -> token of what a node's conductor holds."""
     return dict(conn.execute(
         sa.select(Columns.id, Columns.owner)
-        .where(_of_node(node))).tuples().all())
+        .where(_of_node(node))).all())
 
 
 def _of_node(node: str) -> sa.ColumnElement[bool]:

@@ -108,7 +108,7 @@ def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
         flows.uuid == job_id)).scalar() or {}
     state = dict(conn.execute(
         sa.select(atoms.name, atoms.state)
-        .where(atoms.parent_uuid == job_id)).tuples().all())
+        .where(atoms.parent_uuid == job_id)).all())
     return [(name, state[name]) for name in meta.get('steps', ())
             if name in state]
 

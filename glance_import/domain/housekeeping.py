@@ -9,7 +9,9 @@ alone.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
+import itertools
 import os
 import time
 import typing
@@ -36,6 +38,8 @@ _NOT_STAGED = (states.QUEUED, states.ACTIVE, states.DEACTIVATED,
 _AT_WORK = (states.SAVING, states.IMPORTING)
 # Younger files may belong to something that is just happening.
 MIN_AGE_SECONDS = 60
+# Objects of a store whose locations are asked for at once.
+_BATCH = 500
 
 
 def clean(services: services.Services) -> None:
@@ -83,12 +87,23 @@ def _clean_stores(services: services.Services) -> None:
     """
     for store in services.stores.all():
         try:
-            for stray in store.strays():
-                if time.time() - stray.mtime >= MIN_AGE_SECONDS:
-                    _clean_stray(services, store, stray)
+            for stray in _unnamed(services, store):
+                _clean_stray(services, store, stray)
         except stores.StoreError as failure:
             LOG.warning('store %s is not looked through: %s', store.id,
                         failure)
+
+
+def _unnamed(services: services.Services, store: stores.Store
+             ) -> collections.abc.Iterator[stores.Stray]:
+    """What is old enough and no image's location: a few of very many."""
+    old = (stray for stray in store.strays()
+           if time.time() - stray.mtime >= MIN_AGE_SECONDS)
+    while batch := list(itertools.islice(old, _BATCH)):
+        with services.db.read() as conn:
+            named = {each.url for each in db_images.locations(
+                conn, {stray.image_id for stray in batch})}
+        yield from (stray for stray in batch if stray.uri not in named)
 
 
 def _clean_stray(services: services.Services, store: stores.Store,

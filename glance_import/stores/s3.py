@@ -122,8 +122,10 @@ class S3Store(library.LibraryStore):
         removed: list[str] = []
         with contextlib.suppress(base.ObjectGone):
             removed += self.abort_uploads(base.checked(image_id), over)
-            for key in filter(over, self._keys(image_id)):
-                if self.uri(key) in keep:
+            for each in self._listed('list_objects_v2', 'Contents',
+                                     f'{image_id}.'):
+                key = each['Key']
+                if not over(key) or self.uri(key) in keep:
                     continue
                 with self.errors():
                     self.client.delete_object(Bucket=self.bucket, Key=key)
@@ -131,18 +133,14 @@ class S3Store(library.LibraryStore):
         return removed
 
     def strays(self) -> collections.abc.Iterator[base.Stray]:
-        """See ``base.Store.strays``; asks for every object of the bucket."""
+        """See ``base.Store.strays``; asks for every object of the bucket.
+
+        A page at a time: there may be very many.
+        """
         for listing, found, when in (
                 ('list_multipart_uploads', 'Uploads', 'Initiated'),
                 ('list_objects_v2', 'Contents', 'LastModified')):
-            try:
-                with self.errors():
-                    pages = list(self.client.get_paginator(listing).paginate(
-                        Bucket=self.bucket))
-            except base.ObjectGone:
-                return
-            for each in (each for page in pages
-                         for each in page.get(found, ())):
+            for each in self._listed(listing, found):
                 image_id = each['Key'].partition('.')[0]
                 epoch = base.epoch_of(each['Key'], image_id)
                 if epoch is None:
@@ -152,24 +150,29 @@ class S3Store(library.LibraryStore):
                                      self.uri(each['Key']),
                                      each[when].timestamp())
 
-    def _keys(self, image_id: str) -> list[str]:
-        with self.errors():
-            pages = self.client.get_paginator('list_objects_v2').paginate(
-                Bucket=self.bucket, Prefix=f'{image_id}.')
-            return [each['Key'] for page in pages
-                    for each in page.get('Contents', ())]
+    def _listed(self, listing: str, found: str, prefix: str = ''
+                ) -> collections.abc.Iterator[dict[str, typing.Any]]:
+        """What the bucket has; nothing when it is not there."""
+        pages = iter(self.client.get_paginator(listing).paginate(
+            Bucket=self.bucket, Prefix=prefix))
+        while True:
+            try:
+                with self.errors():
+                    page = next(pages, None)
+            except base.ObjectGone:
+                return
+            if page is None:
+                return
+            yield from page.get(found, ())
 
     def abort_uploads(self, image_id: str,
                       which: collections.abc.Callable[[str], bool]
                       ) -> list[str]:
         """Throw away parts that nobody will complete; their URIs."""
         with self.errors():
-            pages = self.client.get_paginator(
-                'list_multipart_uploads').paginate(
-                Bucket=self.bucket, Prefix=f'{image_id}.')
-            found = [each for page in pages
-                     for each in page.get('Uploads', ())
-                     if which(each['Key'])]
+            found = [each for each in self._listed(
+                'list_multipart_uploads', 'Uploads', f'{image_id}.')
+                if which(each['Key'])]
             for each in found:
                 self.abort_upload(each['Key'], each['UploadId'])
         return [self.uri(each['Key']) for each in found]
@@ -425,15 +428,19 @@ class Attempt:
         self._upload = None
 
     def _confirm(self, size: int) -> None:
-        with self.store.errors():
-            found = self.store._head(self._key)
-        if found != size:
+        """What is not there as a whole, or cannot be seen, is not kept."""
+        try:
             with self.store.errors():
+                found = self.store._head(self._key)
+            if found != size:
+                raise base.StoreUnwritable(
+                    f'store {self.store.id} has {found} bytes of {size} '
+                    'after the upload')
+        except base.StoreError:
+            with contextlib.suppress(base.StoreError), self.store.errors():
                 self.store.client.delete_object(
                     Bucket=self.store.bucket, Key=self._key)
-            raise base.StoreUnwritable(
-                f'store {self.store.id} has {found} bytes of {size} after '
-                'the upload')
+            raise
 
     def abort(self) -> None:
         """See ``base.Attempt.abort``."""
