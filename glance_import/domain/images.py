@@ -188,9 +188,11 @@ def delete(services: services.Services, image: db_images.Image) -> None:
                     expires_at=tasks.expiry(services),
                     message='The image was deleted while it was being '
                             'imported.')
+        # Asked now that nobody adds any: a copy may have ended meanwhile.
+        locations = db_images.locations(conn, [image.id])
         db_images.delete_parts(conn, image.id)
     services.area.discard(image.id)
-    for location in image.locations:
+    for location in locations:
         try:
             services.stores.of(location).delete(location.url)
         except stores.ObjectGone:
