@@ -39,7 +39,7 @@ def prepare(flow: flow_base.Flow, rt: runtime.Runtime,
     for step in tasks(flow):
         execute = step.execute
         if step.name not in owners:
-            execute = _patient(rt, step.name, execute)
+            execute = _patient(rt, step, execute)
         step.execute = _watched(rt, step.name, execute)
 
 
@@ -75,22 +75,24 @@ def check(rt: runtime.Runtime) -> None:
         raise stores.Cancelled('the import was stopped')
 
 
-def _patient(rt: runtime.Runtime, name: str, execute):
+def _patient(rt: runtime.Runtime, step: task.Task, execute):
+    options = rt.services.conf.taskflow_executor
+    # A step may have an option of its own for how often.
+    most = getattr(step, 'most_retries', options.step_retries)
 
     @functools.wraps(execute)
     def patient(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
-        options = rt.services.conf.taskflow_executor
         tries = rt.job.retries
         while True:
             try:
                 result = execute(*args, **kwargs)
             except Exception as failure:
-                if not may_pass(failure) or tries >= options.step_retries:
+                if not may_pass(failure) or tries >= most:
                     raise
                 tries += 1
                 pause = min(options.step_retry_interval * 2 ** (tries - 1),
                             MAX_SECONDS)
-                _note(rt, name, failure, tries, pause)
+                _note(rt, step.name, failure, tries, most, pause)
                 rt.stopped.wait(pause)
                 check(rt)
             else:
@@ -115,9 +117,8 @@ def describe(failure: BaseException) -> str:
 
 
 def _note(rt: runtime.Runtime, name: str, failure: BaseException,
-          tries: int, pause: float) -> None:
-    text = (f'{describe(failure)}; trying again '
-            f'({tries} of {rt.services.conf.taskflow_executor.step_retries})')
+          tries: int, most: int, pause: float) -> None:
+    text = f'{describe(failure)}; trying again ({tries} of {most})'
     LOG.warning('import %s, %s: %s, in %.1f s', rt.job.id, name, text, pause)
     try:
         with rt.services.db.write() as conn:

@@ -159,28 +159,21 @@ class AddLocation(steps.Step):
     label = 'AddLocation'
     default_provides = 'stored'
 
+    @property
+    def most_retries(self) -> int:
+        """How often it is tried again when the store does not answer."""
+        return self.rt.services.conf.http_retries
+
     def execute(self) -> dict[str, typing.Any]:
         box = self.rt.services
         asked = self.rt.job.request['method']
         url, digests = asked['url'], asked.get('validation_data') or {}
         if box.conf.do_secure_hash:
-            stored = self._read(url, digests)
+            stored = locations.read(
+                box, url, digests,
+                report=progress.Reporter(self.rt, self.label).report,
+                stopped=self.rt.stopped.is_set)
         else:
             stored = locations.believe(box, url, digests)
         quotas.check_import(box, self.image_id, stored.size)
         return {'stored': [dataclasses.asdict(stored)], 'failed': {}}
-
-    def _read(self, url: str, digests: dict[str, str]) -> stores.Stored:
-        retries = self.rt.services.conf.http_retries
-        for left in range(retries, -1, -1):
-            try:
-                return locations.read(
-                    self.rt.services, url, digests,
-                    report=progress.Reporter(self.rt, self.label).report,
-                    stopped=self.rt.stopped.is_set)
-            except stores.StoreUnavailable as failure:
-                if not left or self.rt.stopped.wait(1.0):
-                    raise
-                LOG.warning('import %s: %s; trying again', self.rt.job.id,
-                            failure)
-        raise AssertionError('not reached')
