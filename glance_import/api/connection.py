@@ -31,8 +31,8 @@ if typing.TYPE_CHECKING:
 # buffer back, and how much it likes to find when it wakes up.
 PATIENCE = 0.05
 LOW_WATER = 256 << 10
-# Milliseconds that a native thread waits for another request of a client
-# that it has just answered.
+# Milliseconds that a native thread waits for a client that it has just
+# answered to ask for more, or for one that reads to have read.
 STAY = 5
 # A refused client may go on sending for this long (in all, and between two
 # pieces), or its system would throw the answer away.
@@ -153,8 +153,15 @@ class Connection:
         return bool(self.ahead)
 
     def _readable(self) -> bool:
+        return self._poll(select.POLLIN)
+
+    def writable(self) -> bool:
+        """In a native thread: whether the client takes more very soon."""
+        return self._poll(select.POLLOUT)
+
+    def _poll(self, wish: int) -> bool:
         poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        poll.register(self._sock, wish)
         return bool(poll.poll(STAY))
 
     def environ(self) -> dict[str, typing.Any]:

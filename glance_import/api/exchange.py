@@ -34,6 +34,7 @@ ACCESS_LOG = logging.getLogger('glance_import.access')
 MAX_BODIES = 1000
 # An unread rest of a body up to this size is swallowed to keep a connection.
 SWALLOW = 64 << 10
+# Bytes that a file is sent by before others have their turn.
 SENDFILE = 8 << 20
 
 Result = collections.abc.Iterable[bytes]
@@ -272,12 +273,10 @@ class Exchange:
         self._default_length(size)
         self._send(b'')
         left = min(size, self.left or 0)
-        to = self.connection.fileno()
         while left:
             count = self.errand.run(
                 self.server.disk.start,
-                functools.partial(
-                    send_some, to, fd, offset, left))
+                functools.partial(self._send_some, fd, offset, left))
             if count is None:
                 self.connection.wait_until_writable()
                 continue
@@ -290,6 +289,29 @@ class Exchange:
         if self.left:
             self.connection.closing = True
         return True
+
+    def _send_some(self, fd: int, offset: int, size: int) -> int | None:
+        """In a native thread: send from a file what the client takes.
+
+        A client that reads fast is waited for here, a slow one is the hub's.
+
+        :returns: bytes sent, 0 at the end of the file, None if none were
+            taken
+        """
+        connection, threads = self.connection, self.server.disk
+        done = 0
+        while done < size and not (threads.waiting and done >= SENDFILE):
+            try:
+                count = os.sendfile(connection.fileno(), fd, offset + done,
+                                    min(size - done, SENDFILE))
+            except BlockingIOError:
+                if threads.waiting or not threads.stay(connection.writable):
+                    return done or None
+                continue
+            if not count:
+                break
+            done += count
+        return done
 
     def _default_length(self, size: int) -> None:
         if 'content-length' in self.named or (
@@ -390,24 +412,6 @@ class Exchange:
 @functools.lru_cache(maxsize=2)
 def _date(now: int) -> str:
     return email.utils.formatdate(now, usegmt=True)
-
-
-def send_some(to: int, fd: int, offset: int, size: int) -> int | None:
-    """Send from a file until the socket takes no more.
-
-    :returns: bytes sent, 0 at the end of the file, None if none were taken
-    """
-    done = 0
-    while done < min(size, SENDFILE):
-        try:
-            count = os.sendfile(to, fd, offset + done,
-                                min(size - done, SENDFILE - done))
-        except BlockingIOError:
-            return done or None
-        if not count:
-            break
-        done += count
-    return done
 
 
 def start_thread(job: green.Job) -> None:
