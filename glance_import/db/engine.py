@@ -118,6 +118,7 @@ class Database:
         self._options = options
         self._writer = self.engine.execution_options(
             **{_BEGIN: 'BEGIN IMMEDIATE'})
+        self._looker = _Looker(self.engine) if self.is_sqlite else self.engine
         self._turn: contextlib.AbstractContextManager[None] = (
             _Turn() if self.is_sqlite else contextlib.nullcontext())
         self._forks = (_SqliteForks(self.engine) if self.is_sqlite
@@ -140,7 +141,12 @@ class Database:
         On SQLite it sees one snapshot and waits for no writer; elsewhere
         each statement sees what is committed when it runs.
         """
-        with self.engine.connect() as connection:
+        with self._looker.connect() as connection:
+            if self.is_sqlite:
+                # Takes no lock and cannot fail, so it need not go through
+                # SQLAlchemy, which would cost as much as a query.
+                driver: typing.Any = connection.connection.driver_connection
+                driver.execute('BEGIN')
             yield connection
 
     @contextlib.contextmanager
@@ -225,6 +231,28 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(cause, (
         sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.InternalError,
         sa_exc.TimeoutError, TimeoutError))
+
+
+class _Looker(sa.Engine):
+    """An engine for looking, on the connections of another one.
+
+    Without its listeners, which are about writing: SQLAlchemy gathers them
+    anew for each connection, and that takes as long as a query. (What
+    oslo.db makes of errors belongs to the dialect, which is the same.)
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._other = engine
+        super().__init__(engine.pool, engine.dialect, engine.url)
+
+    @property
+    def pool(self) -> pool.Pool:  # type: ignore[override]
+        """Always the other's, which gets a new one at a fork."""
+        return self._other.pool
+
+    @pool.setter
+    def pool(self, _pool: pool.Pool) -> None:
+        pass
 
 
 class _Turn:
@@ -411,6 +439,8 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=pool.QueuePool,
+        # The one used last knows most of the file.
+        pool_use_lifo=True,
         pool_size=options.max_pool_size or 5,
         max_overflow=50 if options.max_overflow is None
         else options.max_overflow,
@@ -430,14 +460,8 @@ def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
 
     @event.listens_for(engine, 'begin')
     def begin(connection):
-        options = connection.get_execution_options()
-        immediate = options.get(_BEGIN)
-        if immediate:
-            connection.exec_driver_sql(immediate)
-        else:
-            # Takes no lock and cannot fail, so it need not go through
-            # SQLAlchemy, which would cost as much as a query.
-            connection.connection.driver_connection.execute('BEGIN')
+        connection.exec_driver_sql(
+            connection.get_execution_options().get(_BEGIN, 'BEGIN'))
 
     return engine
 
