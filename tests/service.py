@@ -233,6 +233,16 @@ class Service:
                             {'method': {'name': 'glance-direct'}},
                             token=token)
 
+    def ask(self, data: bytes = b'', *, token: str | None = None,
+            chunks: typing.Any = None, **attributes: typing.Any) -> str:
+        """The id of a new image whose staged import was accepted."""
+        image_id = self.create(token, **attributes)
+        answer = self.stage(image_id, data, chunks=chunks, token=token)
+        assert answer.status == 204, answer
+        answer = self.start_import(image_id, token)
+        assert answer.status == 202, answer
+        return image_id
+
     def show(self, image_id: str, token: str | None = None
              ) -> dict[str, typing.Any]:
         answer = self.request('GET', f'/v2/images/{image_id}', token=token)

@@ -378,9 +378,7 @@ def test_staged_file_deleted_behind_our_back(service):
 def test_image_deleted_while_it_is_imported_leaves_nothing(make_service):
     service = make_service(
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     task, = service.tasks(image_id)
     assert service.request('DELETE', f'/v2/images/{image_id}').status == 204
     assert no_files(service, image_id)
@@ -445,9 +443,7 @@ def test_store_full(make_service):
     service = make_service()
     with mounts.memory(service.images, '1M'):
         service.start()
-        image_id = service.create()
-        assert service.stage(image_id, os.urandom(2 << 20)).status == 204
-        assert service.start_import(image_id).status == 202
+        image_id = service.ask(os.urandom(2 << 20))
         image = service.wait_status(image_id, 'uploading', 'active')
         services.wait_for(lambda: not service.show(image_id).get(
             'os_glance_import_task'))

@@ -39,9 +39,7 @@ def service(tmp_path_factory):
 
 
 def importing(service):
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(DATA)
     services.wait_for(
         lambda: service.tasks(image_id)[0]['status'] == 'processing')
     return image_id
@@ -88,9 +86,7 @@ def test_nothing_to_cancel(service):
 def test_cancelled_while_it_waits(make_service):
     service = make_service(
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     assert cancel(service, image_id).status == 202
     service.configure(taskflow_executor={'embedded_conductor': True})
     service.stop()

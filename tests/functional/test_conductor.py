@@ -54,9 +54,7 @@ def test_imports_run_while_stores_are_looked_through(running, monkeypatch):
     service, _runner, _box = running()
     try:
         assert begun.wait(services.DEADLINE)
-        image_id = service.create()
-        service.stage(image_id, os.urandom(10_000))
-        service.start_import(image_id)
+        image_id = service.ask(os.urandom(10_000))
         service.wait_status(image_id, 'active')
     finally:
         over.set()
@@ -80,8 +78,6 @@ def test_a_claim_is_kept_whatever_the_board_says(running, monkeypatch):
         raise RuntimeError('the board has lost it')
 
     monkeypatch.setattr(box.board, 'renew', refuse)
-    image_id = service.create()
-    service.stage(image_id, os.urandom(10_000))
-    service.start_import(image_id)
+    service.ask(os.urandom(10_000))
     services.wait_for(lambda: held)
     assert held[0]

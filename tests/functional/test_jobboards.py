@@ -30,13 +30,6 @@ def start(make_service, request):
     return make
 
 
-def ask(service, data=DATA):
-    image_id = service.create()
-    assert service.stage(image_id, data).status == 204
-    assert service.start_import(image_id).status == 202
-    return image_id
-
-
 def postings(service):
     """What is on the service's board, by import."""
     conf = configuration.load(['--config-dir', str(service.conf)])
@@ -52,7 +45,7 @@ def postings(service):
 def test_imports(start, kind):
     service = start(kind)
     for _ in range(3):
-        image_id = ask(service)
+        image_id = service.ask(DATA)
         service.wait_status(image_id, 'active')
         assert service.download(image_id) == DATA
     services.wait_for(lambda: postings(service) == {})
@@ -63,7 +56,7 @@ def test_imports(start, kind):
 @pytest.mark.parametrize('kind', OUTSIDE[:1])
 def test_posted_and_cancelled(start, kind):
     service = start(kind, embedded_conductor=False)
-    image_id = ask(service)
+    image_id = service.ask(DATA)
     (job_id, posted), = service.execute('SELECT id, posted FROM import_jobs')
     assert posted is not None
     assert postings(service) == {job_id: 1}
@@ -80,7 +73,7 @@ def test_posted_and_cancelled(start, kind):
 def test_what_the_board_lost_or_has_twice(start, kind):
     """Posted again where it is gone; taken off where it is too much."""
     service = start(kind, embedded_conductor=False)
-    first, second = ask(service), ask(service)
+    first, second = service.ask(DATA), service.ask(DATA)
     conf = configuration.load(['--config-dir', str(service.conf)])
     box = startup.open_all(conf, accepting=False)
     found = box.board._postings()
@@ -156,7 +149,7 @@ def test_the_sql_board_is_taskflows(make_service):
     """Found by taskflow, looked at and claimed as any board of its."""
     service = make_service(options={
         'taskflow_executor': {'embedded_conductor': False}}).start()
-    ask(service)
+    service.ask(DATA)
     conf = configuration.load(['--config-dir', str(service.conf)])
     box = startup.open_all(conf, accepting=False)
     with backends.backend('imports', {'board': 'sql'}, client=box.db) as board:

@@ -14,13 +14,6 @@ def manage(service, *words, status=0):
     return done.stdout
 
 
-def ask(service):
-    image_id = service.create()
-    assert service.stage(image_id, DATA).status == 204
-    assert service.start_import(image_id).status == 202
-    return image_id
-
-
 def waiting(make_service):
     return make_service(options={
         'taskflow_executor': {'embedded_conductor': False}}).start()
@@ -35,7 +28,7 @@ def run_all(service):
 def test_list_and_show(make_service):
     service = waiting(make_service)
     assert manage(service, 'list') == '0 waiting; 0 running\n'
-    image_id = ask(service)
+    image_id = service.ask(DATA)
     first, row = manage(service, 'list').splitlines()
     assert first.startswith('1 waiting, the oldest for ')
     assert image_id in row and 'glance-direct' in row
@@ -52,7 +45,7 @@ def test_list_and_show(make_service):
 
 def test_cancel_and_retry(make_service):
     service = waiting(make_service)
-    image_id = ask(service)
+    image_id = service.ask(DATA)
     assert 'to be cancelled' in manage(service, 'cancel', image_id)
     run_all(service)
     image = service.wait_status(image_id, 'uploading')
@@ -66,7 +59,7 @@ def test_cancel_and_retry(make_service):
 
 def test_retry_what_is_held_back(make_service):
     service = waiting(make_service)
-    image_id = ask(service)
+    image_id = service.ask(DATA)
     service.execute('UPDATE import_jobs SET not_before = 1e11, attempts = 9')
     assert 'held back' in manage(service, 'list')
     manage(service, 'retry', image_id)
@@ -76,7 +69,7 @@ def test_retry_what_is_held_back(make_service):
 
 def test_release(make_service):
     service = waiting(make_service)
-    image_id = ask(service)
+    image_id = service.ask(DATA)
     assert 'no conductor holds' in manage(
         service, 'release', image_id, status=1)
     service.execute("UPDATE import_jobs SET owner = 't', "
@@ -90,7 +83,7 @@ def test_release(make_service):
 def test_release_an_area(make_service):
     """The area's directory was lost with its node."""
     service = waiting(make_service)
-    importing, staged = ask(service), service.create()
+    importing, staged = service.ask(DATA), service.create()
     service.stage(staged, DATA)
     area = (service.staging / '.area').read_text().strip() \
         if (service.staging / '.area').exists() else service.execute(

@@ -231,9 +231,7 @@ def listed(tmp_path_factory, plugins):
     def run(names, data=DATA):
         service.execute('UPDATE test_plugins SET names = ?',
                         json.dumps(names))
-        image_id = service.create()
-        assert service.stage(image_id, data).status == 204
-        assert service.start_import(image_id).status == 202
+        image_id = service.ask(data)
         services.wait_for(
             lambda: service.tasks(image_id)[0]['status']
             in ('success', 'failure'), 90)
@@ -454,8 +452,6 @@ def test_names_of_a_glance_beside_us_are_ours(make_service, tmp_path):
          'glance.image_import.plugins': {'no_op': 'theirs:get_flow'}})
     service = make_service(path=[glance], options={'image_import_opts': {
         'image_import_plugins': '[no_op]'}}).start()
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     assert service.wait_status(image_id, 'active', 'uploading')[
         'status'] == 'active'

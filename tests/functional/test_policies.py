@@ -42,9 +42,7 @@ def test_the_guides_lines(start, name, text):
             'get_task', 'get_tasks', 'add_task', 'modify_task',
             'tasks_api_access'}
     service = start(name, text)
-    image_id = service.create()
-    assert service.stage(image_id, DATA).status == 204
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
     # The Tasks API is not exposed to end users; their images' tasks are.
     task, = service.tasks(image_id)

@@ -223,9 +223,7 @@ def test_reload_takes_new_options_and_refuses_bad_ones(make_service):
     service.process.send_signal(signal.SIGHUP)
     services.wait_for(lambda: 'no_such_plugin' in service.text())
     time.sleep(0.5)
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     assert service.wait_status(image_id, 'active', 'uploading')[
         'status'] == 'active'
 
@@ -254,9 +252,7 @@ def test_a_dead_conductor_is_started_again(make_service):
     service = make_service().start()
     first = service.conductor_pid()
     os.kill(first, signal.SIGKILL)
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
     assert service.conductor_pid() != first
 
@@ -266,9 +262,7 @@ def test_imports_asked_for_before_a_kill_are_done_after_it(make_service):
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
     images = []
     for number in range(5):
-        image_id = service.create()
-        service.stage(image_id, DATA + bytes([number]))
-        assert service.start_import(image_id).status == 202
+        image_id = service.ask(DATA + bytes([number]))
         images.append(image_id)
     service.kill()
     service.configure(taskflow_executor={'embedded_conductor': True})
@@ -339,9 +333,7 @@ def test_under_other_servers(make_service, kind):
             return service.request('GET', '/versions')
     assert services.wait_for(answers).status == 200
     for chunks in (None, [DATA[:100], DATA[100:]]):
-        image_id = service.create()
-        assert service.stage(image_id, DATA, chunks=chunks).status == 204
-        assert service.start_import(image_id).status == 202
+        image_id = service.ask(DATA, chunks=chunks)
         service.wait_status(image_id, 'active')
         assert service.download(image_id) == DATA
         part = service.request('GET', f'/v2/images/{image_id}/file',

@@ -46,9 +46,7 @@ def test_by_content_length(service):
 @pytest.mark.parametrize('size', PARTS.values(), ids=PARTS)
 def test_chunked(service, size):
     data = DATA[:20011] if size == 1 else DATA
-    image_id = service.create()
-    assert service.stage(image_id, chunks=parts(data, size)).status == 204
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(chunks=parts(data, size))
     check_active(service, image_id, data)
 
 
@@ -66,9 +64,7 @@ def test_by_content_length_in_parts(service, size):
 
 
 def test_empty_image(service):
-    image_id = service.create()
-    assert service.stage(image_id, b'').status == 204
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(b'')
     check_active(service, image_id, b'')
 
 
@@ -94,9 +90,7 @@ def test_the_task_tells_what_happened(service):
 
 
 def test_ranges(service):
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
     path = f'/v2/images/{image_id}/file'
     whole = service.request('GET', path)
@@ -137,9 +131,7 @@ def test_head_of_data(service):
 
 
 def test_delete_removes_record_and_bytes(service):
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
     assert image_id in service.stored()
     assert service.request('DELETE', f'/v2/images/{image_id}').status == 204

@@ -110,9 +110,7 @@ def refusal(service):
 def check_runs_fred(service):
     service.start()
     try:
-        image_id = service.create()
-        assert service.stage(image_id, b'x' * 12345).status == 204
-        assert service.start_import(image_id).status == 202
+        image_id = service.ask(b'x' * 12345)
         image = service.wait_status(image_id, 'active', 'uploading')
         assert image['status'] == 'active', image
         assert image['fred_mertz_size'] == '12345'

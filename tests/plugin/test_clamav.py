@@ -71,9 +71,7 @@ def scan(make_service, clamd):
                 'socket': path, 'sockets': path, **options}})
             made.append(service.start())
         service = made[0]
-        image_id = service.create()
-        service.stage(image_id, data)
-        service.start_import(image_id)
+        image_id = service.ask(data)
         image = service.wait_status(image_id, 'active', 'uploading')
         return image, service.tasks(image_id)[0]['result']['plugins']
     return _scan
@@ -120,8 +118,6 @@ def test_no_scanner_fails_closed(make_service, tmp_path):
     service = make_service(['clamav'], {'clamav': {
         'socket': tmp_path / 'dead.ctl', 'sockets': tmp_path / 'dead.ctl'}})
     service.start()
-    image_id = service.create()
-    service.stage(image_id, b'x')
-    service.start_import(image_id)
+    image_id = service.ask(b'x')
     image = service.wait_status(image_id, 'active', 'uploading')
     assert image['status'] == 'uploading'

@@ -33,9 +33,7 @@ MARKER = '''
 
 
 def do_import(service, data):
-    image_id = service.create()
-    assert service.stage(image_id, data).status == 204
-    assert service.start_import(image_id).status == 202
+    image_id = service.ask(data)
     image = service.wait_status(image_id, 'active', 'uploading', 'queued')
     return image, service.tasks(image_id)[0]
 
@@ -237,9 +235,7 @@ def test_enforcement_and_prechecks(make_service, write_plugin):
          'property_policy': {'required': 'os_distro=debian|ubuntu'},
          'format_report': {'enforcement': 'off'}})
     service.start()
-    image_id = service.create()
-    service.stage(image_id, b'EVIL')
-    service.start_import(image_id)
+    image_id = service.ask(b'EVIL')
     image = service.wait_status(image_id, 'uploading')
     assert image['os_glance_import_error'] == (
         'plugin property_policy: The image needs the property os_distro '
@@ -300,9 +296,7 @@ def test_ended_with_the_conductor(make_service, write_plugin):
                 os.execv('/bin/sleep', ['sleep', '{mark}'])
     ''')])
     service.start()
-    image_id = service.create()
-    service.stage(image_id, DATA)
-    service.start_import(image_id)
+    service.ask(DATA)
     services.wait_for(lambda: running(mark))
     service.kill()
     services.wait_for(lambda: not running(mark))
@@ -388,9 +382,7 @@ def test_a_transform_survives_the_death_of_the_conductor(
         ).replace('    from glance', '    import time\n    from glance'))],
         {'slow_upper': {'allowed_properties': 'upper', 'seconds': 50}})
     service.start()
-    image_id = service.create()
-    service.stage(image_id, b'some text')
-    service.start_import(image_id)
+    image_id = service.ask(b'some text')
     services.wait_for(lambda: 'slow_upper: written' in service.text())
     assert [name for name in service.staged() if name.endswith('.new')]
     service.kill()
