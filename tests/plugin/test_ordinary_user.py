@@ -74,7 +74,9 @@ def _as_nobody(made, top, stack):
     for name, place in places.items():
         stack.enter_context(mounts.libraries(top / name, place))
         assert os.statvfs(top / name).f_flag & os.ST_RDONLY
-    made.python = _python_for(USER)
+    # The libraries are made for this version.
+    version = tuple(sys.version_info[:2])
+    made.python = _python_for(USER, (version, version))
     made.prefix = tuple(_as_user(USER))
     # The system's Python may have libraries of its own behind ours that do
     # not fit them; this one is imported when it is there.

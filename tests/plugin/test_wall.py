@@ -43,13 +43,14 @@ def _as_user(name):
             str(pwd.getpwnam(name).pw_gid), '--clear-groups']
 
 
-def _python_for(name):
-    """A Python that an ordinary user can run."""
+def _python_for(name, versions=((3, 11), (3, 99))):
+    """A Python that an ordinary user can run, between two versions."""
+    lowest, highest = versions
     for python in (sandbox.interpreter(), '/usr/bin/python3'):
         if os.path.exists(python) and subprocess.run(
                 [*_as_user(name), 'sh', '-c',
-                 f'{python} -c "import sys; '
-                 'sys.exit(sys.version_info < (3, 11))"'],
+                 f'{python} -c "import sys; sys.exit(not '
+                 f'{lowest} <= sys.version_info[:2] <= {highest})"'],
                 capture_output=True).returncode == 0:
             return python
     servers.missing('no Python that an ordinary user can run')

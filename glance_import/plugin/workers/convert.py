@@ -1,4 +1,4 @@
-"""qemu-img on one image: how much room it takes, and the conversion.
+"""qemu-img on one image: what is wrong with it, and the conversion.
 
 The format of the source is always said, never probed. Runs inside a sandbox,
 where the image is the only file that it could read. ``ctx.options`` has
@@ -22,30 +22,17 @@ class Convert(contract.ImagePlugin):
 
     api = 1
 
-    def inspect(self, ctx):
-        """The bytes a conversion needs, as the property ``required``.
+    def transform(self, sink, ctx):
+        """Write the image in the other format over the sink.
 
-        qemu-img reads what a file lacks as zeros, so whatever its check
-        finds to be wrong is refused before.
+        First the bytes that it takes are logged, as ``required N``: where
+        there is no room for them, this is ended.
         """
         options = ctx.options
-        checked = _ask('check', '-f', options.source_format, options.source)
-        # 1: it could not be checked, 2: it is corrupt; 3: it only wastes
-        # room, 63: the format has no check.
-        if checked.returncode not in (0, 3, 63):
-            return self.reject('qemu-img finds the image damaged: '
-                               + _words(checked.stdout + checked.stderr))
-        # As qcow2: the data without the holes, for any format.
-        done = _ask('measure', '--output', 'json', '-f',
-                    options.source_format, '-O', 'qcow2', options.source)
-        if done.returncode:
-            return self.reject(_words(done.stderr))
-        required = int(json.loads(done.stdout)['required'])
-        return self.accept(properties={'required': str(required)})
-
-    def transform(self, sink, ctx):
-        """Write the image in the other format over the sink."""
-        options = ctx.options
+        problem, required = _look(options)
+        if problem:
+            return self.reject(problem)
+        ctx.log(f'required {required}')
         with subprocess.Popen(  # nosec B603 B607
                 ['qemu-img', 'convert', '-p', '-f', options.source_format,
                  '-O', options.output_format, options.source,
@@ -66,6 +53,26 @@ class Convert(contract.ImagePlugin):
             return self.reject(_words(_PERCENT.sub(b'', said)) if status > 0
                                else f'it was ended by the signal {-status}')
         return self.accept()
+
+
+def _look(options):
+    """What is wrong with the image, and the bytes that its data takes.
+
+    qemu-img reads what a file lacks as zeros, so whatever its check finds to
+    be wrong is refused before.
+    """
+    checked = _ask('check', '-f', options.source_format, options.source)
+    # 1: it could not be checked, 2: it is corrupt; 3: it only wastes room,
+    # 63: the format has no check.
+    if checked.returncode not in (0, 3, 63):
+        return ('qemu-img finds the image damaged: '
+                + _words(checked.stdout + checked.stderr)), 0
+    # As qcow2: the data without the holes, for any format.
+    done = _ask('measure', '--output', 'json', '-f', options.source_format,
+                '-O', 'qcow2', options.source)
+    if done.returncode:
+        return _words(done.stderr), 0
+    return None, int(json.loads(done.stdout)['required'])
 
 
 def _ask(*words):

@@ -53,15 +53,17 @@ class _ConvertImage(sandboxed.Rewrite):
             virtual_size=self._check(sink, wanted, found.virtual_size))
 
     def _convert(self, path, source, wanted, size):
-        # Data that is there, not holes: what a sparse raw file takes too.
-        self.require_room(
-            self.measure(path, source_format=QEMU[source]),
-            f'to convert the image to {wanted}')
-
         def said(text):
-            word, _, percent = text.partition(' ')
-            if word == 'percent' and percent.isdecimal():
-                self.report(size * int(percent) // 100, size)
+            word, _, number = text.partition(' ')
+            if not number.isdecimal():
+                return
+            if word == 'percent':
+                self.report(size * int(number) // 100, size)
+            elif word == 'required':
+                # Data that is there, not holes: what a sparse raw file takes
+                # too. Raised here, it ends qemu-img.
+                self.require_room(int(number),
+                                  f'to convert the image to {wanted}')
 
         return self.make(path, size + size // 64 + _OVERHEAD, said,
                          source_format=QEMU[source], output_format=wanted)
