@@ -401,8 +401,10 @@ class Exchange:
     def _log(self) -> None:
         connection = self.connection
         request_id = self.named.get('x-openstack-request-id', '-')
-        values = (connection.address[0], request_id,
-                  connection.head.line.encode('unicode_escape').decode(),
+        line = connection.head.line
+        if not (line.isascii() and line.isprintable()):
+            line = line.encode('unicode_escape').decode()
+        values = (connection.address[0], request_id, line,
                   self.status[:3] or '-', self.sent,
                   time.monotonic() - self.begun)
         self.server.log_lines.start(lambda: ACCESS_LOG.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import operator
 import typing
 
 from glance_import.db import images as db_images
@@ -14,6 +15,7 @@ _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
            'container_format', 'size', 'virtual_size', 'checksum',
            'os_hash_algo', 'os_hash_value', 'min_disk', 'min_ram',
            'protected', 'os_hidden')
+_direct = operator.attrgetter(*_DIRECT)
 # Kept for other nodes, never shown.
 _HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
 
@@ -37,7 +39,7 @@ def image(record: db_images.Image,
     view: dict[str, typing.Any] = {
         name: value or '' for name, value in properties.items()
         if name not in _HIDDEN}
-    view |= {name: getattr(record, name) for name in _DIRECT}
+    view.update(zip(_DIRECT, _direct(record)))
     path = f'/v2/images/{record.id}'
     view |= {
         'tags': list(record.tags),

@@ -12,6 +12,7 @@ import collections.abc
 import contextlib
 import datetime
 import errno
+import functools
 import os
 import threading
 import time
@@ -125,7 +126,7 @@ class Database:
                        else _ServerForks(self.engine))
         _ALL.add(self)
 
-    @property
+    @functools.cached_property
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == 'sqlite'
 
@@ -134,20 +135,19 @@ class Database:
             return _sqlite_engine(self.url, options)
         return _server_engine(self.url, options)
 
-    @contextlib.contextmanager
-    def read(self) -> collections.abc.Iterator[sa.Connection]:
+    def read(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """A transaction for looking: rolled back at its end.
 
         On SQLite it sees one snapshot and waits for no writer; elsewhere
         each statement sees what is committed when it runs.
         """
-        with self._looker.connect() as connection:
-            if self.is_sqlite:
-                # Takes no lock and cannot fail, so it need not go through
-                # SQLAlchemy, which would cost as much as a query.
-                driver: typing.Any = connection.connection.driver_connection
-                driver.execute('BEGIN')
-            yield connection
+        connection = self._looker.connect()
+        if self.is_sqlite:
+            # Takes no lock and cannot fail, so it need not go through
+            # SQLAlchemy, which would cost as much as a query.
+            driver: typing.Any = connection.connection.driver_connection
+            driver.execute('BEGIN')
+        return connection
 
     @contextlib.contextmanager
     def write(self) -> collections.abc.Iterator[sa.Connection]:

@@ -117,47 +117,55 @@ _OF_PROJECT = _BY_ID.where(_visible(sa.bindparam('project')))
 _OF_NOBODY = _BY_ID.where(_visible(None))
 
 
-def _parts(which: typing.Callable[[sa.Column], sa.ColumnElement[bool]]
-           ) -> sa.CompoundSelect:
-    """Properties, tags and locations of images: one query for all three.
+_PART = ('kind', 'image_id', 'id', 'deleted', 'one', 'two', 'three')
+
+
+def _parts(which: typing.Callable[[sa.Column], sa.ColumnElement[bool]],
+           before: collections.abc.Sequence[str] = ()) -> list[sa.Select]:
+    """Properties, tags and locations of images, in columns of one kind.
 
     Removed rows are few and skipped by whoever reads this. A condition on
     them would have SQLite read every row that is not removed, by Glance's
     index on that.
+
+    :param before: names of empty columns to put in front
     """
     def part(kind: str, table: sa.Table, *columns: typing.Any) -> sa.Select:
         return sa.select(
+            *(sa.null().label(name) for name in before),
             sa.literal_column(f"'{kind}'").label('kind'), table.c.image_id,
             table.c.id, table.c.deleted,
             *(sa.cast(column, sa.Text).label(label) for column, label
-              in zip(columns, ('one', 'two', 'three')))
+              in zip(columns, _PART[-3:]))
         ).where(which(table.c.image_id))
     nothing = sa.null()
     properties, tags, locations = (
         tables.image_properties, tables.image_tags, tables.image_locations)
-    return sa.union_all(
+    return [
         part('property', properties, properties.c.name, properties.c.value,
              nothing),
         part('tag', tags, tags.c.value, nothing, nothing),
         part('location', locations, locations.c.value,
-             locations.c.meta_data, locations.c.status))
+             locations.c.meta_data, locations.c.status)]
 
 
-_PARTS_OF_MANY = _parts(
-    lambda column: column.in_(sa.bindparam('ids', expanding=True)))
+_PARTS_OF_MANY = sa.union_all(*_parts(
+    lambda column: column.in_(sa.bindparam('ids', expanding=True))))
 # One value for all of them: SQLAlchemy writes a list of many into the
 # statement anew each time, which takes longer than SQLite's whole answer.
-_PARTS_OF_LIST = _parts(
+_PARTS_OF_LIST = sa.union_all(*_parts(
     lambda column: column.in_(sa.select(sa.func.json_each(
-        sa.bindparam('ids', type_=sa.String)).table_valued('value').c.value)))
+        sa.bindparam('ids', type_=sa.String)).table_valued('value').c.value))))
 
 
-def _whole(statement: sa.Select) -> sa.Select:
-    """One image with its parts, a row each: a round trip less."""
-    parts = _parts(lambda column: column == sa.bindparam('image')
-                   ).subquery('parts')
-    return statement.add_columns(*parts.c).select_from(
-        tables.images.outerjoin(parts, parts.c.image_id == Columns.id))
+def _whole(statement: sa.Select) -> sa.CompoundSelect:
+    """One image, and in rows of their own its parts: a round trip less.
+
+    The image's columns come first in each row, those of a part behind them.
+    """
+    return sa.union_all(
+        statement.add_columns(*(sa.null().label(name) for name in _PART)),
+        *_parts(lambda column: column == sa.bindparam('image'), _BASE))
 
 
 _WHOLE = {statement: _whole(statement)
@@ -190,11 +198,14 @@ def _assembled(rows: typing.Sequence[typing.Sequence],
         else:
             of_image.locations.append(
                 (number, Location(one, _metadata(two), three)))
-    return [Image(*row, hung[row[0]].properties,  # type: ignore[call-arg]
-                  tuple(sorted(hung[row[0]].tags)),
-                  tuple(place for _, place in sorted(
-                      hung[row[0]].locations, key=operator.itemgetter(0))))
-            for row in rows]
+    return [_image(row, hung[row[0]]) for row in rows]
+
+
+def _image(row: typing.Sequence, hung: Hung) -> Image:
+    locations = tuple(place for _, place in sorted(
+        hung.locations, key=operator.itemgetter(0)))
+    return Image(*row, hung.properties,  # type: ignore[call-arg]
+                 tuple(sorted(hung.tags)), locations)
 
 
 def _metadata(value: typing.Any) -> dict[str, typing.Any]:
@@ -207,12 +218,14 @@ def _metadata(value: typing.Any) -> dict[str, typing.Any]:
 def get(conn: sa.Connection, image_id: str, scope: Scope) -> Image | None:
     """The image, or None when it is absent or not to be seen."""
     statement, values = _seen_by(image_id, scope)
-    rows = conn.execute(_WHOLE[statement], values).all()
-    if not rows:
-        return None
     size = len(_BASE)
-    return _assembled([rows[0][:size]], [
-        row[size:] for row in rows if row[size] is not None])[0]
+    own, parts = None, []
+    for found in conn.execute(_WHOLE[statement], values).all():
+        if found[size] is None:
+            own = found[:size]
+        else:
+            parts.append(found[size:])
+    return _assembled([own], parts)[0] if own is not None else None
 
 
 def row(conn: sa.Connection, image_id: str, scope: Scope) -> sa.Row | None:

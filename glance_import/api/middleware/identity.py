@@ -26,6 +26,10 @@ IDENTITY_HEADERS = (
     'HTTP_X_USER_DOMAIN_ID', 'HTTP_X_PROJECT_DOMAIN_ID',
     'HTTP_X_IS_ADMIN_PROJECT', 'HTTP_OPENSTACK_SYSTEM_SCOPE')
 
+# By which a proxy names the client it speaks for.
+_FORWARDING = frozenset({'HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP',
+                         'HTTP_FORWARDED'})
+
 LOCAL_USER = 'local'
 LOCAL_PROJECT = 'local'
 LOCAL_ROLES = 'admin,member,reader'
@@ -71,9 +75,9 @@ class LocalFilter:
 
 def _from_here(environ: dict[str, typing.Any]) -> bool:
     """Whether the client, and everybody it speaks for, is on this machine.
-
-    A proxy on this machine names the client it speaks for.
     """
+    if not environ.keys() & _FORWARDING:
+        return is_loopback(environ.get('REMOTE_ADDR', ''))
     addresses = [environ.get('REMOTE_ADDR', '')]
     for name in ('HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP'):
         addresses += [part.strip() for part in
@@ -116,6 +120,12 @@ def keystone(app, services: services.Services) -> typing.Any:
               'delay_auth_decision': False, 'log_name': __name__})
 
 
+@functools.lru_cache(maxsize=1000)
+def _roles(text: str) -> tuple[str, ...]:
+    return tuple(role.strip().lower() for role in text.split(',')
+                 if role.strip())
+
+
 class ContextFilter:
     """Completes the context that everything behind it is told of."""
 
@@ -127,12 +137,10 @@ class ContextFilter:
         if environ.get('HTTP_X_IDENTITY_STATUS') != 'Confirmed':
             raise exc.HTTPUnauthorized(
                 'This request needs a valid token in X-Auth-Token.')
-        roles = [role.strip() for role in
-                 environ.get('HTTP_X_ROLES', '').split(',') if role.strip()]
         ctx = environ['glance_import.context']
         ctx.user_id = environ.get('HTTP_X_USER_ID')
         ctx.project_id = (environ.get('HTTP_X_PROJECT_ID')
                           or environ.get('HTTP_X_TENANT_ID') or None)
-        ctx.roles = [role.lower() for role in roles]
+        ctx.roles = list(_roles(environ.get('HTTP_X_ROLES', '')))
         ctx.is_admin = self._policy.allows(ctx, 'context_is_admin', {})
         return self._app(environ, start_response)
