@@ -4,7 +4,8 @@
                          [--large] [--keep] [--directory DIR]
 
 Everything that is compared is run in turn, in one run, on one file system.
-Of the rounds the best of each side counts. ``--keep`` writes the table to
+Of the rounds the best of each side counts, of downloads the middle.
+``--keep`` writes the table to
 benchmarks/results/ with the date. Rows that the machine cannot do (loop
 mounts need root, mkfs.xfs and mkfs.btrfs; Glance needs a virtual
 environment with it) say so.
@@ -20,6 +21,7 @@ import os
 import pathlib
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from benchmarks import glance as glances
 from tests import service as services
 
 MIB = 1 << 20
+DOWNLOADS = 7
 TICK = os.sysconf('SC_CLK_TCK')
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -254,34 +257,48 @@ class Bench:
         image_id, *_ = stage(self.ours, self.size)
         to_active(self.ours, image_id)
         source = str(self.ours.images / image_id)
-        floor, mine = [], []
-        for _ in range(max(2, self.options.rounds)):
-            floor.append(bare.download(source))
-            mine.append(download(self.ours, image_id))
-        beside = (f'floor {mbs(self.size, min(floor))}: '
-                  f'{min(floor) / min(mine):.2f} of it')
-        met = min(floor) / min(mine) >= 0.8
+        # By turns, and the middle of each: the same loop is three times as
+        # fast when the scheduler happens to place client and server well.
+        found: dict[str, list[float]] = {'bare': [], 'ours': [], 'glance': []}
+        for _ in range(DOWNLOADS):
+            found['bare'].append(bare.download(source))
+            found['ours'].append(download(self.ours, image_id))
+            if self.glance is not None and slow is not None:
+                found['glance'].append(download(self.glance, slow))
+        floor, took = (statistics.median(found[name])
+                       for name in ('bare', 'ours'))
+        beside = f'floor {mbs(self.size, floor)}: {floor / took:.2f} of it'
+        met = floor / took >= 0.8
         if self.glance is not None and slow is not None:
-            took = min(download(self.glance, slow) for _ in range(2))
             delete(self.glance, slow)
-            beside += (f'; Glance {mbs(self.size, took)}: '
-                       f'{took / min(mine):.1f} x')
-            met = met and took / min(mine) >= 2
-        self.add(f'download {self.options.size} MiB',
+            theirs = statistics.median(found['glance'])
+            beside += (f'; Glance {mbs(self.size, theirs)}: '
+                       f'{theirs / took:.1f} x')
+            met = met and theirs / took >= 2
+        beside += '; fastest ' + ', '.join(
+            mbs(self.size, min(times)) for times in found.values() if times)
+        self.add(f'download {self.options.size} MiB, middle of {DOWNLOADS}',
                  '>= 0.8 of sendfile, >= 2 x Glance',
-                 mbs(self.size, min(mine)), beside, met)
+                 mbs(self.size, took), beside, met)
         delete(self.ours, image_id)
 
     def several(self) -> None:
         size = self.size // 4
-        alone = min(stage(self.ours, self.size)[1] for _ in range(2))
-        ids = [self.ours.create() for _ in range(4)]
-        took = bare.seconds_of(*[
-            put(self.ours, f'/v2/images/{image_id}/stage', size)
-            for image_id in ids])
+        alone, took = [], []
+        for _ in range(self.options.rounds):
+            image_id, seconds, _used = stage(self.ours, self.size)
+            delete(self.ours, image_id)
+            alone.append(seconds)
+            ids = [self.ours.create() for _ in range(4)]
+            took.append(bare.seconds_of(*[
+                put(self.ours, f'/v2/images/{image_id}/stage', size)
+                for image_id in ids]))
+            for image_id in ids:
+                delete(self.ours, image_id)
         self.add('4 uploads at once, total', '>= one upload alone',
-                 mbs(4 * size, took), f'one alone {mbs(self.size, alone)}',
-                 4 * size / took >= self.size / alone)
+                 mbs(4 * size, min(took)),
+                 f'one alone {mbs(self.size, min(alone))}',
+                 4 * size / min(took) >= self.size / min(alone))
 
     def latency(self) -> None:
         with Pings(self.ours) as quiet:
