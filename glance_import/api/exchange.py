@@ -117,9 +117,11 @@ class Exchange:
         """
         server = self.server
         if self.input.complete:
-            last, unsent = self.errand.run(
+            left = self.errand.run(
                 server.requests.start, self._answer_and_stay)
-            last._conclude(unsent)
+            if left is not None:
+                last, unsent = left
+                last._conclude(unsent)
         elif server.bodies >= MAX_BODIES:
             self.status = '503'
             self._log()
@@ -132,10 +134,11 @@ class Exchange:
             finally:
                 server.bodies -= 1
 
-    def _answer_and_stay(self) -> tuple[Exchange, Result | bytes]:
-        """In a native thread: this exchange or the last that followed it.
+    def _answer_and_stay(self) -> tuple[Exchange, Result | bytes] | None:
+        """In a native thread: until no other request follows at once.
 
-        With it comes what the hub has to send of its answer.
+        :returns: an exchange whose answer the hub has to send, or the rest
+            of it; None when all is sent
         """
         current = self
         while True:
@@ -143,9 +146,11 @@ class Exchange:
             if not isinstance(result, (list, tuple)):
                 return current, result
             unsent = current._send_now(result)
-            if unsent or not self.connection.follow():
+            if unsent:
                 return current, unsent
             current._log()
+            if not self.connection.follow():
+                return None
             current = Exchange(self.connection, self.errand)
 
     def _send_now(self, result: collections.abc.Sequence[bytes]) -> bytes:

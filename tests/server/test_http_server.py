@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -425,6 +426,22 @@ def test_access_log(server):
         line for line in server.output().splitlines() if '31m' in line])[0]
     assert 'status: 404' in line
     assert '\x1b' not in line
+
+
+def test_access_log_of_requests_that_follow_each_other(server):
+    with server.connect() as sock:
+        for number in range(20):
+            sock.sendall(get(f'/state?{number}' if number % 3 else
+                             f'/nowhere?{number}'))
+            response(sock)
+            time.sleep(0.01 * (number % 2))
+    lines = server_harness.wait_for(lambda: [
+        found for found in [re.findall(
+            r'"GET (\S+) HTTP/1.1" status: (\d+)', server.output())]
+        if len(found) >= 20])[0]
+    assert lines == [
+        (f'/state?{number}', '200') if number % 3 else
+        (f'/nowhere?{number}', '404') for number in range(20)]
 
 
 # -- processes ---------------------------------------------------------
