@@ -216,6 +216,14 @@ def one_line(error: BaseException) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
+def is_bad_value(error: BaseException) -> bool:
+    """Whether a value was refused: by its characters, length or range."""
+    if isinstance(error, db_exception.DBDataError):
+        return True
+    return isinstance(getattr(error, 'inner_exception', None) or error,
+                      sa_exc.DataError)
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether it is the database's, and the statement may succeed later.
 

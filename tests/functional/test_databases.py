@@ -42,6 +42,22 @@ def test_walk(make_service, request, kind):
     assert [each['id'] for each in listed['images']] == [image_id]
     assert service.request('GET', f'/v2/images/{image_id}',
                            token=services.OTHER).status == 404
+    # MySQL's utf8, which Glance's tables have, ends where emoji begin.
+    takes = kind == 'postgresql'
+    for method, path, body, codes in (
+            ('POST', '/v2/images', {'name': 'a \U0001f4be'}, (201, 400)),
+            ('POST', '/v2/images', {'\U0001f4be': 'disk'}, (201, 400)),
+            ('POST', '/v2/images', {'tags': ['\U0001f4be']}, (201, 400)),
+            ('PUT', f'/v2/images/{image_id}/tags/%F0%9F%92%BE', None,
+             (204, 400)),
+            ('GET', '/v2/images?name=%F0%9F%92%BE', None, (200, 200)),
+            ('GET', '/v2/images?tag=%F0%9F%92%BE', None, (200, 200)),
+            ('GET', '/v2/images?%F0%9F%92%BE=%F0%9F%92%BE', None,
+             (200, 200))):
+        answer = service.request(method, path, body)
+        assert answer.status == codes[not takes], answer
+        if answer.status == 400:
+            assert 'character set' in answer.message
     # A failed import gives the bytes back; a server that restarts is
     # waited for.
     second = service.create()
@@ -64,3 +80,32 @@ def test_walk(make_service, request, kind):
     service.wait_status(second, 'active')
     assert service.request('DELETE', f'/v2/images/{image_id}').status == 204
     assert 'unexpected error' not in service.text(), service.text()
+
+
+PLUGIN = """
+from glance_import.plugin import ImagePlugin
+
+
+class Wordy(ImagePlugin):
+    api = 1
+
+    def inspect(self, ctx):
+        return self.reject('no \U0001f4be taken')
+"""
+
+
+def test_a_reason_that_the_database_cannot_keep(
+        make_service, mariadb, tmp_path):  # noqa: F811
+    plugin = tmp_path / 'wordy.py'
+    plugin.write_text(PLUGIN)
+    plugin.chmod(0o644)
+    service = make_service(options={
+        'database': {'connection': mariadb.create()},
+        'image_import_opts': {
+            'image_import_plugins': f'[file:{plugin}:Wordy]'}})
+    assert service.run('manage', 'db', 'sync').returncode == 0
+    service.start()
+    image_id = service.ask(DATA)
+    image = service.wait_status(image_id, 'uploading', 'active')
+    assert 'no \ufffd taken' in image['os_glance_import_error']
+    assert service.tasks(image_id)[0]['status'] == 'failure'

@@ -19,6 +19,7 @@ from webob import exc
 
 from glance_import.api import faults
 from glance_import import context
+from glance_import.db import engine
 from glance_import.domain import errors
 
 if typing.TYPE_CHECKING:
@@ -75,16 +76,29 @@ class RequestFilter:
             response: typing.Any = refusal
         except errors.DomainError as failure:
             response = faults.answer(failure) or _internal(request_id)
-        except _DATABASE_AWAY as failure:
-            LOG.error('the database does not answer: %s', failure)
-            response = exc.HTTPServiceUnavailable(
-                'The database of this service does not answer at the '
-                f'moment; try again. The reference is {request_id}.',
-                headers={'Retry-After': '5'})
+        except engine.ERRORS as failure:
+            response = _of_database(failure, request_id)
         except Exception:
             LOG.exception('unexpected error')
             response = _internal(request_id)
         return response(environ, start_response)
+
+
+def _of_database(failure: Exception, request_id: str) -> webob.Response:
+    if engine.is_bad_value(failure):
+        return exc.HTTPBadRequest(
+            'The database of this service cannot keep a value of this '
+            'request: a character that its character set lacks, such as an '
+            "emoji in MySQL's utf8, or one that is too long. The reference "
+            f'is {request_id}.')
+    if isinstance(failure, _DATABASE_AWAY):
+        LOG.error('the database does not answer: %s', failure)
+        return exc.HTTPServiceUnavailable(
+            'The database of this service does not answer at the moment; '
+            f'try again. The reference is {request_id}.',
+            headers={'Retry-After': '5'})
+    LOG.exception('unexpected error')
+    return _internal(request_id)
 
 
 def _internal(request_id: str) -> webob.Response:
