@@ -107,6 +107,15 @@ def measure(roots: list[int], client: Client, path: str
     return statistics.median(times) * 1000, used / rounds * 1000
 
 
+def settle(roots: list[int]) -> None:
+    """Wait until the servers have put away what was written to them."""
+    for _ in range(60):
+        before = cpu(roots)
+        time.sleep(1)
+        if cpu(roots) - before < 0.01:
+            return
+
+
 def run(number: int, directory: pathlib.Path,
         server: servers.Server | None
         ) -> dict[tuple[str, str], tuple[float, float]]:
@@ -129,6 +138,7 @@ def run(number: int, directory: pathlib.Path,
     if server is not None and server.process is not None:
         roots.append(server.process.pid)
     try:
+        settle(roots)
         for user, token in (('user', USER), ('admin', ADMIN)):
             client = Client(service, token)
             for _ in range(20):
