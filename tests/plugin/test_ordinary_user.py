@@ -70,7 +70,10 @@ def service(bwrap):
 
 
 def _as_nobody(made, top, stack):
-    places = {'site': sysconfig.get_paths()['purelib'], 'code': str(TOP)}
+    # The package, not the checkout: that may be a directory of its owner's.
+    (top / 'code').mkdir()
+    places = {'site': sysconfig.get_paths()['purelib'],
+              'code/glance_import': str(TOP / 'glance_import')}
     for name, place in places.items():
         stack.enter_context(mounts.libraries(top / name, place))
         assert os.statvfs(top / name).f_flag & os.ST_RDONLY
