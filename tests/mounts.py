@@ -1,7 +1,7 @@
 """Filesystems of a test's own: small, full, read-only or of another kind.
 
-Mounting takes root: without it the test is skipped. Root that may not mount,
-or a missing mkfs, skips the test too, and fails it under ``CI=true``.
+Mounting takes root. Who is not, or may not mount, or lacks a mkfs, skips the
+test, and fails it under ``CI=true``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import os
 import pathlib
 import subprocess
 
-import pytest
-
 from tests import servers
 
 
@@ -22,7 +20,7 @@ def mounted(place: pathlib.Path, source: str | os.PathLike, *options: str
             ) -> collections.abc.Iterator[pathlib.Path]:
     """``source`` at ``place``, which is made, until the block ends."""
     if os.geteuid() != 0:
-        pytest.skip('needs root to mount')
+        servers.missing('only root mounts')
     place.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(['mount', *options, source, place],
                           capture_output=True, text=True)
