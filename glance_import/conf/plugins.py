@@ -54,6 +54,11 @@ OPTS = (
         help='MiB of its temporary directory, which is memory, and of each '
              'file it writes there.'),
     cfg.IntOpt(
+        'tmp_files_limit', default=10_000, min=16,
+        help='Files and directories in its temporary directory; a plugin '
+             'that makes more is ended. Each takes memory of the kernel, '
+             'which no other limit counts.'),
+    cfg.IntOpt(
         'open_files_limit', default=64, min=16,
         help='Files and sockets each of its processes may have open.'),
     cfg.IntOpt(

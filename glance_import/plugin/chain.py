@@ -61,6 +61,8 @@ class Plugin:
     summary: str
     target: host.Target
     settings: Settings
+    # Of its code and its options, for the record of what has judged.
+    digest: str = ''
 
     @property
     def label(self) -> str:
@@ -84,12 +86,14 @@ class Record:
     properties: dict[str, str] = dataclasses.field(default_factory=dict)
     blocks: bool = False
     detail: str = ''
+    digest: str = ''
 
     def audit(self) -> dict[str, typing.Any]:
         """For the task of the import."""
         return {'plugin': self.plugin, 'version': self.version,
-                'step': self.step, 'verdict': self.verdict,
-                'code': self.code, 'reason': self.reason,
+                'digest': self.digest, 'step': self.step,
+                'verdict': self.verdict, 'code': self.code,
+                'reason': self.reason,
                 'seconds': round(self.seconds, 3),
                 'bytes_read': self.bytes_read, 'attempts': self.attempts,
                 'properties': self.properties}
@@ -108,7 +112,8 @@ def judge(way: sandbox.Strict | sandbox.Process, plugin: Plugin, do: str, *,
     :param sink: makes a new empty file for each attempt; its path
     """
     settings = plugin.settings
-    record = Record(plugin.label, plugin.version, do, verdicts.ERROR)
+    record = Record(plugin.label, plugin.version, do, verdicts.ERROR,
+                    digest=plugin.digest)
     for attempt in range(1, settings.attempts + 1):
         result = _run(way, plugin, do, image, data,
                       sink() if sink is not None else None, log, cancelled)
@@ -213,7 +218,8 @@ def inspect(way: sandbox.Strict | sandbox.Process,
 
 
 def _skipped(plugin: Plugin, do: str) -> Record:
-    return Record(plugin.label, plugin.version, do, SKIPPED)
+    return Record(plugin.label, plugin.version, do, SKIPPED,
+                  digest=plugin.digest)
 
 
 def blocker(records: collections.abc.Iterable[Record]) -> Record | None:

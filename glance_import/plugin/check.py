@@ -20,8 +20,8 @@ _COROUTINES = 0x80 | 0x100 | 0x200
 RESERVED_OPTIONS = frozenset({
     'failure_policy', 'enforcement', 'allowed_properties', 'timeout',
     'idle_timeout', 'cpu_limit', 'memory_limit', 'tmp_limit',
-    'open_files_limit', 'process_limit', 'output_limit', 'log_limit',
-    'read_paths', 'sockets',
+    'tmp_files_limit', 'open_files_limit', 'process_limit', 'output_limit',
+    'log_limit', 'read_paths', 'sockets',
 })
 
 

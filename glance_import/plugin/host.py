@@ -19,6 +19,7 @@ import subprocess  # nosec B404
 import time
 import typing
 
+from glance_import.plugin import kernel_memory
 from glance_import.plugin import sandbox
 from glance_import.plugin import verdicts
 
@@ -42,6 +43,7 @@ class Limits:
     cpu: int = 3600
     memory: int = 512 << 20
     tmp: int = 64 << 20
+    tmp_files: int = 10_000
     files: int = 64
     processes: int = 16
     output: int = 1 << 40
@@ -132,6 +134,8 @@ class _Run:
         self._muted = 0
         self._begun = self._alive_at = time.monotonic()
         self._init_fd: int | None = None
+        self._init_pid: int | None = None
+        self._kernel_at = self._begun
         self._hello = False
         self._last: dict[str, typing.Any] | None = None
         self._bytes: int | None = None
@@ -230,6 +234,9 @@ class _Run:
                 self._read(key.fd, key.data)
             now = time.monotonic()
             self._check_time(now)
+            if now >= self._kernel_at:
+                self._kernel_at = now + _TICK
+                self._check_kernel()
             if now >= memory_at:
                 memory_at = now + _MEMORY_SECONDS
                 self._check_memory()
@@ -262,10 +269,51 @@ class _Run:
     def _check_memory(self) -> None:
         """Its processes together: each alone is bound by the kernel."""
         assert self._process is not None
-        used = _resident(self._process.pid)
+        used = _resident(self._process.pid) + self._socket_bytes()
         if used > self._limits.memory + (32 << 20):
             self._fail('its processes together use more than '
                        f'{self._limits.memory >> 20} MiB of memory')
+
+    def _socket_bytes(self) -> int:
+        if self._init_pid is None:
+            return 0
+        try:
+            return kernel_memory.socket_bytes(self._init_pid)
+        except OSError:
+            # It has just ended.
+            return 0
+
+    def _check_kernel(self) -> None:
+        """What is memory of the kernel and not of a process."""
+        most = self._limits.tmp_files
+        try:
+            files, locks = self._kept_by_kernel()
+        except (FileNotFoundError, ProcessLookupError):
+            # It has just ended.
+            return
+        except OSError as failure:
+            self._fail('what it makes the kernel keep cannot be counted '
+                       f'({failure.strerror})')
+            return
+        if files > most:
+            self._fail(f'it made more than {most} files in its temporary '
+                       'directory')
+        elif locks > kernel_memory.LOCKS:
+            self._fail(f'it took more than {kernel_memory.LOCKS} locks on '
+                       'files')
+
+    def _kept_by_kernel(self) -> tuple[int, int]:
+        """(files in its temporary directory, locks on files)."""
+        assert self._started is not None
+        tmp = str(self._started.order['tmp'])
+        if self._way.name == sandbox.PROCESS:
+            return kernel_memory.files_below(tmp, self._limits.tmp_files), 0
+        if self._init_pid is None or not self._hello:
+            # Its root directory is not in place yet.
+            return 0, 0
+        root = f'/proc/{self._init_pid}/root'
+        return (kernel_memory.files_of(root, tmp),
+                kernel_memory.locks_of(root))
 
     def _cancel(self) -> None:
         """A moment to end by itself, for those that look."""
@@ -343,9 +391,9 @@ class _Run:
 
     def _answer(self, line: bytes) -> None:
         try:
-            said = json.loads(line)
+            said = verdicts.parse(line)
             kind = said['t']
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError):
             self._fail('it wrote what is no answer into the channel '
                        'of answers')
             return
@@ -355,8 +403,7 @@ class _Run:
         elif kind == 'log':
             self._say(str(said.get('text')))
         elif kind == 'beat':
-            if isinstance(said.get('bytes'), int):
-                self._bytes = said['bytes']
+            self._bytes = verdicts.count(said.get('bytes'))
         elif self._last is None:
             self._last = said
 
@@ -389,6 +436,7 @@ class _Run:
                 pid = json.loads(line)['child-pid']
                 if self._init_fd is None:
                     self._init_fd = os.pidfd_open(pid)
+                    self._init_pid = pid
 
     # -- the end
 

@@ -105,7 +105,8 @@ class Process:
     counts_processes = False
 
     def describe(self) -> str:
-        return 'process: limits only, no wall around the plugins'
+        return ('process: limits only, no wall around the plugins; files '
+                'in the temporary directory counted')
 
     def path(self, source: str, _destination: str) -> str:
         """Where the plugin finds what lies at ``source``."""
@@ -153,8 +154,9 @@ class Strict:
         how = ('a user of its own for each plugin' if self._as_root
                else 'a user namespace')
         return (f'strict: bubblewrap with {how}, own mount, pid, network, '
-                'ipc and uts namespaces, a system call filter, no '
-                'capabilities')
+                'ipc and uts namespaces, a system call filter (no sockets '
+                'but unix, no larger buffers), no capabilities; files, locks '
+                'and sockets counted from outside')
 
     def path(self, _source: str, destination: str) -> str:
         """Where the plugin finds what lies at ``source``."""

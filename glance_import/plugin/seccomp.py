@@ -2,8 +2,9 @@
 
 Namespaces and limits keep a plugin in; this takes away what could widen a
 hole in them: other namespaces, mounts, tracing, kernel objects that no limit
-counts, sockets of families that a network namespace does not contain (vsock
-reaches the host of a virtual machine). Builds a classic BPF program for
+counts, sockets of every family but unix (there is no network to reach, and
+what waits in a socket is the kernel's memory), larger buffers of those, the
+watching of files. Builds a classic BPF program for
 ``bwrap --seccomp``; touches nothing.
 """
 
@@ -18,16 +19,21 @@ _ALLOW = 0x7fff0000
 _ERRNO = 0x00050000
 
 # Offsets in struct seccomp_data; both machines are little-endian.
-_NUMBER, _ARCH, _ARGUMENT_0 = 0, 4, 16
+_NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2 = 0, 4, 16, 24, 32
 # New user, mount, pid, network, ipc, uts, cgroup namespaces.
 _NEW_NAMESPACES = 0x7e020000
-_FAMILIES = (1, 2, 10)  # unix, inet, inet6
+_UNIX = 1
+# Options of SOL_SOCKET that enlarge buffers: SO_SNDBUF, SO_RCVBUF and those
+# that force it.
+_SOL_SOCKET = 1
+_BUFFERS = (7, 8, 32, 33)
 _X32 = 0x40000000
 
 # machine: (audit arch, {call: number})
 _MACHINES = {
     'x86_64': (0xc000003e, {
-        'clone': 56, 'socket': 41,
+        'clone': 56, 'socket': 41, 'setsockopt': 54, 'socketpair': 53,
+        'inotify_init': 253, 'inotify_init1': 294,
         'unshare': 272, 'setns': 308, 'mount': 165, 'umount2': 166,
         'pivot_root': 155, 'chroot': 161, 'ptrace': 101, 'keyctl': 250,
         'add_key': 248, 'request_key': 249, 'bpf': 321, 'userfaultfd': 323,
@@ -40,7 +46,8 @@ _MACHINES = {
         'syslog': 103, 'vhangup': 153, 'memfd_create': 319, 'shmget': 29,
         'msgget': 68, 'semget': 64, 'mq_open': 240, 'fanotify_init': 300}),
     'aarch64': (0xc00000b7, {
-        'clone': 220, 'socket': 198,
+        'clone': 220, 'socket': 198, 'setsockopt': 208,
+        'socketpair': 199, 'inotify_init1': 26,
         'unshare': 97, 'setns': 268, 'mount': 40, 'umount2': 39,
         'pivot_root': 41, 'chroot': 51, 'ptrace': 117, 'keyctl': 219,
         'add_key': 217, 'request_key': 218, 'bpf': 280, 'userfaultfd': 282,
@@ -60,7 +67,7 @@ _EVERYWHERE = {
     'fsmount': 432, 'fspick': 433, 'mount_setattr': 442,
     'quotactl_fd': 443, 'memfd_secret': 447}  # nosec B105: a call's name
 _CLONE3 = 435
-_CHECKED = ('clone', 'socket')
+_CHECKED = ('clone', 'socket', 'socketpair', 'setsockopt')
 
 
 def supported(machine: str | None = None) -> bool:
@@ -73,7 +80,13 @@ def program(machine: str | None = None) -> bytes:
 
     :raises KeyError: no filter is known for the machine
     """
-    arch, calls = _MACHINES[machine or platform.machine()]
+    return b''.join(struct.pack('<HBBI', *each)
+                    for each in instructions(machine or platform.machine()))
+
+
+def instructions(machine: str) -> list[tuple[int, int, int, int]]:
+    """The same as (operation, jump if true, jump if false, value)."""
+    arch, calls = _MACHINES[machine]
     code: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_JEQ, 1, 0, arch),
@@ -94,14 +107,24 @@ def program(machine: str | None = None) -> bytes:
         (_JSET, 0, 1, _NEW_NAMESPACES),
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
-        (_JEQ, 0, 2 + len(_FAMILIES), calls['socket']),
+        (_JEQ, 1, 0, calls['socket']),
+        (_JEQ, 0, 4, calls['socketpair']),
         (_LOAD, 0, 0, _ARGUMENT_0),
+        (_JEQ, 1, 0, _UNIX),
+        (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
+        (_RETURN, 0, 0, _ALLOW),
+        (_JEQ, 0, 3 + len(_BUFFERS), calls['setsockopt']),
+        (_LOAD, 0, 0, _ARGUMENT_1),
+        (_JEQ, 0, 1 + len(_BUFFERS), _SOL_SOCKET),
+        (_LOAD, 0, 0, _ARGUMENT_2),
     ]
-    for index, family in enumerate(_FAMILIES):
-        code.append((_JEQ, len(_FAMILIES) - index, 0, family))
-    code += [(_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
-             (_RETURN, 0, 0, _ALLOW)]
-    return b''.join(struct.pack('<HBBI', *each) for each in code)
+    for index, option in enumerate(_BUFFERS):
+        code.append((_JEQ, len(_BUFFERS) - index, 0, option))
+    # It does nothing and does not say so: the kernel is as free to give less
+    # than is asked for.
+    code += [(_RETURN, 0, 0, _ALLOW),
+             (_RETURN, 0, 0, _ERRNO)]
+    return code
 
 
 def _refuse(number: int, error: int) -> list[tuple[int, int, int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import signal
 import typing
 
@@ -17,6 +18,8 @@ REASON = 1000
 CODE = 100
 _PROPERTIES = 64
 _NAME, _VALUE = 255, 65535
+_LARGEST = (1 << 63) - 1
+_DETAIL = 64 << 10
 
 
 @dataclasses.dataclass
@@ -36,16 +39,58 @@ class Result:
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
+def parse(wrote: bytes) -> dict[str, typing.Any]:
+    """What was written as JSON (RFC 8259), if it is an object.
+
+    Its numbers are what every reader of JSON can read. Its texts may still
+    hold halves of characters, see ``is_text``.
+
+    :raises ValueError: it is not, or too deep
+    """
+    try:
+        said = json.loads(wrote.decode('utf-8'), parse_constant=_no_number)
+        _check_plain(said)
+    except RecursionError:
+        raise ValueError('it is too deep') from None
+    if not isinstance(said, dict):
+        raise ValueError('it is no object')
+    return said
+
+
+def _no_number(name: str) -> typing.NoReturn:
+    raise ValueError(f'{name} is no number')
+
+
+def _check_plain(value: typing.Any) -> None:
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError('a number is too large')
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError('a number is too large')
+    elif isinstance(value, list):
+        for each in value:
+            _check_plain(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            _check_plain(each)
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can hold it, as a file, a database or an answer must."""
+    try:
+        value.encode('utf-8')
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def of_program(returncode: int | None, wrote: bytes, do: str
                ) -> dict[str, typing.Any] | None:
     """A program's standard output as an answer; None when it failed."""
     if returncode != 0:
         return None
     try:
-        said = json.loads(wrote)
-        if not isinstance(said, dict):
-            raise ValueError
-    except (ValueError, RecursionError):
+        said = parse(wrote)
+    except ValueError:
         return {'t': 'error', 'text': 'what it wrote to its standard '
                 'output is no JSON object'}
     if said.get('t') == 'error':
@@ -82,39 +127,49 @@ def judge(said: dict[str, typing.Any], *, bytes_read: int | None,
     if kind == 'described':
         return Result('described', described=said)
     if kind == 'broken':
+        problems = said.get('problems')
         return Result('broken', problems=[
-            str(each)[:REASON] for each in said.get('problems', [])])
+            one_line(str(each))[:REASON] for each in problems]
+            if isinstance(problems, list) else ['it does not say what'])
     if kind == 'error':
         return Result(ERROR, one_line(str(said.get('text')))[:REASON],
                       bytes_read=bytes_read,
-                      detail=str(said.get('trace') or tail))
+                      detail=_detail(said.get('trace') or tail))
     if kind != 'end':
         return Result(ERROR, 'it gave an unknown answer')
     return _verdict(said, bytes_read)
 
 
+def _detail(said: typing.Any) -> str:
+    return str(said)[-_DETAIL:].encode('utf-8', 'replace').decode()
+
+
 def _verdict(said: dict[str, typing.Any], bytes_read: int | None) -> Result:
     verdict = said.get('verdict')
     reason, code = said.get('reason'), said.get('code')
-    properties = said.get('properties') or {}
+    properties = said.get('properties')
+    if properties is None:
+        properties = {}
     problem = None
-    if verdict not in ('accept', 'reject', 'warn'):
-        problem = f'it gave the unknown verdict {str(verdict)[:40]!r}'
+    if not isinstance(verdict, str) or verdict not in (
+            'accept', 'reject', 'warn'):
+        problem = f'it gave the unknown verdict {ascii(verdict)[:40]}'
     elif verdict != 'accept' and not (
-            isinstance(reason, str) and reason.strip()):
+            isinstance(reason, str) and one_line(reason)):
         problem = f'it gave the verdict {verdict!r} without a reason'
+    elif reason is not None and not isinstance(reason, str):
+        problem = 'it gave a reason that is not a string'
     elif code is not None and not isinstance(code, str):
         problem = 'it gave a code that is not a string'
     else:
         problem = _properties_problem(properties)
     if problem:
         return Result(ERROR, problem, bytes_read=bytes_read)
-    read = said.get('bytes')
     return Result(
         str(verdict), one_line(reason or '')[:REASON] or None,
         one_line(code or '')[:CODE] or None, dict(properties),
-        bytes_read=read if isinstance(read, int) else None,
-        written=said.get('written'))
+        bytes_read=count(said.get('bytes')),
+        written=count(said.get('written')))
 
 
 def _properties_problem(properties: typing.Any) -> str | None:
@@ -123,12 +178,18 @@ def _properties_problem(properties: typing.Any) -> str | None:
     if len(properties) > _PROPERTIES:
         return f'it gave more than {_PROPERTIES} properties'
     for name, value in properties.items():
-        if not isinstance(value, str) or len(value) > _VALUE:
+        if not 0 < len(name) <= _NAME or not name.isprintable():
+            return f'it gave a property named {ascii(name[:60])}'
+        if not isinstance(value, str) or len(value) > _VALUE \
+                or not is_text(value):
             return (f'the value of its property {name[:60]!r} is not a '
                     'string, or too long')
-        if not 0 < len(name) <= _NAME or not name.isprintable():
-            return f'it gave a property named {name[:60]!r}'
     return None
+
+
+def count(value: typing.Any) -> int | None:
+    """A number of bytes, if it is one."""
+    return value if type(value) is int and value >= 0 else None
 
 
 def one_line(text: str) -> str:
