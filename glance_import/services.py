@@ -13,11 +13,15 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.async_ import extensions
 from glance_import.async_ import jobboard
-from glance_import.async_ import registry
+from glance_import.async_ import registry as plugin_registry
 from glance_import.conf import reserved
 from glance_import.db import engine
+from glance_import.db import keys
+from glance_import.domain import errors
 from glance_import.domain import protections
+from glance_import.domain import snapshot
 from glance_import import limits
 from glance_import.plugin import sandbox
 from glance_import import policies
@@ -42,9 +46,38 @@ class Services:
     plugins: tuple[str, ...]
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
-    registry: registry.Registry
+    registry: plugin_registry.Registry
     board: jobboard.Board
     limits: limits.Limits
+    keys: keys.Keys
+
+    def judged_by(self, *, plugins: bool = True) -> snapshot.Snapshot:
+        """What an import that is asked for now is judged by.
+
+        :param plugins: whether it goes through the listed plugins
+        :raises errors.Unavailable: one of them cannot be used any more
+        """
+        try:
+            return self.registry.pin(
+                self.plugins if plugins else (), self.snapshot_key)
+        except extensions.ExtensionError as failure:
+            LOG.error('no import is accepted: %s', failure)
+            raise errors.Unavailable(
+                'A plugin that every import goes through cannot be used at '
+                'the moment, so no import is accepted. Ask again later.'
+            ) from failure
+
+    def honour(self, wanted: snapshot.Snapshot
+               ) -> list[plugin_registry.Loaded]:
+        """The plugins of an import, configured as it demands.
+
+        :raises snapshot.NotHonoured: they are not to be had here
+        """
+        return self.registry.honour(wanted, self.snapshot_key)
+
+    def snapshot_key(self) -> bytes:
+        """What secret options of snapshots are compared with."""
+        return self.keys.get(keys.SNAPSHOT)
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -72,7 +105,7 @@ def poke(state_path: str) -> None:
 
 
 def build(conf: cfg.ConfigOpts,
-          plugins: registry.Registry | None = None, *,
+          plugins: plugin_registry.Registry | None = None, *,
           accepting: bool = True) -> Services:
     """Open everything the configuration names.
 
@@ -87,6 +120,7 @@ def build(conf: cfg.ConfigOpts,
     :raises glance_import.domain.protections.ProtectionError: nor can the
         file of property protections
     """
+    known = plugins or plugin_registry.Registry(conf)
     stores = store_registry.build(conf)
     policy = enforce.Policy(policies.new_enforcer(conf))
     database = engine.Database(conf)
@@ -109,10 +143,10 @@ def build(conf: cfg.ConfigOpts,
         stores=stores,
         policy=policy,
         protections=protections.load(conf, policy),
-        plugins=(tuple(conf.image_import_opts.image_import_plugins)
-                 if accepting else ()),
+        plugins=known.listed if accepting else (),
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
         wake=wake,
-        registry=plugins or registry.Registry(conf),
-        limits=limits.Limits(conf))
+        registry=known,
+        limits=limits.Limits(conf),
+        keys=keys.Keys(database))

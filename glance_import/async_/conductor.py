@@ -19,6 +19,7 @@ import uuid
 
 from oslo_log import log
 
+from glance_import.async_ import announcer
 from glance_import.async_ import jobboard
 from glance_import.async_ import runtime
 from glance_import.async_ import taskflow_executor
@@ -27,6 +28,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.domain import errors
 from glance_import.domain import housekeeping
 from glance_import.domain import imports
+from glance_import.domain import snapshot
 from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -73,6 +75,7 @@ class Conductor:
         self._wake_fd = _open_fifo(box.conf.state_path)
         self._node_lock, self.node = take_node_lock(box.conf.state_path)
         self.name = f'{self.node}:{os.getpid()}:{uuid.uuid4().hex[:8]}'
+        self._announcer = announcer.Announcer(box, self.name, self.node)
 
     def run(self, *, patience: float = 60.0) -> None:
         """Work until stopped, then give back what is not done.
@@ -82,7 +85,8 @@ class Conductor:
         LOG.info('conductor %s runs up to %d imports at once, job board: %s',
                  self.name, self._slots, self._board)
         # None may wait for a board, a directory or a store that is slow.
-        for task in (self._heartbeat, self._look_after, self._keep_house):
+        for task in (self._heartbeat, self._look_after, self._keep_house,
+                     self._announce):
             threading.Thread(target=task, daemon=True,
                              name=task.__name__.strip('_')).start()
         self._release_predecessor()
@@ -133,15 +137,15 @@ class Conductor:
         if free <= 0:
             return 0
         offers = self._board.offers([self._services.area.id],
-                                    free + len(mine))
+                                    free + len(mine), self.name)
         if self._database_away:
             self._database_away = False
             LOG.info('the database answers again')
-        claimed = 0
         # Never what still runs here, whatever became of its claim.
-        for offer in [o for o in offers if o.job_id not in mine][:free]:
-            claimed += self._claim_one(offer)
-        return claimed
+        new = [offer for offer in offers if offer.job_id not in mine][:free]
+        ours = self._announcer.sift(new)
+        # What was refused now makes room for others at once.
+        return (sum(map(self._claim_one, ours)) + len(new) - len(ours))
 
     def _claim_one(self, offer: jobboard.Offer) -> int:
         token = uuid.uuid4().hex
@@ -246,6 +250,9 @@ class Conductor:
         except errors.ClaimLost as failure:
             LOG.warning('%s', failure)
             self._board.abandon(work.offer, work.claim.token)
+        except snapshot.NotHonoured as failure:
+            refusal = failure
+            self._guarded(lambda: self._refuse(work, refusal))
         except taskflow_executor.Interrupted:
             LOG.info('import %s is handed over', job.id)
             self._guarded(lambda: self._give_back(work))
@@ -273,6 +280,11 @@ class Conductor:
             db_jobs.release(conn, work.claim, refund_attempt=True)
         self._board.abandon(work.offer, work.claim.token)
 
+    def _refuse(self, work: _Work, failure: snapshot.NotHonoured) -> None:
+        """Since it was claimed, something has changed here."""
+        self._announcer.refuse(work.claim.job_id, failure)
+        self._give_back(work)
+
     def _leave_alone(self, work: _Work, reason: str) -> None:
         """For another release to go on with, or an operator to end."""
         with self._services.db.write() as conn:
@@ -293,6 +305,18 @@ class Conductor:
         while not self._stop.is_set():
             self._guarded(lambda: housekeeping.clean(self._services))
             self._stop.wait(HOUSEKEEPING_SECONDS)
+
+    def _announce(self) -> None:
+        """In a thread: say that we live, and mind what we cannot run."""
+        options = self._services.conf.taskflow_executor
+        pause = min(announcer.SECONDS,
+                    options.unhonoured_import_lifetime / 4)
+        while not self._stop.is_set():
+            self._guarded(self._announcer.announce)
+            if self._guarded(self._announcer.look_again):
+                services.poke(self._services.conf.state_path)
+            self._guarded(self._announcer.end_unhonoured)
+            self._stop.wait(pause)
 
     def _heartbeat(self) -> None:
         """Renew every claim three times as often as it must be."""
@@ -342,6 +366,7 @@ class Conductor:
             time.sleep(0.02)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._executor.close()
+        self._guarded(self._announcer.leave)
         LOG.info('conductor %s ends', self.name)
 
 

@@ -22,6 +22,8 @@ from oslo_log import log
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
+# Tells a conductor that the API which starts it has judged the files.
+FLAG = '--embedded'
 RETRY_SECONDS = 1.0
 # A conductor that dies at once is not started again without end of hurry.
 MAX_RETRY_SECONDS = 30.0
@@ -73,6 +75,12 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
 
+    def reload(self) -> None:
+        """Have the conductor read its files again."""
+        child = self._child
+        if child is not None and os.getpid() == self._pid:
+            child.send_signal(signal.SIGHUP)
+
     def forget(self) -> None:
         """In a forked child: the lock and the conductor are the parent's."""
         if self._lock_fd is not None:
@@ -88,8 +96,7 @@ class Supervisor:
             # Our own interpreter on our own module, with the words that this
             # process was started with.
             self._child = subprocess.Popen(  # nosec B603
-                [_interpreter(), '-m', 'glance_import.cmd.conductor',
-                 '--embedded', *self._arguments],
+                command([FLAG, *self._arguments]),
                 preexec_fn=_die_with_parent, close_fds=True)
             status = self._child.wait()
             if self._stop.is_set():
@@ -118,11 +125,15 @@ class Supervisor:
         return True
 
 
-def _interpreter() -> str:
-    """The Python that runs us: uWSGI calls itself sys.executable."""
-    if os.path.basename(sys.executable).startswith('python'):
-        return sys.executable
-    return os.path.join(sys.prefix, 'bin', 'python3')
+def command(arguments: list[str]) -> list[str]:
+    """What starts a conductor with these words.
+
+    With the Python that runs us: uWSGI calls itself sys.executable.
+    """
+    interpreter = sys.executable
+    if not os.path.basename(interpreter).startswith('python'):
+        interpreter = os.path.join(sys.prefix, 'bin', 'python3')
+    return [interpreter, '-m', 'glance_import.cmd.conductor', *arguments]
 
 
 def _die_with_parent() -> None:

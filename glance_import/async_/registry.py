@@ -2,8 +2,9 @@
 
 A contract plugin is never imported here: it describes itself inside its
 sandbox. What is missing, broken, doubled or of another contract version is
-an error that names it. Reads entry points and configuration, starts
-sandboxes.
+an error that names it. ``load`` takes the options from the configuration,
+``honour`` from the job of an import. Reads entry points and configuration,
+starts sandboxes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import dataclasses
-import importlib.metadata
-import importlib.util
 import os
-import re
-import stat
 import threading
 import typing
 
@@ -23,20 +20,27 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.async_ import extensions
+from glance_import.async_ import file_digests
+from glance_import.async_ import plugin_targets
 from glance_import import conf as configuration
+from glance_import.conf import bundled
+from glance_import.conf import formats
+from glance_import.conf import overlay
 from glance_import.conf import plugins as conf_plugins
+from glance_import.domain import snapshot
 from glance_import.plugin import chain
-from glance_import.plugin import contract
+from glance_import.plugin import descriptions
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.stores import registry as stores
 
 LOG = log.getLogger(__name__)
-CONTRACT = 'glance_import.plugins'
-FILE, EXEC = 'file:', 'exec:'
-_OWN_PACKAGE = 'glance_import'
 _DESCRIBE = host.Limits(timeout=30.0, idle_timeout=30.0, cpu=30,
                         memory=512 << 20)
+# Sections of the service itself that an import takes along.
+_TAKEN_ALONG = (formats, *bundled.MODULES)
+
+Key = collections.abc.Callable[[], bytes]
 
 
 class SectionError(extensions.ExtensionError):
@@ -50,14 +54,43 @@ class SectionError(extensions.ExtensionError):
 
 @dataclasses.dataclass(frozen=True)
 class FlowPlugin:
-    """A get_flow plugin."""
+    """A get_flow plugin; ``code`` is what has to be the same elsewhere."""
 
     name: str
     get_flow: extensions.GetFlow
+    code: str = snapshot.FLOW_VERSION
     kind: str = 'get_flow'
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is not one of those that come with the service."""
+        return self.code != snapshot.FLOW_VERSION
 
 
 Loaded = FlowPlugin | chain.Plugin
+
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """A contract plugin as it is on this host, not yet configured."""
+
+    name: str
+    found: plugin_targets.Found
+    said: dict[str, typing.Any]
+    code: str
+
+    @property
+    def section(self) -> str:
+        return plugin_targets.section_of(self.name)
+
+    @property
+    def options(self) -> list[dict[str, typing.Any]]:
+        return self.said['options']
+
+    @property
+    def compared(self) -> str:
+        """What has to be the same elsewhere."""
+        return snapshot.CONTRACT_VERSION if self.found.shipped else self.code
 
 
 class Registry:
@@ -65,7 +98,9 @@ class Registry:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-        self._known: dict[str, Loaded] = {}
+        self._flows: dict[str, FlowPlugin] = {}
+        self._points: dict[str, plugin_targets.Found | None] = {}
+        self._known: dict[str, _Described] = {}
         # Section -> the options that its plugin declares.
         self.declared: dict[str, list[dict[str, typing.Any]]] = {}
         self._way: sandbox.Strict | sandbox.Process | None = None
@@ -87,29 +122,148 @@ class Registry:
                     f'{isolation} cannot be had: {failure}') from failure
         return self._way
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The names that the configuration lists, in order."""
+        return tuple(self._conf.image_import_opts.image_import_plugins)
+
     def load(self, names: collections.abc.Sequence[str]) -> list[Loaded]:
-        """The plugins of these names, in order.
+        """The plugins of these names, in order, as they are configured.
 
         :raises extensions.ExtensionError: any of them cannot be used
         """
-        twice = [name for name, number in collections.Counter(names).items()
-                 if number > 1]
-        if twice:
-            raise extensions.ExtensionError(f"'{twice[0]}' is listed twice")
-        with self._lock:
-            for name in names:
-                if name not in self._known:
-                    self._known[name] = self._load(name)
-            found = [self._known[name] for name in names]
+        _check_names(names)
+        found: list[Loaded] = []
+        for name in names:
+            described = self._contract(name)
+            if described is None:
+                found.append(self._flow(name))
+            else:
+                values, secrets = self._values(described)
+                found.append(self._plugin(described, values | secrets))
         _check_sections(found)
         return found
 
     def in_force(self) -> str | None:
         """What start-up says about isolation; None without such plugins."""
-        if not any(isinstance(each, chain.Plugin)
-                   for each in self._known.values()):
-            return None
-        return self.way.describe()
+        return self.way.describe() if self._known else None
+
+    # -- what an import takes along, and who can run it
+
+    def pin(self, names: collections.abc.Sequence[str], key: Key
+            ) -> snapshot.Snapshot:
+        """The plugins of these names and all options they go by, as of now.
+
+        :param key: what secret options are compared with, asked if need be
+        :raises extensions.ExtensionError: a plugin cannot be used by now
+        """
+        pinned = tuple(self._pin(name, key) for name in names)
+        return snapshot.Snapshot(
+            plugins=pinned,
+            options={module.GROUP: overlay.values(
+                self._conf, module.GROUP, module.OPTS)
+                for module in _TAKEN_ALONG},
+            isolation=(self._conf.image_import_opts.isolation
+                       if any(each.kind != 'get_flow' for each in pinned)
+                       else None),
+            foreign=(self._foreign(pinned, key) if any(
+                each.kind == 'get_flow'
+                and each.code != snapshot.FLOW_VERSION for each in pinned)
+                else {}))
+
+    def _pin(self, name: str, key: Key) -> snapshot.Pinned:
+        described = self._contract(name)
+        if described is None:
+            flow = self._flow(name)
+            return snapshot.Pinned(name, flow.kind, flow.code)
+        values, secrets = self._values(described)
+        # Judged here as it will be there.
+        self._plugin(described, values | secrets)
+        return snapshot.Pinned(
+            name, described.found.target.kind, described.compared,
+            values=values,
+            secrets=_keyed(key, name, secrets),
+            files=_files(values['read_paths']))
+
+    def honour(self, wanted: snapshot.Snapshot, key: Key) -> list[Loaded]:
+        """The plugins of an import, with the options of the import.
+
+        :raises snapshot.NotHonoured: one of them is not here, or another
+        """
+        here = self._conf.image_import_opts.isolation
+        if wanted.isolation not in (None, here):
+            raise snapshot.NotHonoured(
+                f'it asks for the isolation {wanted.isolation}, and plugins '
+                f'are run with {here} here')
+        found = [self._as_asked(each, key) for each in wanted.plugins]
+        if any(isinstance(each, FlowPlugin) and each.foreign
+               for each in found):
+            self._check_foreign(wanted, key)
+        return found
+
+    def _as_asked(self, pinned: snapshot.Pinned, key: Key) -> Loaded:
+        label = plugin_targets.section_of(pinned.name)
+        try:
+            described = self._contract(pinned.name)
+            if described is None:
+                flow = self._flow(pinned.name)
+                _check_same(label, pinned, flow.kind, flow.code)
+                return flow
+            _check_same(label, pinned, described.found.target.kind,
+                        described.compared)
+            secrets = self._own_secrets(described, pinned, key)
+            _check_files(label, pinned)
+            return self._plugin(described, self._defaults(described)
+                                | pinned.values | secrets)
+        except extensions.ExtensionError as failure:
+            raise snapshot.NotHonoured(
+                f'the plugin {label} cannot be used here',
+                str(failure)) from failure
+
+    def _own_secrets(self, described: _Described, pinned: snapshot.Pinned,
+                     key: Key) -> snapshot.Values:
+        """Secret options from here, where they are those of the import."""
+        known = {option['name'] for option in described.options}
+        unknown = (pinned.values.keys() | pinned.secrets.keys()) - known - {
+            opt.dest for opt in conf_plugins.OPTS}
+        if unknown:
+            raise snapshot.NotHonoured(
+                f'the plugin {described.section} has no option '
+                f'{min(unknown)} here')
+        _values, secrets = self._values(described, only_secrets=True)
+        own = _keyed(key, pinned.name, secrets)
+        for name in own.keys() | pinned.secrets.keys():
+            if not snapshot.same(own.get(name, ''),
+                                 pinned.secrets.get(name, '')):
+                raise snapshot.NotHonoured(
+                    f'the option {name} of the plugin {described.section} '
+                    'is another one here')
+        return secrets
+
+    def _defaults(self, described: _Described) -> snapshot.Values:
+        """Of options that the release that accepted the import lacked."""
+        return {option['name']: option['default']
+                for option in described.options} | {
+            opt.dest: opt.default for opt in conf_plugins.OPTS}
+
+    def _foreign(self, pinned: collections.abc.Iterable[snapshot.Pinned],
+                 key: Key) -> dict[str, str]:
+        """Keyed digests of sections that only plugins of others can read."""
+        own = _taken_sections() | {
+            plugin_targets.section_of(each.name) for each in pinned
+            if each.kind != 'get_flow'}
+        return {section: snapshot.keyed_digest(key(), section, values)
+                for section, values
+                in configuration.sections(self._conf).items()
+                if section.lower() not in own}
+
+    def _check_foreign(self, wanted: snapshot.Snapshot, key: Key) -> None:
+        here = self._foreign(wanted.plugins, key)
+        for section in sorted(here.keys() | wanted.foreign.keys()):
+            if here.get(section) != wanted.foreign.get(section):
+                raise snapshot.NotHonoured(
+                    f'the section [{section}] of the configuration, which '
+                    'its get_flow plugins may read, is another one here')
 
     def _private(self) -> list[str]:
         """Directories of the service that no plugin may see."""
@@ -122,52 +276,83 @@ class Registry:
 
     # -- one name
 
-    def _load(self, name: str) -> Loaded:
-        if name.startswith(FILE):
-            target, version = _file_target(name), ''
-        elif name.startswith(EXEC):
-            target, version = _exec_target(name), ''
-        else:
-            point = extensions.find(CONTRACT, name)
-            flow = extensions.find(extensions.PLUGINS, name)
-            if point is None:
-                return _flow_plugin(name, flow is not None)
-            if flow is not None:
-                raise extensions.ExtensionError(
-                    f"'{name}' is registered both in {CONTRACT} "
-                    f'({point.value}) and in {extensions.PLUGINS} '
-                    f'({flow.value}); rename one')
-            target = _point_target(name, point)
-            version = point.dist.version if point.dist else ''
-        return self._configured(name, target, version)
+    def _flow(self, name: str) -> FlowPlugin:
+        with self._lock:
+            if name not in self._flows:
+                made = plugin_targets.get_flow(name)
+                # Once, as it is imported once.
+                self._flows[name] = FlowPlugin(
+                    name, made, plugin_targets.code_of_flow(name)
+                    or snapshot.FLOW_VERSION)
+            return self._flows[name]
 
-    def _configured(self, name: str, target: host.Target,
-                    version: str) -> chain.Plugin:
-        section = section_of(name)
-        if section in _taken_sections():
-            raise extensions.ExtensionError(
-                f"'{name}' would have the section [{section}], which is "
-                'taken; rename it')
-        described = self._describe(name, target)
+    def _find(self, name: str) -> plugin_targets.Found | None:
+        """Where it lies; files are looked at again, entry points are not."""
+        if name.startswith((plugin_targets.FILE, plugin_targets.EXEC)):
+            return plugin_targets.find(name)
+        if name not in self._points:
+            self._points[name] = plugin_targets.find(name)
+        return self._points[name]
+
+    def _contract(self, name: str) -> _Described | None:
+        """What the plugin says of itself; None of a get_flow plugin.
+
+        Asked again when its code has changed.
+        """
+        with self._lock:
+            found = self._find(name)
+            if found is None:
+                return None
+            code = found.code()
+            known = self._known.get(name)
+            if known is None or known.code != code:
+                section = plugin_targets.section_of(name)
+                if section in _taken_sections():
+                    raise extensions.ExtensionError(
+                        f"'{name}' would have the section [{section}], which "
+                        'is taken; rename it')
+                known = _Described(name, found, self._describe(name, found),
+                                   code)
+                self._declare(known)
+                self._known[name] = known
+            return known
+
+    def _declare(self, described: _Described) -> None:
+        """Make its section readable."""
+        section = described.section
         try:
-            conf_plugins.register(self._conf, section, described['options'])
+            conf_plugins.register(self._conf, section, described.options)
         except cfg.DuplicateOptError as failure:
             raise extensions.ExtensionError(
-                f"'{name}': its options have changed since the start"
-            ) from failure
-        self.declared[section] = described['options']
-        settings, read = self._settings(section, described['options'])
-        return chain.Plugin(
-            name=name, section=section, kind=target.kind,
-            version=described.get('version') or version or 'unknown',
-            methods=tuple(described['methods']),
-            summary=str(described.get('summary') or ''),
-            target=dataclasses.replace(target, read=target.read + read),
-            settings=settings)
+                f"'{described.name}': its options have changed since the "
+                'start; reload or restart the service') from failure
+        self.declared[section] = described.options
 
-    def _describe(self, name: str, target: host.Target
+    def _plugin(self, described: _Described, values: snapshot.Values
+                ) -> chain.Plugin:
+        """The plugin with these values of its section's options."""
+        self._check_values(described, values)
+        target = described.found.target
+        read = tuple(values['read_paths']) + tuple(values['sockets'])
+        return chain.Plugin(
+            name=described.name, section=described.section,
+            kind=target.kind,
+            version=(described.said.get('version') or described.found.version
+                     or 'unknown'),
+            methods=tuple(described.said['methods']),
+            summary=str(described.said.get('summary') or ''),
+            target=dataclasses.replace(target, read=target.read + read),
+            settings=_settings(described, values, self._conf.image_size_cap),
+            digest=snapshot.digest(
+                described.code, self._conf.image_import_opts.isolation,
+                {name: value for name, value in values.items()
+                 if name not in _secret_names(described)},
+                _files(values['read_paths'])))
+
+    def _describe(self, name: str, found: plugin_targets.Found
                   ) -> dict[str, typing.Any]:
         said: list[str] = []
+        target = found.target
         try:
             result = host.run(self.way, target, 'describe',
                               limits=_DESCRIBE, log=said.append)
@@ -186,48 +371,39 @@ class Registry:
             raise extensions.ExtensionError(
                 f"'{name}' ({_shown(target)}) cannot be loaded: "
                 f'{result.reason}{_last_line(result.detail)}')
-        problem = _description_problem(result.described)
+        problem = descriptions.problem(result.described)
         if problem:
             raise extensions.ExtensionError(
                 f"'{name}' ({_shown(target)}) breaks the contract: {problem}")
         assert result.described is not None
         return result.described
 
-    def _settings(self, section: str,
-                  declared: list[dict[str, typing.Any]]
-                  ) -> tuple[chain.Settings, tuple[str, ...]]:
+    def _values(self, described: _Described, *, only_secrets: bool = False
+                ) -> tuple[snapshot.Values, snapshot.Values]:
+        """What the section says: (plain options, secret ones)."""
+        section = described.section
+        secret = _secret_names(described)
         values = {}
-        for name in [opt.dest for opt in conf_plugins.OPTS] + [
-                option['name'] for option in declared]:
+        for name in secret if only_secrets else [
+                opt.dest for opt in conf_plugins.OPTS] + [
+                option['name'] for option in described.options]:
             try:
                 values[name] = getattr(self._conf[section], name)
             except cfg.Error as failure:
                 raise SectionError(section, name, _reason(failure)
                                    ) from failure
-        for option in declared:
-            if option['required'] and values[option['name']] is None:
-                raise SectionError(section, option['name'],
-                                   'has to be set for this plugin')
-        self._check_values(section, values)
-        output = values['output_limit'] << 20 or self._conf.image_size_cap
-        return chain.Settings(
-            failure_policy=values['failure_policy'],
-            enforcement=values['enforcement'],
-            allowed_properties=tuple(values['allowed_properties']),
-            limits=host.Limits(
-                timeout=values['timeout'],
-                idle_timeout=values['idle_timeout'],
-                cpu=values['cpu_limit'], memory=values['memory_limit'] << 20,
-                tmp=values['tmp_limit'] << 20,
-                files=values['open_files_limit'],
-                processes=values['process_limit'], output=output,
-                log=values['log_limit'] << 10),
-            options={option['name']: values[option['name']]
-                     for option in declared},
-        ), tuple(values['read_paths']) + tuple(values['sockets'])
+        return ({name: value for name, value in values.items()
+                 if name not in secret},
+                {name: value for name, value in values.items()
+                 if name in secret})
 
-    def _check_values(self, section: str,
-                      values: dict[str, typing.Any]) -> None:
+    def _check_values(self, described: _Described,
+                      values: snapshot.Values) -> None:
+        section = described.section
+        for each in described.options:
+            if each['required'] and values[each['name']] is None:
+                raise SectionError(section, each['name'],
+                                   'has to be set for this plugin')
         for prefix in values['allowed_properties']:
             if not prefix or prefix.startswith(chain.RESERVED_PREFIX):
                 raise SectionError(
@@ -247,18 +423,67 @@ class Registry:
                         "the service's own files")
 
 
-def section_of(name: str) -> str:
-    """The section of a contract plugin, in snake_case.
+def _settings(described: _Described, values: snapshot.Values,
+              largest: int) -> chain.Settings:
+    """The section as a run needs it.
 
-    Named after the entry point, the class of a file or the program.
+    :param largest: bytes that an image may have
     """
-    if name.startswith(FILE):
-        name = name.rpartition(':')[2].rpartition('.')[2]
-        name = re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])',
-                      '_', name)
-    elif name.startswith(EXEC):
-        name = os.path.basename(name[len(EXEC):])
-    return re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')
+    return chain.Settings(
+        failure_policy=values['failure_policy'],
+        enforcement=values['enforcement'],
+        allowed_properties=tuple(values['allowed_properties']),
+        limits=host.Limits(
+            timeout=values['timeout'],
+            idle_timeout=values['idle_timeout'],
+            cpu=values['cpu_limit'], memory=values['memory_limit'] << 20,
+            tmp=values['tmp_limit'] << 20,
+            tmp_files=values['tmp_files_limit'],
+            files=values['open_files_limit'],
+            processes=values['process_limit'],
+            output=values['output_limit'] << 20 or largest,
+            log=values['log_limit'] << 10),
+        options={option['name']: values[option['name']]
+                 for option in described.options})
+
+
+def _secret_names(described: _Described) -> set[str]:
+    return {option['name'] for option in described.options
+            if option['secret']}
+
+
+def _keyed(key: Key, name: str, secrets: snapshot.Values) -> dict[str, str]:
+    return {option: snapshot.keyed_digest(key(), name, option, value)
+            for option, value in secrets.items()}
+
+
+def _files(paths: collections.abc.Iterable[str]) -> dict[str, str | None]:
+    """Digests of those that are files; a directory changes as it likes."""
+    found: dict[str, str | None] = {}
+    for path in paths:
+        if os.path.isdir(path):
+            continue
+        try:
+            found[path] = file_digests.of_file(path)
+        except OSError:
+            found[path] = None
+    return found
+
+
+def _check_same(label: str, pinned: snapshot.Pinned, kind: str,
+                code: str) -> None:
+    if (pinned.kind, pinned.code) != (kind, code):
+        raise snapshot.NotHonoured(
+            f'the plugin {label} is another one here', pinned.name)
+
+
+def _check_files(label: str, pinned: snapshot.Pinned) -> None:
+    here = _files(pinned.values.get('read_paths', ()))
+    for path in sorted(here.keys() | pinned.files.keys()):
+        if here.get(path) != pinned.files.get(path):
+            raise snapshot.NotHonoured(
+                f'a file that the plugin {label} may read is another one '
+                'here', path)
 
 
 def _taken_sections() -> set[str]:
@@ -267,6 +492,13 @@ def _taken_sections() -> set[str]:
               + configuration.list_image_import_opts()}
     return {group.lower() for group in
             groups | configuration.FOREIGN_GROUPS}
+
+
+def _check_names(names: collections.abc.Sequence[str]) -> None:
+    twice = [name for name, number in collections.Counter(names).items()
+             if number > 1]
+    if twice:
+        raise extensions.ExtensionError(f"'{twice[0]}' is listed twice")
 
 
 def _check_sections(found: collections.abc.Iterable[Loaded]) -> None:
@@ -280,119 +512,7 @@ def _check_sections(found: collections.abc.Iterable[Loaded]) -> None:
                     f'[{plugin.section}]; rename one')
 
 
-# -- where a plugin lies
-
-def _flow_plugin(name: str, registered: bool) -> FlowPlugin:
-    try:
-        return FlowPlugin(name, extensions.load(extensions.PLUGINS, name))
-    except extensions.ExtensionError as failure:
-        if registered:
-            raise
-        known = sorted({point.name for point in
-                        importlib.metadata.entry_points(group=CONTRACT)})
-        raise extensions.ExtensionError(
-            f'{failure}, nor in {CONTRACT} (registered are: '
-            f'{", ".join(known) or "none"})') from failure
-
-
-def _point_target(name: str, point) -> host.Target:
-    if not point.attr:
-        raise extensions.ExtensionError(
-            f"'{name}' ({point.value}) names no class; it has to be "
-            'module:Class')
-    top = point.module.partition('.')[0]
-    sites = tuple(sandbox.site_directories())
-    if top == _OWN_PACKAGE:
-        return host.Target(name, 'class', point.module, point.attr)
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        raise extensions.ExtensionError(
-            f"'{name}' ({point.value}) cannot be loaded: there is no module "
-            f'{top}')
-    places = list(spec.submodule_search_locations or ()) or [
-        spec.origin or '']
-    parents = dict.fromkeys(os.path.dirname(place) for place in places)
-    return host.Target(
-        name, 'class', point.module, point.attr,
-        path=tuple(dict.fromkeys([*parents, *sites])),
-        read=(*sites, *(place for place in places
-                        if os.path.dirname(place) not in sites)))
-
-
-def _file_target(name: str) -> host.Target:
-    path, _, attribute = name[len(FILE):].rpartition(':')
-    if not path or not attribute.isidentifier():
-        raise extensions.ExtensionError(
-            f"'{name}' is not file:/absolute/path.py:Class")
-    _check_file(name, path)
-    module = re.sub(r'\W', '_', os.path.splitext(os.path.basename(path))[0])
-    return host.Target(name, 'file', f'plugin_{module}', attribute,
-                       source=os.path.realpath(path))
-
-
-def _exec_target(name: str) -> host.Target:
-    path = name[len(EXEC):]
-    _check_file(name, path)
-    if not os.stat(path).st_mode & 0o111:
-        raise extensions.ExtensionError(
-            f"'{name}' cannot be used: the file is not executable")
-    return host.Target(name, 'exec', source=os.path.realpath(path))
-
-
-def _check_file(name: str, path: str) -> None:
-    """Only root and we may be able to change what we shall run."""
-    if not os.path.isabs(path):
-        raise extensions.ExtensionError(
-            f"'{name}' is no absolute path")
-    try:
-        found = os.stat(path)
-    except OSError as failure:
-        raise extensions.ExtensionError(
-            f"'{name}' cannot be used: {failure.strerror}") from failure
-    if not stat.S_ISREG(found.st_mode):
-        raise extensions.ExtensionError(
-            f"'{name}' cannot be used: it is not a regular file")
-    if found.st_uid not in (0, os.geteuid()):
-        raise extensions.ExtensionError(
-            f"'{name}' cannot be used: the file belongs to user "
-            f'{found.st_uid}, neither to root nor to the user of the service')
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise extensions.ExtensionError(
-            f"'{name}' cannot be used: others can write the file; "
-            f'try: chmod go-w {path}')
-
-
 # -- how things are said
-
-def _description_problem(said: dict[str, typing.Any] | None) -> str | None:
-    """A program describes itself in its own words; a class cannot err."""
-    said = said or {}
-    api = said.get('api')
-    if api != contract.API or isinstance(api, bool):
-        return (f'it asks for contract version {api!r}; this service offers '
-                f'{contract.API}')
-    methods = said.get('methods')
-    if not isinstance(methods, list) or not methods or not all(
-            each in contract.ARGUMENTS for each in methods):
-        return ('"methods" is not a list of '
-                + ', '.join(contract.ARGUMENTS))
-    said.setdefault('options', [])
-    said['version'] = str(said.get('version') or '')[:100]
-    if not isinstance(said['options'], list):
-        return '"options" is not a list'
-    for option in said['options']:
-        if not isinstance(option, dict) or option.get(
-                'type') not in contract.Option.TYPES or not isinstance(
-                option.get('name'), str):
-            return f'{option!r} is no option'
-        for key, default in (('default', None), ('help', ''),
-                             ('required', False), ('secret', False)):
-            option.setdefault(key, default)
-    return None
-
 
 def _shown(target: host.Target) -> str:
     if target.kind == 'class':

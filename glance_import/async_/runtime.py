@@ -14,14 +14,19 @@ import contextlib
 import contextvars
 import dataclasses
 import threading
+import typing
 
 from glance_import import context as contexts
 from glance_import.db import jobs as db_jobs
-from glance_import import services as boxes
+from glance_import.domain import errors
+from glance_import.domain import snapshot as snapshots
+
+if typing.TYPE_CHECKING:
+    from glance_import.async_ import registry
+    from glance_import import services as boxes
 
 
-class Interrupted(Exception):
-    """The attempt was stopped from outside; it neither failed nor ended."""
+Interrupted = errors.Interrupted
 
 
 class Stop(threading.Event):
@@ -59,6 +64,16 @@ class Runtime:
     context: contexts.RequestContext
     # Set when the claim is lost or the import is to stop.
     stopped: Stop
+    # What it is judged by; the plugins have the options of the import.
+    snapshot: snapshots.Snapshot = snapshots.Snapshot()
+    plugins: list[registry.Loaded] = dataclasses.field(default_factory=list)
+
+    def check_plugins(self) -> None:
+        """Whether the plugins are still those of the import.
+
+        :raises snapshot.NotHonoured: one of them is another one by now
+        """
+        self.services.honour(self.snapshot)
 
 
 _current: contextvars.ContextVar[Runtime] = contextvars.ContextVar(

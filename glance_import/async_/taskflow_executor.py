@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import typing
 
 from oslo_log import log
@@ -27,12 +28,14 @@ from glance_import.async_.flows import contract_plugins
 from glance_import.async_ import patience
 from glance_import.async_ import persistence
 from glance_import.async_ import runtime
+from glance_import.conf import overlay
 from glance_import import context
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import imports
+from glance_import.domain import snapshot
 from glance_import.domain import states
 from glance_import import services
 from glance_import.stores import base as stores
@@ -74,6 +77,7 @@ class TaskFlowExecutor:
 
         :raises errors.ClaimLost: somebody else has it; nothing was written
         :raises Interrupted: ``stopped`` was set; the job can be given back
+        :raises snapshot.NotHonoured: nor can its plugins be had here
         :raises LeftAlone: another release must go on with it
         :raises oslo_db.exception.DBError: the database is away; likewise
         """
@@ -101,7 +105,8 @@ class TaskFlowExecutor:
         limit = self._services.conf.taskflow_executor.max_attempts
         if outcome == states.SUCCESS and job.attempts <= limit:
             # What comes after the image is active may be left to do.
-            self._attempt(rt)
+            with contextlib.suppress(snapshot.NotHonoured):
+                self._attempt(rt)
         if outcome is not None:
             LOG.info('import %s had ended before its conductor died', job.id)
             imports.clean_up_after(self._services, job.image_id, rt.claim)
@@ -128,7 +133,7 @@ class TaskFlowExecutor:
             return str(told[-1])
 
         record = persistence.Record(self._backend, rt, explain)
-        if not self._can_go_on(rt, record):
+        if not self._can_go_on(rt, record) or not self._configure(rt):
             return
         flow = self._build(rt)
         if flow is None:
@@ -188,6 +193,28 @@ class TaskFlowExecutor:
         if cancelled:
             # What was done is undone: the next step refuses to begin.
             rt.stopped.cancel()
+        return True
+
+    def _configure(self, rt: runtime.Runtime) -> bool:
+        """Have the import run with the options that it was asked for with.
+
+        Whether there is anything to run; a cancelled one ends here if it
+        cannot be run, and so cannot be reverted step by step.
+
+        :raises snapshot.NotHonoured: that is not possible here
+        """
+        box, job = self._services, rt.job
+        try:
+            rt.snapshot = snapshot.load(job.snapshot, job.plugins)
+            rt.plugins = box.honour(rt.snapshot)
+        except snapshot.NotHonoured:
+            if not job.cancel:
+                raise
+            self._fail(rt, imports.CANCELLED)
+            self._remove_products(rt, [])
+            return False
+        rt.services = dataclasses.replace(
+            box, conf=overlay.over(box.conf, rt.snapshot.options))
         return True
 
     def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:

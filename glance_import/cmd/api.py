@@ -21,26 +21,31 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         conf = startup.read(arguments, PROG)
         startup.check_options(conf)
         deploy.check_exposure(conf)
-        box = startup.check(conf)
+        plugins = startup.check_extensions(conf)
+        box = startup.open_all(conf, plugins)
         deploy.load(box)
         startup.warn_unknown(conf)
         box.close()
     except (startup.StartupError, deploy.DeployError) as failure:
         return startup.fail(PROG, failure)
 
+    supervisor = embedded.Supervisor(conf, arguments)
+
     def load_app():
-        return deploy.load(services.build(conf))
+        # With the plugins that were judged, whatever the files say by now.
+        return deploy.load(services.build(conf, plugins))
 
     def reload() -> None:
         """Judge the files before a running service takes them over."""
+        nonlocal plugins
         fresh = startup.read(arguments, PROG)
         startup.check_options(fresh)
         deploy.check_exposure(fresh)
-        startup.check_extensions(fresh)
+        plugins = startup.check_extensions(fresh)
         conf.reload_config_files()
         startup.set_up_logging(conf)
+        supervisor.reload()
 
-    supervisor = embedded.Supervisor(conf, arguments)
     if conf.taskflow_executor.embedded_conductor:
         supervisor.start()
     try:

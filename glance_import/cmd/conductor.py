@@ -1,44 +1,86 @@
-"""glance-import-conductor: run the imports that wait in the database."""
+"""glance-import-conductor: run the imports that wait in the database.
+
+SIGTERM and SIGINT end it; SIGHUP has it read its files again.
+"""
 
 from __future__ import annotations
 
 import collections.abc
+import os
 import signal
 import sys
+import threading
+
+from oslo_log import log
 
 from glance_import.async_ import conductor
+from glance_import.async_ import embedded
 from glance_import import startup
 
+LOG = log.getLogger(__name__)
 PROG = 'glance-import-conductor'
-# Given by the API to the conductor it starts. The API has judged the files;
-# should they have been spoilt since, imports go on: each job names its own
-# plugins.
-EMBEDDED = '--embedded'
 
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    embedded = EMBEDDED in arguments
-    if embedded:
-        arguments.remove(EMBEDDED)
+    given = list(sys.argv[1:] if argv is None else argv)
+    # The API has judged the files for the conductor that it starts; should
+    # they have been spoilt since, imports go on: each brings what it is
+    # judged by.
+    judged = embedded.FLAG in given
+    arguments = [word for word in given if word != embedded.FLAG]
     try:
         conf = startup.read(arguments, PROG)
-        if not embedded:
-            startup.check_options(conf)
-            startup.check_extensions(conf)
+        if not judged:
+            _judge(arguments)
         box = startup.open_all(conf, accepting=False)
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
     runner = conductor.Conductor(box)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
-    # The next start reads the files again; a running import keeps what was
-    # in force when it was asked for.
-    signal.signal(signal.SIGHUP, lambda *_: runner.stop())
+    begin_again = _reload_on_hangup(runner, arguments)
     runner.run(patience=conf.graceful_shutdown_timeout)
     box.close()
+    if begin_again.is_set():
+        # In the same process: whoever started it sees no end.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        command = embedded.command(given)
+        os.execv(command[0], command)  # nosec B606: our own interpreter
     return 0
+
+
+def _judge(arguments: collections.abc.Sequence[str]) -> None:
+    """:raises startup.StartupError: the files cannot be used"""
+    fresh = startup.read(arguments, PROG)
+    startup.check_options(fresh)
+    startup.check_extensions(fresh)
+
+
+def _reload_on_hangup(runner: conductor.Conductor,
+                      arguments: collections.abc.Sequence[str]
+                      ) -> threading.Event:
+    """On SIGHUP: judge the files, and if they can be used end the conductor.
+
+    Imports that run are handed over, and go on with the options they were
+    asked for with. The event says that it ends to begin again.
+    """
+    begin_again = threading.Event()
+
+    def reload() -> None:
+        try:
+            _judge(arguments)
+        except startup.StartupError as failure:
+            LOG.error('not reloaded: %s', failure)
+            return
+        LOG.info('reloading the configuration')
+        begin_again.set()
+        runner.stop()
+
+    # Judging starts plugins, which a signal handler must not wait for.
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(
+        target=reload, daemon=True, name='reload').start())
+    return begin_again
 
 
 if __name__ == '__main__':

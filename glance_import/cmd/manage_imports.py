@@ -9,10 +9,13 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import dataclasses
+import functools
 import json
 
 from oslo_config import cfg
+import sqlalchemy as sa
 
+from glance_import.db import conductors as db_conductors
 from glance_import.db import engine
 from glance_import.db import queue as db_queue
 from glance_import.domain import errors
@@ -94,19 +97,33 @@ def list_(conf: cfg.ConfigOpts) -> int:
         totals = db_queue.totals(conn)
         found = db_queue.entries(conn, project=conf.command.project,
                                  area=conf.command.area)
+        refusals = _refusals(conn, found)
     if conf.command.json:
         print(json.dumps({**dataclasses.asdict(totals), 'imports': [
-            dataclasses.asdict(entry) for entry in found]}, indent=2))
+            {**dataclasses.asdict(entry), 'refusals': [
+                dataclasses.asdict(each) for each in refusals[entry.id]]}
+            for entry in found]}, indent=2))
         return 0
     oldest = ('' if totals.oldest is None
               else f', the oldest for {_age(totals.oldest)}')
     print(f'{totals.waiting} waiting{oldest}; {totals.running} running')
     for entry in found:
-        print(_row(entry))
+        print(_row(entry, refusals[entry.id]))
     return 0
 
 
-def _row(entry: db_queue.Entry) -> str:
+def _refusals(conn: sa.Connection, found: list[db_queue.Entry]
+              ) -> dict[str, list[db_conductors.Refusal]]:
+    """Of each import: which conductors left it to others."""
+    by_import: dict[str, list[db_conductors.Refusal]] = {
+        entry.id: [] for entry in found}
+    for each in db_conductors.refusals(conn, list(by_import)):
+        by_import[each.job_id].append(each)
+    return by_import
+
+
+def _row(entry: db_queue.Entry,
+         refusals: list[db_conductors.Refusal]) -> str:
     words = [entry.id, f'image {entry.image_id}', f'project {entry.project}',
              entry.method, entry.state, f'age {_age(entry.age)}']
     if entry.step:
@@ -117,7 +134,13 @@ def _row(entry: db_queue.Entry) -> str:
         words.append('to be cancelled')
     if entry.message:
         words.append(f'({entry.message})')
+    words += [_said(each) for each in refusals]
     return '  '.join(words)
+
+
+def _said(refusal: db_conductors.Refusal) -> str:
+    return (f'not honoured by {refusal.conductor} for '
+            f'{_age(refusal.age)}: {refusal.reason}')
 
 
 def _age(seconds: float) -> str:
@@ -139,15 +162,20 @@ def show(conf: cfg.ConfigOpts) -> int:
             return 1
         with box.db.read() as conn:
             steps = db_queue.steps(conn, entry.id)
+            refusals = db_conductors.refusals(conn, [entry.id])
     if conf.command.json:
-        print(json.dumps({**dataclasses.asdict(entry), 'steps': [
-            {'name': name, 'state': state} for name, state in steps]},
-            indent=2))
+        print(json.dumps({
+            **dataclasses.asdict(entry), 'refusals': [
+                dataclasses.asdict(each) for each in refusals],
+            'steps': [{'name': name, 'state': state}
+                      for name, state in steps]}, indent=2))
         return 0
     for name, value in dataclasses.asdict(entry).items():
         if value is not None:
             shown = f'{value:.1f}' if isinstance(value, float) else value
             print(f'{name}: {shown}')
+    for each in refusals:
+        print(_said(each))
     for name, state in steps:
         print(f'  {state or "PENDING":9} {name}')
     return 0
@@ -177,9 +205,34 @@ def retry(conf: cfg.ConfigOpts) -> int:
 
     One that is held back, or was begun too often, gets all its attempts
     again. One that failed is asked for again, with the plugins that are
-    configured now, on behalf of who had asked for it.
+    configured now, on behalf of who had asked for it. With --current one that
+    waits is judged by those plugins and their options too, from its first
+    step on.
     """
-    return _each(conf, queue.retry, accepting=True)
+    return _each(conf, functools.partial(
+        queue.retry, current=conf.command.current), accepting=True)
+
+
+def conductors(conf: cfg.ConfigOpts) -> int:
+    """List the conductors, the latest heard of first.
+
+    "honours" is a digest of what is configured where it runs and must be the
+    same where an import is asked for: plugins, their code, files they may
+    read and secret options. It differs where imports are not honoured.
+    """
+    with _services(conf) as box, box.db.read() as conn:
+        found = db_conductors.all_(conn)
+    if conf.command.json:
+        print(json.dumps([dataclasses.asdict(each) for each in found],
+                         indent=2))
+        return 0
+    for each in found:
+        state = ('alive' if each.ago < db_conductors.LIVING_SECONDS
+                 else 'not heard of')
+        print(f'{each.name}  {state}, seen {_age(each.ago)} ago  '
+              f'area {each.area}  version {each.version}  honours '
+              f'{(each.honours or "no plugins")[:16]}')
+    return 0
 
 
 def release(conf: cfg.ConfigOpts) -> int:
@@ -214,7 +267,10 @@ COMMANDS: dict[str, tuple] = {
     'show': (show, ((('id',), {'help': 'id of an import or of an image'}),
                     _JSON)),
     'cancel': (cancel, (_IDS,)),
-    'retry': (retry, (_IDS,)),
+    'retry': (retry, (_IDS, (('--current',), {
+        'action': 'store_true',
+        'help': 'judge one that waits by what is configured now'}))),
+    'conductors': (conductors, (_JSON,)),
     'release': (release, (
         (('id',), {'nargs': '*', 'help': 'ids of imports or of images'}),
         (('--area',), {'help': 'a staging area that is gone for good'}))),

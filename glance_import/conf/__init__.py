@@ -198,6 +198,23 @@ def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
     return sorted(unknown)
 
 
+def sections(conf: cfg.ConfigOpts) -> dict[str, dict[str, list[str]]]:
+    """What the files say, word by word: option -> values, by section.
+
+    Without [DEFAULT]. The values of the file that counts most come last.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    namespace = conf._namespace  # type: ignore[attr-defined]
+    for parsed in reversed(getattr(namespace, '_parsed', ())):
+        for section, values in parsed.items():
+            if section == 'DEFAULT':
+                continue
+            for name, said in values.items():
+                found.setdefault(section, {}).setdefault(
+                    name, []).extend(said)
+    return found
+
+
 def _registered(conf: cfg.ConfigOpts, group: str | None, name: str) -> bool:
     if group is None:
         known = conf._opts  # type: ignore[attr-defined]

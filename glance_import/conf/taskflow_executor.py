@@ -88,6 +88,12 @@ OPTS = (
         'step_retry_interval', default=1.0, min=0.01, max=30.0,
         help='Seconds before a step is tried again; twice as long each '
              'time, up to half a minute.'),
+    cfg.FloatOpt(
+        'unhonoured_import_lifetime', default=3600.0, min=1.0,
+        help='Seconds after which an import fails that no living conductor '
+             'can run as it was asked for, because a plugin or a secret '
+             'option is missing or another one there. What a client staged '
+             'is kept.'),
     cfg.IntOpt(
         'max_queued_imports', default=0, min=0,
         help='Imports that may wait for a conductor. One more is refused '

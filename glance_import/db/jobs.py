@@ -54,6 +54,8 @@ class Job:
     retries: int = 0
     # Ids of the stores it goes to; None while there is only one.
     stores: list[str] | None = None
+    # The plugins and options it is judged by; None of an earlier release.
+    snapshot: str | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
 
@@ -164,17 +166,30 @@ def of_image(conn: sa.Connection, image_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
-def _claimable() -> sa.ColumnElement[bool]:
+def claimable() -> sa.ColumnElement[bool]:
+    """Condition on import_jobs: nobody holds it, and it is due."""
     now = tables.db_now()
     return sa.and_(
         sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
         sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
 
 
+def within_reach(areas: collections.abc.Collection[str] | None
+                 ) -> sa.ColumnElement[bool]:
+    """Condition on import_jobs: its bytes are in one of these areas.
+
+    Or nowhere yet. None stands for all areas.
+    """
+    return sa.true() if areas is None else sa.or_(
+        Columns.area.is_(None), Columns.area.in_((*areas, ANYWHERE)))
+
+
 def waiting(conn: sa.Connection, *,
             areas: collections.abc.Collection[str] | None,
-            limit: int) -> list[str]:
+            limit: int, conductor: str | None = None) -> list[str]:
     """Ids of claimable jobs whose bytes are within reach (None: all jobs).
+
+    Without those that ``conductor`` has left to others.
 
     Projects take turns: a project's next job counts as the later, the more
     of its jobs run already or stand before it; among equals the project that
@@ -197,15 +212,37 @@ def waiting(conn: sa.Connection, *,
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
                    served.project == Columns.project, isouter=True)
-        .where(_claimable(), sa.true() if areas is None else
-               sa.or_(Columns.area.is_(None),
-                      Columns.area.in_((*areas, ANYWHERE))))
+        .where(claimable(), within_reach(areas), _not_refused(conductor))
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
         .order_by(turns.c.priority, turns.c.turn, turns.c.served,
                   turns.c.created_at, turns.c.id)
         .limit(limit)).scalars())
+
+
+def _not_refused(conductor: str | None) -> sa.ColumnElement[bool]:
+    refused = tables.import_refusals.c
+    return sa.true() if conductor is None else ~sa.exists().where(
+        refused.job_id == Columns.id, refused.conductor == conductor)
+
+
+def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
+              ) -> dict[str, str | None]:
+    """Of those that not every conductor can run: what each is judged by.
+
+    None where an earlier release accepted it and kept no options. One that
+    is to be cancelled demands nothing.
+    """
+    if not ids:
+        return {}
+    return dict(conn.execute(
+        sa.select(Columns.id, Columns.snapshot).where(
+            Columns.id.in_(ids), Columns.cancel.is_(sa.false()),
+            sa.or_(Columns.requirement.is_not(None),
+                   sa.and_(Columns.snapshot.is_(None),
+                           Columns.plugins.is_not(None),
+                           Columns.plugins != '[]')))).all())
 
 
 def count(conn: sa.Connection, project: str | None = None, *,
@@ -228,7 +265,7 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     """
     taken = conn.execute(
         sa.update(_TABLE)
-        .where(Columns.id == job_id, _claimable())
+        .where(Columns.id == job_id, claimable())
         .values(owner=token, conductor=conductor,
                 area=sa.func.coalesce(Columns.area, area),
                 attempts=Columns.attempts + 1,
@@ -241,6 +278,8 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
+    # Should it wait again one day, that is counted anew.
+    forget_refusals(conn, [job_id])
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
                  .values(epoch=epoch))
     return dataclasses.replace(job, epoch=epoch)
@@ -382,6 +421,7 @@ def release_node(conn: sa.Connection, node: str) -> int:
 def delete(conn: sa.Connection, job_id: str) -> bool:
     """Take the job off the board, finished, with the record of its flow."""
     forget_flow(conn, [job_id])
+    forget_refusals(conn, [job_id])
     return conn.execute(sa.delete(_TABLE).where(
         Columns.id == job_id)).rowcount == 1
 
@@ -399,6 +439,13 @@ def forget_flow(conn: sa.Connection,
         conn.execute(sa.delete(table).where(table.c[column].in_(ids)))
 
 
+def forget_refusals(conn: sa.Connection,
+                    ids: collections.abc.Collection[str]) -> None:
+    """Forget who had left these jobs to others."""
+    table = tables.import_refusals
+    conn.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
+
+
 def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
     """Take an image's import off the board; ids of what was there.
 
@@ -408,5 +455,6 @@ def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
         Columns.image_id == image_id)).scalars())
     if ids:
         forget_flow(conn, ids)
+        forget_refusals(conn, ids)
         conn.execute(sa.delete(_TABLE).where(Columns.id.in_(ids)))
     return ids

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import json
 
 import sqlalchemy as sa
 
@@ -140,6 +141,26 @@ def unbind(conn: sa.Connection, job_id: str) -> bool:
         .values(area=None, owner=None, claim_expires=None)).rowcount == 1
     if free:
         jobs.forget_flow(conn, [job_id])
+    return free
+
+
+def rebind(conn: sa.Connection, job_id: str, *,
+           plugins: collections.abc.Collection[str], snapshot: str,
+           requirement: str | None) -> bool:
+    """Have an import judged by other plugins and options.
+
+    Only one that nobody runs; its steps begin again, and who had left it to
+    others looks at it anew.
+    """
+    free = conn.execute(
+        sa.update(tables.import_jobs)
+        .where(_JOBS.id == job_id, sa.not_(_live()))
+        .values(plugins=json.dumps(list(plugins)), snapshot=snapshot,
+                requirement=requirement, owner=None,
+                claim_expires=None)).rowcount == 1
+    if free:
+        jobs.forget_flow(conn, [job_id])
+        jobs.forget_refusals(conn, [job_id])
     return free
 
 

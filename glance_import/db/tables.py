@@ -283,6 +283,10 @@ import_jobs = sa.Table(
     sa.Column('posted', sa.Double),
     # Attributes of the image before plugins changed them (JSON).
     sa.Column('before', sa.Text),
+    # The plugins and options it is judged by (JSON), and a digest of what of
+    # that a conductor must have itself; NULL where that is nothing.
+    sa.Column('snapshot', sa.Text),
+    sa.Column('requirement', sa.String(64)),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),
@@ -302,6 +306,37 @@ import_turns = sa.Table(
     'import_turns', metadata,
     sa.Column('project', sa.String(255), primary_key=True),
     sa.Column('served', sa.Double, nullable=False),
+    **MYSQL)
+
+# Who runs imports: one row a conductor, kept fresh while it lives. honours is
+# the requirement of the plugins that are configured where it runs; seen is
+# the database's clock.
+import_conductors = sa.Table(
+    'import_conductors', metadata,
+    sa.Column('name', sa.String(255), primary_key=True),
+    sa.Column('node', sa.String(255), nullable=False),
+    sa.Column('area', sa.String(36), nullable=False),
+    sa.Column('version', sa.String(64), nullable=False),
+    sa.Column('honours', sa.String(64)),
+    sa.Column('seen', sa.Double, nullable=False),
+    **MYSQL)
+
+# Imports that a conductor left to others, and why: it cannot honour what they
+# are to be judged by.
+import_refusals = sa.Table(
+    'import_refusals', metadata,
+    sa.Column('job_id', sa.String(36), primary_key=True),
+    sa.Column('conductor', sa.String(255), primary_key=True),
+    sa.Column('reason', sa.Text, nullable=False),
+    sa.Column('since', sa.Double, nullable=False),
+    **MYSQL)
+
+# Random keys that every node of the database shares, in hex. They protect
+# nothing from who can read the database.
+import_keys = sa.Table(
+    'import_keys', metadata,
+    sa.Column('name', sa.String(64), primary_key=True),
+    sa.Column('value', sa.String(64), nullable=False),
     **MYSQL)
 
 

@@ -13,6 +13,7 @@ import uuid
 from oslo_log import log
 
 from glance_import import context
+from glance_import.db import conductors as db_conductors
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -22,6 +23,7 @@ from glance_import.domain import images
 from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import signatures
+from glance_import.domain import snapshot
 from glance_import.domain import states
 
 if typing.TYPE_CHECKING:
@@ -113,11 +115,17 @@ def request(services: services.Services, ctx: context.RequestContext,
     :raises errors.Unavailable: nothing could hand it to a conductor now
     """
     services.board.check()
+    judged_by = services.judged_by(plugins=method.plugins)
     with services.db.write() as conn:
         task_id = post(services, conn, ctx, image.id, method, body,
-                       targets=targets, task_type=task_type, secret=secret)
+                       targets=targets, task_type=task_type, secret=secret,
+                       judged_by=judged_by)
+        waits = not db_conductors.any_living(conn)
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
+    if waits:
+        LOG.warning('import %s waits: no conductor has been heard of for '
+                    '%.0f s', task_id, db_conductors.LIVING_SECONDS)
     return task_id
 
 
@@ -126,10 +134,12 @@ def post(services: services.Services, conn: sa.Connection,
          body: dict[str, typing.Any], *, targets: list[str] | None = None,
          task_type: str = TASK_TYPE,
          task_input: dict[str, typing.Any] | None = None,
-         secret: str | None = None) -> str:
+         secret: str | None = None,
+         judged_by: snapshot.Snapshot) -> str:
     """The same, in a transaction of the caller's, who wakes the conductor.
 
     :param task_input: what the task shows, if not the image and the body
+    :param judged_by: see ``services.judged_by``
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
@@ -157,7 +167,8 @@ def post(services: services.Services, conn: sa.Connection,
         user_id=ctx.user_id, roles=ctx.roles, request_id=ctx.request_id,
         area=area, method=method.name, request=body, secret=secret,
         stores=targets,
-        plugins=services.plugins if method.plugins else ())
+        plugins=[each.name for each in judged_by.plugins],
+        snapshot=judged_by.dump(), requirement=judged_by.requirement)
     return task_id
 
 

@@ -46,6 +46,10 @@ class Unavailable(DomainError):
     retry_after = 30
 
 
+class Interrupted(Exception):
+    """An import was stopped from outside; it neither failed nor ended."""
+
+
 class ClaimLost(DomainError):
     """This conductor no longer owns the import; it must write nothing."""
 

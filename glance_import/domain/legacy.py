@@ -64,10 +64,11 @@ def request(services: services.Services, ctx: context.RequestContext,
     image = images.create(services, ctx, wanted)
     try:
         admission.check_importable(services, ctx, image, method, asked)
+        judged_by = services.judged_by(plugins=method.plugins)
         with services.db.write() as conn:
             task_id = admission.post(
                 services, conn, ctx, image.id, method, {'method': asked},
-                task_type=TASK_TYPE, task_input=given)
+                task_type=TASK_TYPE, task_input=given, judged_by=judged_by)
             task = db_tasks.get(conn, task_id)
     except BaseException:
         # Asked for as protected or not: it was never anybody's.

@@ -61,20 +61,40 @@ def cancel(services: services.Services, wanted: str) -> str:
     return f'import {entry.id} of image {entry.image_id} is to be cancelled'
 
 
-def retry(services: services.Services, wanted: str) -> str:
+def retry(services: services.Services, wanted: str, *,
+          current: bool = False) -> str:
     """Try a waiting import at once, or ask again for one that failed.
 
+    :param current: one that waits is judged by today's plugins and options,
+        as one that is asked for again is anyway
     :raises errors.DomainError: there is nothing that could be tried
     """
     try:
         entry = find(services, wanted)
     except errors.NotFound:
         return _ask_again(services, wanted)
+    if current:
+        _rebind(services, entry)
     with services.db.write() as conn:
         db_queue.hurry(conn, entry.id)
+        db_jobs.forget_refusals(conn, [entry.id])
     services.wake()
     return (f'import {entry.id} of image {entry.image_id} is tried as soon '
             'as a conductor is free')
+
+
+def _rebind(services: services.Services, entry: db_queue.Entry) -> None:
+    judged_by = services.judged_by(
+        plugins=methods.of_job(entry.method).plugins)
+    with services.db.write() as conn:
+        free = db_queue.rebind(
+            conn, entry.id, plugins=[each.name for each in
+                                     judged_by.plugins],
+            snapshot=judged_by.dump(), requirement=judged_by.requirement)
+    if not free:
+        raise errors.Conflict(
+            f'import {entry.id} is being run, and goes on as it was asked '
+            'for; cancel it and ask again')
 
 
 def _ask_again(services: services.Services, wanted: str) -> str:

@@ -22,11 +22,8 @@ ARGUMENTS = {
 class _Untouchable:
     """Services that must not be used while a flow is built.
 
-    All but the registry, which knows what the plugins' names mean.
+    What the plugins' names mean is known by then.
     """
-
-    def __init__(self):
-        self.registry = registry.Registry(configuration.new())
 
     def __getattr__(self, name):
         raise AssertionError(f'the factory used the services: {name}')
@@ -41,7 +38,8 @@ def build():
             roles=[], request_id='req-1', request={}, plugins=['no_op'],
             epoch=1, attempts=1, owner='t', cancel=False, step=None),
         claim=db_jobs.Claim(ARGUMENTS['task_id'], 't', 1),
-        context=context.RequestContext(), stopped=None)
+        context=context.RequestContext(), stopped=None,
+        plugins=registry.Registry(configuration.new()).load(['no_op']))
     make = extensions.load(extensions.FLOWS, 'api_image_import')
     assert make is api_image_import.get_flow
     with runtime.use(rt):

@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from glance_import.async_ import extensions
+from glance_import.async_ import plugin_targets
 from glance_import.async_ import registry
 from glance_import import conf as configuration
 from tests import service as services
@@ -81,7 +82,7 @@ def test_a_good_one(load, acme):
     ('file:/a/b.py:ClamAV2', 'clam_av2'), ('digest-list', 'digest_list'),
     ('exec:/usr/bin/scan-it.sh', 'scan_it_sh'), ('Acme.X', 'acme_x')])
 def test_sections(name, section):
-    assert registry.section_of(name) == section
+    assert plugin_targets.section_of(name) == section
 
 
 @pytest.mark.parametrize('change,said', [

@@ -137,7 +137,7 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
     """The steps of one import, in a line that any failure reverts.
 
     :param plugins: names in force when the import was asked for, in order
-    :raises extensions.ExtensionError: a plugin or the method is gone
+    :raises extensions.ExtensionError: the method is gone
     :raises PluginFailed: a plugin gives no usable flow
     """
     rt = runtime.current()
@@ -147,7 +147,8 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
         import_req=import_req, backend=backend)
     flow = linear_flow.Flow(task_type, retry=retry.AlwaysRevert(
         name=f'{task_type}-Retry-{task_id}'))
-    loaded = rt.services.registry.load(plugins)
+    loaded = rt.plugins
+    assert [each.name for each in loaded] == plugins
     flow.add(_Begin(*ids))
     flow.add(*contract_plugins.prechecks(loaded, *ids))
     flow.add(extensions.load_method(method)(

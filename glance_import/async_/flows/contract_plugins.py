@@ -71,6 +71,8 @@ class Step(task.Task):
         :raises Refused: one of them does not let it pass
         """
         conf = self.rt.services.conf.image_import_opts
+        # Much may have happened since the flow was made.
+        self.rt.check_plugins()
         self.rt.context.update_store()
         self._settle(chain.inspect(
             self.rt.services.registry.way, self.plugins, do,
@@ -169,6 +171,7 @@ class Transform(Step):
         box, plugin = self.rt.services, self.plugins[0]
         path = file_path.removeprefix(SCHEME)
         made: list[str] = []
+        self.rt.check_plugins()
         self.rt.context.update_store()
 
         def sink() -> str:

@@ -115,13 +115,16 @@ class Board:
     # -- for who runs them
 
     def offers(self, areas: collections.abc.Collection[str],
-               limit: int) -> list[Offer]:
+               limit: int, conductor: str | None = None) -> list[Offer]:
         """What may be claimed, whose turn it is first.
+
+        Without what ``conductor`` has left to others.
 
         :raises BoardAway: the board does not answer
         """
         with self._database.read() as conn:
-            ids = db_jobs.waiting(conn, areas=areas, limit=limit)
+            ids = db_jobs.waiting(conn, areas=areas, limit=limit,
+                                  conductor=conductor)
         if not ids:
             return []
         if not self.outside:

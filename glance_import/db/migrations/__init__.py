@@ -11,5 +11,5 @@ VERSION_TABLE = 'import_alembic_version'
 # Every revision, oldest first. Written down so that a service at start knows
 # where it stands without loading alembic; a test compares it with versions/.
 REVISIONS = ('import_0001', 'import_0002', 'import_0003', 'import_0004',
-             'import_0005', 'import_0006', 'import_0007')
+             'import_0005', 'import_0006', 'import_0007', 'import_0008')
 HEAD = REVISIONS[-1]

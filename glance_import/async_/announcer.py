@@ -1,0 +1,123 @@
+"""What a conductor tells others of itself: that it lives, what it can run.
+
+An import may demand plugins that this process does not have as they were
+where the import was asked for. It is left to others then, which is said once
+in the log and kept in the database; from time to time it is looked at again,
+and when nobody could run it for long it fails.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import importlib.metadata
+
+from oslo_log import log
+
+from glance_import.async_ import extensions
+from glance_import.async_ import jobboard
+from glance_import.db import conductors as db_conductors
+from glance_import.db import jobs as db_jobs
+from glance_import.domain import errors
+from glance_import.domain import snapshot
+from glance_import.domain import unhonoured
+from glance_import import services
+
+LOG = log.getLogger(__name__)
+# Between two announcements; a third of what makes a conductor count as dead.
+SECONDS = 15.0
+
+
+class Announcer:
+    """The voice of one conductor; safe to share by threads."""
+
+    def __init__(self, box: services.Services, name: str, node: str) -> None:
+        self._services = box
+        self._name = name
+        self._node = node
+        self._version = _version()
+        self._said: str | None = None
+
+    def announce(self) -> None:
+        """We live, and run imports like those asked for with our options."""
+        honours = self._honours()
+        with self._services.db.write() as conn:
+            db_conductors.announce(
+                conn, name=self._name, node=self._node,
+                area=self._services.area.id, version=self._version,
+                honours=honours)
+
+    def leave(self) -> None:
+        """We end; what we refused is no longer refused by us."""
+        with self._services.db.write() as conn:
+            db_conductors.leave(conn, self._name)
+
+    def sift(self, offers: collections.abc.Sequence[jobboard.Offer]
+             ) -> list[jobboard.Offer]:
+        """Those that this process can run as they were asked for."""
+        with self._services.db.read() as conn:
+            demands = db_jobs.demanding(
+                conn, [offer.job_id for offer in offers])
+        refused = {}
+        for job_id, text in demands.items():
+            failure = self._problem(text)
+            if failure is not None:
+                refused[job_id] = failure
+        for job_id, failure in refused.items():
+            self.refuse(job_id, failure)
+        return [offer for offer in offers if offer.job_id not in refused]
+
+    def refuse(self, job_id: str, failure: snapshot.NotHonoured) -> None:
+        """Leave an import to others."""
+        LOG.warning('import %s is left to another conductor: %s%s', job_id,
+                    failure, f' ({failure.detail})' if failure.detail else '')
+        with self._services.db.write() as conn:
+            db_conductors.refuse(conn, job_id, self._name, str(failure))
+
+    def look_again(self) -> int:
+        """Take back refusals that are no longer true; how many."""
+        with self._services.db.read() as conn:
+            ids = db_conductors.refused_by(conn, self._name)
+            demands = db_jobs.demanding(conn, ids)
+        fine = [job_id for job_id in ids if job_id not in demands
+                or self._problem(demands[job_id]) is None]
+        if fine:
+            with self._services.db.write() as conn:
+                for job_id in fine:
+                    db_conductors.accept(conn, job_id, self._name)
+        return len(fine)
+
+    def end_unhonoured(self) -> None:
+        """Fail what nobody has been able to run for too long."""
+        try:
+            unhonoured.end(self._services, self._name)
+        except errors.ClaimLost as failure:
+            LOG.debug('%s', failure)
+
+    def _problem(self, text: str | None) -> snapshot.NotHonoured | None:
+        try:
+            self._services.honour(snapshot.load(text))
+        except snapshot.NotHonoured as failure:
+            return failure
+        return None
+
+    def _honours(self) -> str | None:
+        """The requirement of what is configured here; None for nothing."""
+        known = self._services.registry
+        try:
+            found: str | None = known.pin(
+                known.listed, self._services.snapshot_key).requirement
+            problem = None
+        except extensions.ExtensionError as failure:
+            found, problem = None, str(failure)
+        if problem != self._said and problem is not None:
+            LOG.warning('the plugins that are configured here cannot be '
+                        'used: %s', problem)
+        self._said = problem
+        return found
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(extensions.DISTRIBUTION)[:64]
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown'

@@ -1,0 +1,153 @@
+"""Which conductors live, and which imports they cannot honour.
+
+A conductor keeps one row fresh. Of an import that it must leave to others it
+writes a refusal, which it takes back as soon as that is no longer so. Every
+function takes a connection whose transaction the caller owns; times are
+seconds of the database's clock.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+
+import sqlalchemy as sa
+
+from glance_import.db import jobs
+from glance_import.db import tables
+
+_CONDUCTORS = tables.import_conductors.c
+_REFUSALS = tables.import_refusals.c
+_JOBS = tables.import_jobs.c
+# A conductor that was not heard of for so long counts as dead, and after so
+# long it is forgotten.
+LIVING_SECONDS = 60.0
+_FORGET_SECONDS = 86400.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conductor:
+    """A conductor as it announced itself; ``ago`` is in seconds."""
+
+    name: str
+    node: str
+    area: str
+    version: str
+    honours: str | None
+    ago: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a conductor leaves an import to others; ``age`` is in seconds."""
+
+    job_id: str
+    conductor: str
+    reason: str
+    age: float
+
+
+def announce(conn: sa.Connection, *, name: str, node: str, area: str,
+             version: str, honours: str | None) -> None:
+    """Say that a conductor lives and what it can honour."""
+    values = {'node': node, 'area': area, 'version': version,
+              'honours': honours, 'seen': tables.db_now()}
+    table = tables.import_conductors
+    if conn.execute(sa.update(table).where(_CONDUCTORS.name == name)
+                    .values(**values)).rowcount == 0:
+        conn.execute(sa.insert(table).values(name=name, **values))
+
+
+def leave(conn: sa.Connection, name: str) -> None:
+    """The conductor ends; those long dead are forgotten with it."""
+    conn.execute(sa.delete(tables.import_conductors).where(sa.or_(
+        _CONDUCTORS.name == name,
+        _CONDUCTORS.seen < tables.db_now() - _FORGET_SECONDS)))
+
+
+def all_(conn: sa.Connection) -> list[Conductor]:
+    """Every conductor that is remembered, the latest heard of first."""
+    ago = tables.db_now() - _CONDUCTORS.seen
+    return [Conductor(**row._mapping) for row in conn.execute(
+        sa.select(_CONDUCTORS.name, _CONDUCTORS.node, _CONDUCTORS.area,
+                  _CONDUCTORS.version, _CONDUCTORS.honours, ago.label('ago'))
+        .order_by(_CONDUCTORS.seen.desc(), _CONDUCTORS.name))]
+
+
+def _living() -> sa.ColumnElement[bool]:
+    return _CONDUCTORS.seen >= tables.db_now() - LIVING_SECONDS
+
+
+def any_living(conn: sa.Connection) -> bool:
+    """Whether any conductor was heard of lately."""
+    return conn.execute(sa.select(_CONDUCTORS.name).where(_living())
+                        .limit(1)).first() is not None
+
+
+def refuse(conn: sa.Connection, job_id: str, conductor: str,
+           reason: str) -> None:
+    """Leave an import to others; the first time counts as since when."""
+    table = tables.import_refusals
+    key = sa.and_(_REFUSALS.job_id == job_id,
+                  _REFUSALS.conductor == conductor)
+    if conn.execute(sa.update(table).where(key)
+                    .values(reason=reason)).rowcount == 0:
+        conn.execute(sa.insert(table).values(
+            job_id=job_id, conductor=conductor, reason=reason,
+            since=tables.db_now()))
+
+
+def refused_by(conn: sa.Connection, conductor: str) -> list[str]:
+    """Ids of the imports that a conductor left to others."""
+    return list(conn.execute(sa.select(_REFUSALS.job_id).where(
+        _REFUSALS.conductor == conductor)).scalars())
+
+
+def accept(conn: sa.Connection, job_id: str,
+           conductor: str | None = None) -> None:
+    """Take a refusal back, or all of them."""
+    query = sa.delete(tables.import_refusals).where(
+        _REFUSALS.job_id == job_id)
+    if conductor is not None:
+        query = query.where(_REFUSALS.conductor == conductor)
+    conn.execute(query)
+
+
+def refusals(conn: sa.Connection,
+             ids: collections.abc.Collection[str]) -> list[Refusal]:
+    """Those of some imports, the oldest first."""
+    if not ids:
+        return []
+    age = tables.db_now() - _REFUSALS.since
+    return [Refusal(**row._mapping) for row in conn.execute(
+        sa.select(_REFUSALS.job_id, _REFUSALS.conductor, _REFUSALS.reason,
+                  age.label('age'))
+        .where(_REFUSALS.job_id.in_(ids))
+        .order_by(_REFUSALS.since, _REFUSALS.conductor))]
+
+
+def unhonoured(conn: sa.Connection, areas: collections.abc.Collection[str],
+               seconds: float) -> list[str]:
+    """Ids of imports that nobody who lives has been able to run for so long.
+
+    Of those whose bytes are in reach of ``areas``, or lie nowhere yet. One
+    that a living conductor has not refused is not among them, however long
+    it waits.
+    """
+    refused = tables.import_refusals.alias().c
+    able = (
+        sa.select(_CONDUCTORS.name)
+        .where(_living(),
+               sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.ANYWHERE,
+                      _JOBS.area == _CONDUCTORS.area),
+               ~sa.exists().where(refused.job_id == _JOBS.id,
+                                  refused.conductor == _CONDUCTORS.name))
+        .correlate(tables.import_jobs))
+    return list(conn.execute(
+        sa.select(_JOBS.id)
+        .join_from(tables.import_jobs, tables.import_refusals,
+                   _REFUSALS.job_id == _JOBS.id)
+        .where(jobs.claimable(), jobs.within_reach(areas), ~able.exists())
+        .group_by(_JOBS.id)
+        .having(sa.func.min(_REFUSALS.since) < tables.db_now() - seconds)
+        .order_by(_JOBS.id)).scalars())
