@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import os
 import re
-import shutil
 import sys
 import typing
 import warnings
@@ -158,12 +157,10 @@ def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
         raise _refused(conf, 'image_import_plugins', 'image_import_opts',
                        'image_decompression has to be listed before '
                        'image_conversion')
-    if rewriting:
-        _extension(conf, 'isolation', 'image_import_opts', lambda: found.way)
-    if 'image_conversion' in listed and shutil.which('qemu-img') is None:
-        raise _refused(conf, 'image_import_plugins', 'image_import_opts',
-                       "'image_conversion' needs the program qemu-img (of "
-                       'the package qemu-utils)')
+    for plugin in found.load(listed):
+        if isinstance(plugin, registry.FlowPlugin):
+            _extension(conf, 'image_import_plugins', 'image_import_opts',
+                       functools.partial(found.check_needs, plugin))
 
 
 def check(conf: cfg.ConfigOpts) -> services.Services:

@@ -13,6 +13,7 @@ import collections
 import collections.abc
 import dataclasses
 import os
+import shutil
 import threading
 import typing
 
@@ -39,6 +40,8 @@ _DESCRIBE = host.Limits(timeout=30.0, idle_timeout=30.0, cpu=30,
                         memory=512 << 20)
 # Sections of the service itself that an import takes along.
 _TAKEN_ALONG = (formats, *bundled.MODULES)
+# Those of its get_flow plugins that run in the sandbox.
+_SANDBOXED = ('image_decompression', 'image_conversion')
 
 Key = collections.abc.Callable[[], bytes]
 
@@ -101,6 +104,10 @@ class Registry:
         self._flows: dict[str, FlowPlugin] = {}
         self._points: dict[str, plugin_targets.Found | None] = {}
         self._known: dict[str, _Described] = {}
+        # Options are those of a configuration that does not change.
+        self._pinned: dict[str, tuple[_Described, snapshot.Pinned]] = {}
+        self._options: dict[str, snapshot.Values] = {}
+        self._latest = snapshot.Snapshot()
         # Section -> the options that its plugin declares.
         self.declared: dict[str, list[dict[str, typing.Any]]] = {}
         self._way: sandbox.Strict | sandbox.Process | None = None
@@ -158,11 +165,9 @@ class Registry:
         :raises extensions.ExtensionError: a plugin cannot be used by now
         """
         pinned = tuple(self._pin(name, key) for name in names)
-        return snapshot.Snapshot(
+        made = snapshot.Snapshot(
             plugins=pinned,
-            options={module.GROUP: overlay.values(
-                self._conf, module.GROUP, module.OPTS)
-                for module in _TAKEN_ALONG},
+            options=self._taken_along(),
             isolation=(self._conf.image_import_opts.isolation
                        if any(each.kind != 'get_flow' for each in pinned)
                        else None),
@@ -170,20 +175,34 @@ class Registry:
                 each.kind == 'get_flow'
                 and each.code != snapshot.FLOW_VERSION for each in pinned)
                 else {}))
+        if made != self._latest:
+            # Its text and digest are made once for many imports.
+            self._latest = made
+        return self._latest
+
+    def _taken_along(self) -> dict[str, snapshot.Values]:
+        if not self._options:
+            self._options = {module.GROUP: overlay.values(
+                self._conf, module.GROUP, module.OPTS)
+                for module in _TAKEN_ALONG}
+        return self._options
 
     def _pin(self, name: str, key: Key) -> snapshot.Pinned:
         described = self._contract(name)
         if described is None:
             flow = self._flow(name)
             return snapshot.Pinned(name, flow.kind, flow.code)
-        values, secrets = self._values(described)
-        # Judged here as it will be there.
-        self._plugin(described, values | secrets)
-        return snapshot.Pinned(
-            name, described.found.target.kind, described.compared,
-            values=values,
-            secrets=_keyed(key, name, secrets),
-            files=_files(values['read_paths']))
+        before, pinned = self._pinned.get(name, (None, None))
+        if pinned is None or before is not described:
+            values, secrets = self._values(described)
+            # Judged here as it will be there.
+            self._plugin(described, values | secrets)
+            pinned = snapshot.Pinned(
+                name, described.found.target.kind, described.compared,
+                values=values, secrets=_keyed(key, name, secrets))
+            self._pinned[name] = (described, pinned)
+        return dataclasses.replace(
+            pinned, files=_files(pinned.values['read_paths']))
 
     def honour(self, wanted: snapshot.Snapshot, key: Key) -> list[Loaded]:
         """The plugins of an import, with the options of the import.
@@ -208,6 +227,7 @@ class Registry:
             if described is None:
                 flow = self._flow(pinned.name)
                 _check_same(label, pinned, flow.kind, flow.code)
+                self.check_needs(flow)
                 return flow
             _check_same(label, pinned, described.found.target.kind,
                         described.compared)
@@ -219,6 +239,19 @@ class Registry:
             raise snapshot.NotHonoured(
                 f'the plugin {label} cannot be used here',
                 str(failure)) from failure
+
+    def check_needs(self, flow: FlowPlugin) -> None:
+        """What a get_flow plugin that comes with us needs beside itself.
+
+        :raises extensions.ExtensionError: it is not here
+        """
+        if flow.name in _SANDBOXED and not flow.foreign:
+            self.way  # noqa: B018  whether it can be had
+        if flow.name == 'image_conversion' and not flow.foreign \
+                and shutil.which('qemu-img') is None:
+            raise extensions.ExtensionError(
+                "'image_conversion' needs the program qemu-img (of the "
+                'package qemu-utils)')
 
     def _own_secrets(self, described: _Described, pinned: snapshot.Pinned,
                      key: Key) -> snapshot.Values:

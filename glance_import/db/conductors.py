@@ -59,10 +59,17 @@ def announce(conn: sa.Connection, *, name: str, node: str, area: str,
 
 
 def leave(conn: sa.Connection, name: str) -> None:
-    """The conductor ends; those long dead are forgotten with it."""
-    conn.execute(sa.delete(tables.import_conductors).where(sa.or_(
-        _CONDUCTORS.name == name,
-        _CONDUCTORS.seen < tables.db_now() - _FORGET_SECONDS)))
+    """The conductor ends."""
+    conn.execute(sa.delete(tables.import_conductors).where(
+        _CONDUCTORS.name == name))
+
+
+def forget(conn: sa.Connection) -> None:
+    """Remove who is long dead, and refusals of what has ended."""
+    conn.execute(sa.delete(tables.import_conductors).where(
+        _CONDUCTORS.seen < tables.db_now() - _FORGET_SECONDS))
+    conn.execute(sa.delete(tables.import_refusals).where(
+        _REFUSALS.job_id.not_in(sa.select(_JOBS.id))))
 
 
 def all_(conn: sa.Connection) -> list[Conductor]:

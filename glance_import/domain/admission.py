@@ -168,7 +168,7 @@ def post(services: services.Services, conn: sa.Connection,
         area=area, method=method.name, request=body, secret=secret,
         stores=targets,
         plugins=[each.name for each in judged_by.plugins],
-        snapshot=judged_by.dump(), requirement=judged_by.requirement)
+        snapshot=judged_by.text, requirement=judged_by.requirement)
     return task_id
 
 

@@ -18,6 +18,7 @@ import typing
 
 from oslo_log import log
 
+from glance_import.db import conductors as db_conductors
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -48,6 +49,7 @@ def clean(services: services.Services) -> None:
     _clean_stores(services)
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)
+        db_conductors.forget(conn)
     if expired:
         LOG.info('removed %d expired tasks', expired)
     resumable.sweep(services)

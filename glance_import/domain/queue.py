@@ -90,7 +90,7 @@ def _rebind(services: services.Services, entry: db_queue.Entry) -> None:
         free = db_queue.rebind(
             conn, entry.id, plugins=[each.name for each in
                                      judged_by.plugins],
-            snapshot=judged_by.dump(), requirement=judged_by.requirement)
+            snapshot=judged_by.text, requirement=judged_by.requirement)
     if not free:
         raise errors.Conflict(
             f'import {entry.id} is being run, and goes on as it was asked '

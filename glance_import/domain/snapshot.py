@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
@@ -73,11 +74,12 @@ class Snapshot:
     isolation: str | None = None
     foreign: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def dump(self) -> str:
-        """As text for the database."""
+    @functools.cached_property
+    def text(self) -> str:
+        """What the database keeps of it."""
         return _canonical({'form': _FORM, **dataclasses.asdict(self)})
 
-    @property
+    @functools.cached_property
     def requirement(self) -> str | None:
         """A digest of what a conductor must have itself; None for nothing."""
         if not self.plugins:
