@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -20,6 +21,8 @@ import sys
 import time
 import typing
 
+from glance_import.async_ import file_digests
+from glance_import.domain import snapshot
 from tests import servers
 
 DEADLINE = 60.0
@@ -333,6 +336,31 @@ def answer_of(sock: socket.socket) -> tuple[int, bytes]:
     response = http.client.HTTPResponse(sock)
     response.begin()
     return response.status, response.read()
+
+
+def judged_by(names: typing.Sequence[str], path: pathlib.Path
+              ) -> snapshot.Snapshot:
+    """What a job keeps of get_flow plugins, the service's own or in ``path``.
+
+    :param path: where ``write_distribution`` has put them, each in a module
+        of the name that its entry point says
+    """
+    pinned = []
+    for name in names:
+        points = importlib.metadata.entry_points(
+            group='glance.image_import.plugins', name=name)
+        module = next((point.module for point in points), None)
+        if module is None:
+            point, = [line for line in next(path.glob(
+                '*.dist-info/entry_points.txt')).read_text().splitlines()
+                if line.startswith(f'{name} = ')]
+            module = point.partition(' = ')[2].partition(':')[0]
+            code = file_digests.of_text(file_digests.of_code(
+                str(path / f'{module}.py')))
+        else:
+            code = snapshot.FLOW_VERSION
+        pinned.append(snapshot.Pinned(name, 'get_flow', code))
+    return snapshot.Snapshot(plugins=tuple(pinned))
 
 
 def write_distribution(directory: pathlib.Path, name: str,

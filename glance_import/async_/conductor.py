@@ -343,7 +343,8 @@ class Conductor:
     def _renew(self, work: _Work) -> None:
         try:
             with self._services.db.write() as conn:
-                held = db_jobs.extend(conn, work.claim, self._expiry)
+                held = db_jobs.extend(conn, work.claim, self._expiry,
+                                      step=work.stopped.step)
         except Exception as failure:
             # It runs out by itself; the fence protects what it guarded.
             LOG.warning('cannot renew the claim on import %s: %s',

@@ -79,10 +79,12 @@ def _patient(rt: runtime.Runtime, step: task.Task, execute):
     options = rt.services.conf.taskflow_executor
     # A step may have an option of its own for how often.
     most = getattr(step, 'most_retries', options.step_retries)
+    label = getattr(step, 'label', step.name)
 
     @functools.wraps(execute)
     def patient(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
-        tries = rt.job.retries
+        # Of this step, should the process have died while it was tried.
+        tries = rt.job.retries if rt.job.step == label else 0
         while True:
             try:
                 result = execute(*args, **kwargs)
@@ -92,12 +94,10 @@ def _patient(rt: runtime.Runtime, step: task.Task, execute):
                 tries += 1
                 pause = min(options.step_retry_interval * 2 ** (tries - 1),
                             MAX_SECONDS)
-                _note(rt, step.name, failure, tries, most, pause)
+                _note(rt, label, failure, tries, most, pause)
                 rt.stopped.wait(pause)
                 check(rt)
             else:
-                # The next step begins to count anew.
-                rt.job = rt.job.replace(retries=0)
                 return result
 
     return patient
@@ -122,6 +122,7 @@ def _note(rt: runtime.Runtime, name: str, failure: BaseException,
     LOG.warning('import %s, %s: %s, in %.1f s', rt.job.id, name, text, pause)
     try:
         with rt.services.db.write() as conn:
-            db_jobs.hold(conn, rt.claim, retries=tries, message=text)
+            db_jobs.hold(conn, rt.claim, step=name, retries=tries,
+                         message=text)
     except db_engine.ERRORS as unwritten:
         LOG.debug('the retry is not written: %s', unwritten)

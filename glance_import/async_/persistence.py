@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import dataclasses
+import itertools
 import typing
 
 import sqlalchemy as sa
@@ -19,6 +21,7 @@ from taskflow.persistence.backends import impl_sqlalchemy
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_tables
 from taskflow.persistence import models
 from taskflow import states
+from taskflow import task
 from taskflow.types import failure as failures
 
 from glance_import.async_ import runtime
@@ -42,6 +45,7 @@ _UPDATE_FLOW = sa.update(_FLOWS).where(
 
 # States that say no more than that the conductor was at it.
 _PASSING = {states.RUNNING: states.PENDING, states.REVERTING: states.SUCCESS}
+_BACK = (states.REVERTED, states.REVERT_FAILURE)
 # Characters kept of the text of a failure.
 _TEXT = 2000
 
@@ -52,6 +56,51 @@ class Unreadable(Exception):
 
 class OtherVersion(Unreadable):
     """A record made by another release, to be left alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What of a flow is worth a transaction of its own, by steps' names.
+
+    A step that is cheap and safe to repeat is written together with the next
+    one that is not. ``kept`` are those that nobody wants to do again, and
+    ``undone`` those whose reversal nobody wants to do again. ``dangerous``
+    ones may end this process, so that they are named before they begin;
+    ``notes`` names the next such step with the record of the one before it.
+    ``owned`` is all that is a plugin's.
+    """
+
+    kept: frozenset[str] = frozenset()
+    undone: frozenset[str] = frozenset()
+    dangerous: frozenset[str] = frozenset()
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
+    owned: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, steps: collections.abc.Sequence[task.Task],
+           owners: collections.abc.Mapping[str, str]) -> Plan:
+        """For the steps of a flow in their order.
+
+        :param owners: whose they are, of those that are a plugin's
+        """
+        foreign = [step for step in steps if step.name in owners
+                   and not hasattr(step, 'kept')]
+        kept = [step for step in steps if getattr(step, 'kept', True)]
+        return cls(
+            kept=frozenset(step.name for step in kept),
+            undone=frozenset(step.name for step in foreign
+                             if _has_revert(step)),
+            dangerous=frozenset(step.name for step in foreign),
+            owned=frozenset(owners),
+            notes={step.name: f'plugin {owners[following.name]}'
+                   for step, following in itertools.pairwise(kept)
+                   if following in foreign})
+
+
+def _has_revert(step: task.Task) -> bool:
+    if isinstance(step, task.FunctorTask):
+        return step._revert is not None
+    return type(step).revert is not task.Task.revert
 
 
 class Backend(impl_sqlalchemy.SQLAlchemyBackend):
@@ -87,6 +136,8 @@ class Record(impl_sqlalchemy.Connection):
         self._deferred: dict[str, dict[str, typing.Any]] = {}
         self._state: str | None = None
         self._kept = False
+        self.plan = Plan()
+        self._noted: str | None = None
         self.flow: models.FlowDetail | None = None
 
     # A backend has connections, and this is the only one there is.
@@ -139,32 +190,24 @@ class Record(impl_sqlalchemy.Connection):
 
     # -- what taskflow calls
 
+    def note(self, step: str) -> None:
+        """Write what the import is at before that begins, if it is not."""
+        if step != self._noted:
+            self._write({}, {'step': step})
+            self._noted = step
+
     def update_flow_details(self, flow_detail: models.FlowDetail
                             ) -> models.FlowDetail:
-        """Write steps that are new, and that the flow was reverted."""
-        new = [atom for atom in flow_detail
-               if atom.uuid not in self._written]
-        ended = (flow_detail.state == states.REVERTED
-                 and self._state != states.REVERTED)
-        if new or ended:
+        """Write that the flow was reverted; steps go with what is kept."""
+        if (flow_detail.state == states.REVERTED
+                and self._state != states.REVERTED):
             with self._claimed() as conn:
-                if not self._kept:
-                    self._insert_book(conn, flow_detail)
-                if ended:
-                    conn.execute(_UPDATE_FLOW, {
-                        'flow_uuid': flow_detail.uuid,
-                        'state': flow_detail.state})
-                if new:
-                    conn.execute(sa.insert(_ATOMS), [
-                        {**_essence(atom), 'uuid': atom.uuid,
-                         'name': atom.name, 'meta': {},
-                         'parent_uuid': flow_detail.uuid,
-                         'atom_type': models.atom_detail_type(atom)}
-                        for atom in new])
-            self._kept = True
-            self._state = flow_detail.state if ended else self._state
-            for atom in new:
-                self._written[atom.uuid] = _essence(atom)
+                self._begin_book(conn, flow_detail)
+                conn.execute(_UPDATE_FLOW, {
+                    'flow_uuid': flow_detail.uuid,
+                    'state': flow_detail.state})
+            self._book_begun(flow_detail)
+            self._state = flow_detail.state
         return flow_detail
 
     def update_atom_details(self, atom_detail: models.AtomDetail
@@ -172,56 +215,88 @@ class Record(impl_sqlalchemy.Connection):
         """Write what a step came to, or which way it shall go.
 
         A step that ended because the claim is lost, the import is handed
-        over or the database is away has not failed: that comes out here, and
-        stops the engine.
+        over or the database is away has not failed: that exception comes out
+        of here, and stops the engine.
 
-        :raises runtime.Interrupted, errors.ClaimLost: as above
+        :raises errors.Interrupted, errors.ClaimLost: as above
         :raises oslo_db.exception.DBError: as above
         """
         essence = _essence(atom_detail)
         if self._written.get(atom_detail.uuid) == essence:
+            self._deferred.pop(atom_detail.uuid, None)
             return atom_detail
         changes: dict[str, typing.Any] = {}
-        if self._may_wait(atom_detail):
-            self._deferred[atom_detail.uuid] = essence
-            return atom_detail
         if atom_detail.state == states.SUCCESS:
+            if atom_detail.intention != states.EXECUTE \
+                    or not self._is_kept(atom_detail):
+                self._deferred[atom_detail.uuid] = essence
+                return atom_detail
             # It gets on: what is counted is how often one step was begun.
             changes = {'attempts': 1, 'retries': 0}
+            note = self.plan.notes.get(atom_detail.name)
+            if note is not None:
+                changes['step'] = self._noted = note
         elif self._rt.stopped.handed_over:
-            raise runtime.Interrupted(self._rt.job.id)
+            raise errors.Interrupted(self._rt.job.id)
         cause = getattr(atom_detail.failure, 'exception', None)
         before = self._written.get(atom_detail.uuid, {}).get('state')
-        if (atom_detail.state == states.FAILURE != before
-                and cause is not None):
-            if (isinstance(cause, (errors.ClaimLost, runtime.Interrupted))
+        failed = (atom_detail.state == states.FAILURE != before
+                  and cause is not None)
+        if failed:
+            if (isinstance(cause, (errors.ClaimLost, errors.Interrupted))
                     or db_engine.may_pass(cause)):
                 raise cause
             changes = {'message': self._explain(
                 atom_detail.name, atom_detail.failure)}
-        wanted = {**self._deferred, atom_detail.uuid: essence}
-        with self._claimed(**changes) as conn:
-            for uuid, values in wanted.items():
-                conn.execute(_UPDATE_ATOM, {'atom_uuid': uuid, **values})
-        self._written |= wanted
-        self._deferred.clear()
+        elif atom_detail.state != states.SUCCESS and not (
+                atom_detail.state in _BACK
+                and atom_detail.name in self.plan.undone):
+            # It is begun, or on its way back, which follows from a failure.
+            self._deferred[atom_detail.uuid] = essence
+            return atom_detail
+        self._write({atom_detail.uuid: essence}, changes)
         return atom_detail
 
-    def _may_wait(self, atom: models.AtomDetail) -> bool:
-        """Whether nothing is lost if the step is run again.
-
-        So for a retry controller that has nothing to count yet, which is
-        written with the step after it; and for the last step of all, after
-        which the record goes.
-        """
-        if atom.state != states.SUCCESS or atom.intention != states.EXECUTE:
-            return False
+    def _is_kept(self, atom: models.AtomDetail) -> bool:
         if isinstance(atom, models.RetryDetail):
-            return not any(failed for _data, failed in atom.results)
-        return all(
-            {**each, **self._deferred.get(uuid, {})}['state']
-            == states.SUCCESS for uuid, each in self._written.items()
-            if uuid != atom.uuid)
+            # A controller of a plugin's: how often it has tried.
+            return atom.name in self.plan.owned and any(
+                failed for _data, failed in atom.results)
+        return atom.name in self.plan.kept
+
+    def _write(self, atoms: dict[str, dict[str, typing.Any]],
+               changes: dict[str, typing.Any]) -> None:
+        assert self.flow is not None
+        wanted = {**self._deferred, **atoms}
+        with self._claimed(**changes) as conn:
+            self._begin_book(conn, self.flow)
+            for each, values in wanted.items():
+                conn.execute(_UPDATE_ATOM, {'atom_uuid': each, **values})
+            for write in self._rt.unwritten:
+                write(conn)
+        self._rt.unwritten.clear()
+        self._book_begun(self.flow)
+        self._written |= wanted
+        self._deferred.clear()
+
+    def _begin_book(self, conn: sa.Connection,
+                    flow: models.FlowDetail) -> None:
+        """What is not in the database yet of the flow and its steps."""
+        if not self._kept:
+            self._insert_book(conn, flow)
+        new = [atom for atom in flow if atom.uuid not in self._written]
+        if new:
+            conn.execute(sa.insert(_ATOMS), [
+                {**_essence(atom), 'uuid': atom.uuid, 'name': atom.name,
+                 'meta': {}, 'parent_uuid': flow.uuid,
+                 'atom_type': models.atom_detail_type(atom)}
+                for atom in new])
+
+    def _book_begun(self, flow: models.FlowDetail) -> None:
+        """The transaction of ``_begin_book`` is committed."""
+        self._kept = True
+        for atom in flow:
+            self._written.setdefault(atom.uuid, _essence(atom))
 
     def _insert_book(self, conn: sa.Connection,
                      flow: models.FlowDetail) -> None:

@@ -22,6 +22,8 @@ from glance_import.domain import errors
 from glance_import.domain import snapshot as snapshots
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import.async_ import registry
     from glance_import import services as boxes
 
@@ -39,6 +41,8 @@ class Stop(threading.Event):
     def __init__(self) -> None:
         super().__init__()
         self.cancelled = False
+        # What the import is at, which is written when its claim is renewed.
+        self.step: str | None = None
 
     @property
     def handed_over(self) -> bool:
@@ -67,6 +71,9 @@ class Runtime:
     # What it is judged by; the plugins have the options of the import.
     snapshot: snapshots.Snapshot = snapshots.Snapshot()
     plugins: list[registry.Loaded] = dataclasses.field(default_factory=list)
+    # What is to be written in the transaction that records the next step.
+    unwritten: list[collections.abc.Callable[[sa.Connection], None]] = (
+        dataclasses.field(default_factory=list))
 
     def check_plugins(self) -> None:
         """Whether the plugins are still those of the import.

@@ -141,6 +141,8 @@ class TaskFlowExecutor:
         owners.update(api_image_import.plugin_of_atoms(
             flow, rt.job.plugins, rt.job.id))
         patience.prepare(flow, rt, owners)
+        plan = persistence.Plan.of(list(patience.tasks(flow)), owners)
+        record.plan = plan
         products = _files_given(flow, record.flow)
         engine = engines.load(
             flow, engine=self._mode, backend=record,
@@ -151,7 +153,7 @@ class TaskFlowExecutor:
         engine.atom_notifier.register(
             taskflow_states.RUNNING,
             lambda _state, details: self._note_step(
-                rt, owners, details.get('task_name'), begun))
+                rt, record, owners, details.get('task_name'), begun))
         engine.atom_notifier.register(
             taskflow_states.SUCCESS,
             lambda _state, details: products.extend(
@@ -238,15 +240,17 @@ class TaskFlowExecutor:
             self._fail(rt, self._internal(rt, failure))
         return None
 
-    def _note_step(self, rt: runtime.Runtime, owners: dict[str, str],
-                   atom: str | None, begun: list[str]) -> None:
-        """Record which plugin is about to run, should it take us down."""
+    def _note_step(self, rt: runtime.Runtime, record: persistence.Record,
+                   owners: dict[str, str], atom: str | None,
+                   begun: list[str]) -> None:
+        """Say which plugin is about to run, should it take us down."""
         begun.append(atom or '')
         plugin = owners.get(atom or '')
         if plugin is None:
             return
-        with self._services.db.write() as conn:
-            db_jobs.hold(conn, rt.claim, step=f'plugin {plugin}')
+        rt.stopped.step = f'plugin {plugin}'
+        if atom in record.plan.dangerous:
+            record.note(rt.stopped.step)
 
     def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
                failure: BaseException, begun: list[str],

@@ -17,6 +17,7 @@ import typing
 import sqlalchemy as sa
 
 from glance_import.db import tables
+from glance_import.db import tasks as db_tasks
 
 _TABLE = tables.import_jobs
 Columns = _TABLE.c
@@ -278,6 +279,7 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
+    db_tasks.move(conn, job_id, 'pending', 'processing')
     # Should it wait again one day, that is counted anew.
     forget_refusals(conn, [job_id])
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
@@ -325,10 +327,14 @@ def hold(conn: sa.Connection, claim: Claim,
         .values(**(changes or {'epoch': claim.epoch}))).rowcount == 1
 
 
-def extend(conn: sa.Connection, claim: Claim, seconds: float) -> bool:
-    """Renew the claim; False when it is lost."""
-    return hold(conn, claim,
-                claim_expires=tables.db_now() + seconds)
+def extend(conn: sa.Connection, claim: Claim, seconds: float, *,
+           step: str | None = None) -> bool:
+    """Renew the claim; False when it is lost.
+
+    :param step: what the import is at, if that is known
+    """
+    return hold(conn, claim, claim_expires=tables.db_now() + seconds,
+                **({} if step is None else {'step': step}))
 
 
 def cancel(conn: sa.Connection, image_id: str) -> bool:

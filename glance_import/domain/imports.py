@@ -56,12 +56,6 @@ def claimed(services: services.Services, claim: db_jobs.Claim
         yield conn
 
 
-def begin(services: services.Services, claim: db_jobs.Claim) -> None:
-    """The task is being worked on; true already when an attempt resumes."""
-    with claimed(services, claim) as conn:
-        db_tasks.move(conn, claim.job_id, states.PENDING, states.PROCESSING)
-
-
 def outcome(services: services.Services, job: db_jobs.Job) -> str | None:
     """How the task of this job has ended; None when it has not.
 
@@ -116,12 +110,14 @@ class Placed:
 
 
 def succeed(services: services.Services, claim: db_jobs.Claim,
-            image_id: str, placed: Placed) -> None:
+            image_id: str, placed: Placed, *,
+            virtual_size: int | None = None) -> None:
     """Active: locations, digests, task, lock and staging in one transaction.
 
     Done again after a death between commit and record, it finds the task
     successful and the locations its own, and leaves all as it is.
 
+    :param virtual_size: bytes, of data that was looked at
     :raises errors.ImportFailed: the image is not one that can become active
     """
     with claimed(services, claim) as conn:
@@ -131,7 +127,7 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
         job = db_jobs.get(conn, claim.job_id)
         assert job is not None
         _make_active(conn, image_id, methods.find(job.method),
-                     placed.stored)
+                     placed.stored, virtual_size)
         for stored in placed.stored:
             db_images.add_location(conn, image_id, stored.uri,
                                    stored.metadata)
@@ -152,7 +148,8 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
 
 
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
-                 objects: collections.abc.Sequence[stores.Stored]) -> None:
+                 objects: collections.abc.Sequence[stores.Stored],
+                 virtual_size: int | None) -> None:
     """:raises errors.ImportFailed: it is not one that can be"""
     if method.running == method.needs:
         done = db_images.update(
@@ -163,7 +160,8 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
             conn, image_id, method.running, states.ACTIVE,
             size=stored.size, checksum=stored.checksum,
             os_hash_algo=stored.hash_algo or None,
-            os_hash_value=stored.hash_value or None)
+            os_hash_value=stored.hash_value or None,
+            **({'virtual_size': virtual_size} if method.plugins else {}))
     if not done:
         raise errors.ImportFailed(
             'The image was found in the status '
@@ -185,22 +183,22 @@ def settled(services: services.Services, claim: db_jobs.Claim,
                   failure)
 
 
-def note_plugins(services: services.Services, claim: db_jobs.Claim,
+def note_plugins(conn: sa.Connection, claim: db_jobs.Claim,
                  records: collections.abc.Sequence[
                      dict[str, typing.Any]]) -> None:
     """Keep what contract plugins said, in the task of the import.
 
+    In a transaction that has asked whether the claim is still in force.
     Properties among it are written to the image when it becomes active. A
     step that is done again replaces what it said before.
     """
-    with claimed(services, claim) as conn:
-        task = db_tasks.get(conn, claim.job_id)
-        result = dict((task.result if task else None) or {})
-        fresh = {(each['plugin'], each['step']) for each in records}
-        result['plugins'] = [
-            each for each in result.get('plugins', ())
-            if (each['plugin'], each['step']) not in fresh] + list(records)
-        db_tasks.set_result(conn, claim.job_id, result)
+    task = db_tasks.get(conn, claim.job_id)
+    result = dict((task.result if task else None) or {})
+    fresh = {(each['plugin'], each['step']) for each in records}
+    result['plugins'] = [
+        each for each in result.get('plugins', ())
+        if (each['plugin'], each['step']) not in fresh] + list(records)
+    db_tasks.set_result(conn, claim.job_id, result)
 
 
 def _plugin_properties(result: dict[str, typing.Any]) -> dict[str, str]:
@@ -322,10 +320,9 @@ def clean_up_lost(services: services.Services, image_id: str,
     placement.sweep(services, image_id, below=claim.epoch + 1)
 
 
-def check_content(services: services.Services, claim: db_jobs.Claim,
-                  image_id: str, path: str,
-                  stopped: collections.abc.Callable[[], bool]) -> None:
-    """Refuse bytes that no store shall have; record their virtual size.
+def check_content(services: services.Services, image_id: str, path: str,
+                  stopped: collections.abc.Callable[[], bool]) -> int | None:
+    """Refuse bytes that no store shall have; their virtual size, if known.
 
     :raises errors.Unsupported, errors.Invalid: naming what is wrong with
         them
@@ -335,9 +332,7 @@ def check_content(services: services.Services, claim: db_jobs.Claim,
         image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None:
         raise errors.ImportFailed('The image was deleted.')
-    size = content.check(services, image, path, stopped)
-    change_image(services, claim, image_id, base={'virtual_size': size},
-                 properties={}, removed=())
+    return content.check(services, image, path, stopped)
 
 
 # -- what a plugin may change ---------------------------------------------
@@ -360,15 +355,24 @@ def change_image(services: services.Services, claim: db_jobs.Claim,
     :param step: who will ask ``before`` for it
     """
     with claimed(services, claim) as conn:
-        _keep_before(conn, claim, image_id, base, step)
-        if not db_images.update(conn, image_id,
-                                expected=(states.IMPORTING,), **base):
-            raise errors.ImportFailed(
-                'The image is not being imported any more.')
+        write_change(conn, claim, image_id, base=base, step=step)
         for name, value in properties.items():
             db_images.set_property(conn, image_id, name, value)
         for name in removed:
             db_images.drop_property(conn, image_id, name)
+
+
+def write_change(conn: sa.Connection, claim: db_jobs.Claim, image_id: str, *,
+                 base: dict[str, typing.Any], step: str | None) -> None:
+    """The same for attributes alone, in a transaction under the claim.
+
+    :raises errors.ImportFailed: the image is not being imported any more
+    """
+    _keep_before(conn, claim, image_id, base, step)
+    if not db_images.update(conn, image_id,
+                            expected=(states.IMPORTING,), **base):
+        raise errors.ImportFailed(
+            'The image is not being imported any more.')
 
 
 def _keep_before(conn: sa.Connection, claim: db_jobs.Claim, image_id: str,

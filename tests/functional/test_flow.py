@@ -51,7 +51,7 @@ def test_same_steps_each_time():
     assert names == list(api_image_import.atom_names(build()))
     assert len(names) == len(set(names))
     steps = [name.split('-')[1] for name in names]
-    assert steps == ['Retry', 'Begin', 'ConfigureStaging', 'NoOp', 'Check',
+    assert steps == ['Retry', 'ConfigureStaging', 'NoOp', 'Check',
                      'CheckContent', 'ImportToStore', 'CompleteTask',
                      'DeleteFromFS']
 

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from glance_import.domain import snapshot
 from tests import service as services
 
 DATA = os.urandom(300_000)
@@ -221,16 +222,17 @@ def listed(tmp_path_factory, plugins):
         tmp_path_factory.mktemp('service'), path=[plugins],
         options={'taskflow_executor': {'claim_expiry': 2,
                                        'max_attempts': 2}}).start()
-    service.execute('CREATE TABLE test_plugins (names TEXT)')
-    service.execute('INSERT INTO test_plugins VALUES (?)', '[]')
+    service.execute('CREATE TABLE test_plugins (names TEXT, snapshot TEXT)')
+    service.execute("INSERT INTO test_plugins VALUES ('', '')")
     service.execute(
         'CREATE TRIGGER test_plugins_listed AFTER INSERT ON import_jobs '
-        'BEGIN UPDATE import_jobs SET plugins = '
-        '(SELECT names FROM test_plugins) WHERE id = NEW.id; END')
+        'BEGIN UPDATE import_jobs SET (plugins, snapshot) = '
+        '(SELECT names, snapshot FROM test_plugins) WHERE id = NEW.id; END')
 
     def run(names, data=DATA):
-        service.execute('UPDATE test_plugins SET names = ?',
-                        json.dumps(names))
+        service.execute('UPDATE test_plugins SET names = ?, snapshot = ?',
+                        json.dumps(names),
+                        services.judged_by(names, plugins).text)
         image_id = service.ask(data)
         services.wait_for(
             lambda: service.tasks(image_id)[0]['status']
@@ -258,7 +260,8 @@ def check_failed(service, image_id, image, *words):
     staged = (service.staging / image_id).read_bytes()
     assert hashlib.sha512(staged).digest() == hashlib.sha512(DATA).digest()
     # The same bytes can be asked for again, and then all is well.
-    service.execute("UPDATE test_plugins SET names = '[]'")
+    service.execute("UPDATE test_plugins SET names = '[]', snapshot = ?",
+                    snapshot.Snapshot().text)
     assert service.start_import(image_id).status == 202
     image = service.wait_status(image_id, 'active', 'queued')
     assert image['status'] == 'active', image

@@ -36,6 +36,7 @@ def service(tmp_path_factory):
     running = services.Service(
         top, path=[plugins],
         options={'taskflow_executor': {'embedded_conductor': False}})
+    running.plugins = plugins
     running.start()
     yield running
     running.kill()
@@ -121,8 +122,9 @@ def returned(service):
     """An import failed; the bytes are intact."""
     image_id = importing(service)
     service.execute(
-        "UPDATE import_jobs SET plugins = '[\"failing\"]' "
-        'WHERE image_id = ?', image_id)
+        "UPDATE import_jobs SET plugins = '[\"failing\"]', snapshot = ? "
+        'WHERE image_id = ?', services.judged_by(
+            ['failing'], service.plugins).text, image_id)
     with conductor(service):
         image = service.wait_status(image_id, 'uploading', 'active')
     assert image['status'] == 'uploading'

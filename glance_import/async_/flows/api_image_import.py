@@ -45,15 +45,6 @@ class PluginFailed(errors.ImportFailed):
         self.plugin = plugin
 
 
-class _Begin(_Step):
-    """Take up the task. What Glance does while it builds the flow."""
-
-    label = 'Begin'
-
-    def execute(self) -> None:
-        imports.begin(self.rt.services, self.rt.claim)
-
-
 class _VerifyStaging(_Step):
     """The staged file is there. Its place follows from options and id."""
 
@@ -92,9 +83,10 @@ class _CompleteTask(_Step):
 
     label = 'CompleteTask'
 
-    def execute(self, stored: dict[str, typing.Any]) -> None:
+    def execute(self, stored: dict[str, typing.Any],
+                virtual_size: int | None = None) -> None:
         imports.succeed(self.rt.services, self.rt.claim, self.image_id,
-                        imports.Placed.of(stored))
+                        imports.Placed.of(stored), virtual_size=virtual_size)
 
 
 class _Clean(_Step):
@@ -149,7 +141,6 @@ def get_flow(*, task_id: str, task_type: str, image_id: str, method: str,
         name=f'{task_type}-Retry-{task_id}'))
     loaded = rt.plugins
     assert [each.name for each in loaded] == plugins
-    flow.add(_Begin(*ids))
     flow.add(*contract_plugins.prechecks(loaded, *ids))
     flow.add(extensions.load_method(method)(
         task_id=task_id, task_type=task_type, image_id=image_id,

@@ -13,10 +13,12 @@ class CheckContent(steps.Step):
     """The bytes are what the image is declared to be, and safe."""
 
     label = 'CheckContent'
+    default_provides = 'virtual_size'
 
-    def execute(self, file_path: str) -> None:
-        imports.check_content(self.rt.services, self.rt.claim, self.image_id,
-                              file_path.removeprefix(_SCHEME),
-                              self.rt.stopped.is_set)
+    def execute(self, file_path: str) -> int | None:
+        size = imports.check_content(
+            self.rt.services, self.image_id,
+            file_path.removeprefix(_SCHEME), self.rt.stopped.is_set)
         if self.rt.stopped.is_set():
             raise stores.Cancelled('the import was stopped')
+        return size

@@ -51,6 +51,7 @@ class Step(task.Task):
     """Base of the steps here; ``whose`` names the plugins it runs."""
 
     do = ''
+    kept = True
 
     def __init__(self, plugins: tuple[chain.Plugin, ...], number: int,
                  rt: runtime.Runtime, task_id: str, task_type: str,
@@ -87,8 +88,9 @@ class Step(task.Task):
             raise stores.Cancelled('the import was stopped')
         for record in records:
             self._report(record)
-        imports.note_plugins(self.rt.services, self.rt.claim,
-                             [record.audit() for record in records])
+        said = [record.audit() for record in records]
+        self.rt.unwritten.append(lambda conn: imports.note_plugins(
+            conn, self.rt.claim, said))
         blocker = chain.blocker(records)
         if blocker is not None:
             raise Refused(blocker)

@@ -72,6 +72,8 @@ class ImportMetadata(_OfRegion):
 
     label = 'ImportMetadata'
     default_provides = 'remote'
+    # It cannot be asked again: once the bytes are there, the token is wiped.
+    kept = True
 
     def execute(self) -> dict[str, typing.Any]:
         remote = self._look()

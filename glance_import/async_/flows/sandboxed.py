@@ -40,6 +40,7 @@ class Rewrite(task.Task):
     plugin = ''
     label = ''
     default_provides = 'file_path'
+    kept = True
     target: host.Target
 
     def __init__(self, **kwargs: typing.Any) -> None:
@@ -106,14 +107,10 @@ class Rewrite(task.Task):
         What it was made of stays until the import ends: were we to die now,
         this step would need it again.
         """
-        try:
-            imports.change_image(
-                self.rt.services, self.rt.claim, self.image_id,
-                base={**changes, 'size': os.stat(sink).st_size},
-                properties={}, removed=(), step=self.plugin)
-        except BaseException:
-            imports.remove_file(sink)
-            raise
+        base = {**changes, 'size': os.stat(sink).st_size}
+        self.rt.unwritten.append(lambda conn: imports.write_change(
+            conn, self.rt.claim, self.image_id, base=base,
+            step=self.plugin))
         return _SCHEME + sink
 
     def cap(self) -> int:

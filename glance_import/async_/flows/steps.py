@@ -13,6 +13,9 @@ class Step(task.Task):
     """A step of ours, named as Glance names them."""
 
     label = ''
+    # Whether it costs so much that its result is written at once, and not
+    # with the next one: see persistence.Record.
+    kept = False
 
     def __init__(self, rt: runtime.Runtime, task_id: str, task_type: str,
                  image_id: str, **kwargs: typing.Any) -> None:

@@ -32,6 +32,7 @@ class _StoringStep(steps.Step):
     """Bring the bytes into the stores, under this attempt's name."""
 
     default_provides = 'stored'
+    kept = True
 
     def _stores(self) -> list[stores.Store]:
         """:raises stores.UnknownStore: not configured on this node"""
@@ -158,6 +159,7 @@ class AddLocation(steps.Step):
 
     label = 'AddLocation'
     default_provides = 'stored'
+    kept = True
 
     @property
     def most_retries(self) -> int:
