@@ -240,9 +240,8 @@ class Record(impl_sqlalchemy.Connection):
             raise errors.Interrupted(self._rt.job.id)
         cause = getattr(atom_detail.failure, 'exception', None)
         before = self._written.get(atom_detail.uuid, {}).get('state')
-        failed = (atom_detail.state == states.FAILURE != before
-                  and cause is not None)
-        if failed:
+        failed = atom_detail.state == states.FAILURE != before
+        if failed and cause is not None:
             if (isinstance(cause, (errors.ClaimLost, errors.Interrupted))
                     or db_engine.may_pass(cause)):
                 raise cause
