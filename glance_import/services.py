@@ -18,6 +18,7 @@ from glance_import.async_ import registry
 from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.domain import protections
+from glance_import.domain import second_opinion
 from glance_import import limits
 from glance_import.plugin import sandbox
 from glance_import import policies
@@ -45,6 +46,7 @@ class Services:
     registry: registry.Registry
     board: jobboard.Board
     limits: limits.Limits
+    adviser: second_opinion.Adviser
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -100,12 +102,14 @@ def build(conf: cfg.ConfigOpts,
             LOG.warning('an import is posted later: %s', failure)
         poke(conf.state_path)
 
+    area = staging_area.Area.open(reserved.staging_uri(conf),
+                                  readers=sandbox.READERS)
+    plugins = plugins or registry.Registry(conf)
     return Services(
         conf=conf,
         db=database,
         board=board,
-        area=staging_area.Area.open(reserved.staging_uri(conf),
-                                    readers=sandbox.READERS),
+        area=area,
         stores=stores,
         policy=policy,
         protections=protections.load(conf, policy),
@@ -114,5 +118,6 @@ def build(conf: cfg.ConfigOpts,
         methods=(tuple(conf.enabled_import_methods)
                  if accepting and conf.enable_image_import else ()),
         wake=wake,
-        registry=plugins or registry.Registry(conf),
-        limits=limits.Limits(conf))
+        registry=plugins,
+        limits=limits.Limits(conf),
+        adviser=second_opinion.Adviser(conf, area, plugins.wall))

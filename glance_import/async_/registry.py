@@ -77,14 +77,28 @@ class Registry:
 
         :raises extensions.ExtensionError: it cannot be had
         """
-        if self._way is None:
+        try:
+            return self._make_way()
+        except sandbox.SandboxError as failure:
             isolation = self._conf.image_import_opts.isolation
-            try:
-                self._way = sandbox.make(isolation, self._private())
-            except sandbox.SandboxError as failure:
-                raise SectionError(
-                    'image_import_opts', 'isolation',
-                    f'{isolation} cannot be had: {failure}') from failure
+            raise SectionError(
+                'image_import_opts', 'isolation',
+                f'{isolation} cannot be had: {failure}') from failure
+
+    def wall(self) -> sandbox.Strict:
+        """The sandbox, where it is in force.
+
+        :raises sandbox.SandboxError: it is not, or cannot be had
+        """
+        way = self._make_way()
+        if not isinstance(way, sandbox.Strict):
+            raise sandbox.SandboxError('isolation is not strict')
+        return way
+
+    def _make_way(self) -> sandbox.Strict | sandbox.Process:
+        if self._way is None:
+            self._way = sandbox.make(
+                self._conf.image_import_opts.isolation, self._private())
         return self._way
 
     def load(self, names: collections.abc.Sequence[str]) -> list[Loaded]:
