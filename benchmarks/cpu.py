@@ -1,8 +1,9 @@
 """CPU of processes and of everything they have started.
 
-A sandbox's first process outlives the program that starts it, so what it
-used is counted for whoever it is given to then. ``adopt`` makes that this
-process, and ``spent`` takes it into account. Linux only.
+Of children that have ended too: the sandbox of a plugin costs more than the
+process that starts it. The first process in a sandbox outlives the program
+that started it, and is then given to somebody else, who has to count it:
+``adopt`` makes that this process. Linux only.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import contextlib
 import ctypes
 import os
 import resource
+import time
 
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
+_SANDBOX = 'bwrap'
+_adopted = 0.0
 
 
 def adopt() -> None:
@@ -25,31 +29,46 @@ def adopt() -> None:
         raise OSError(ctypes.get_errno(), 'PR_SET_CHILD_SUBREAPER')
 
 
-def _reap() -> None:
-    """Have the kernel count the adopted ones that have ended."""
+def adopted() -> float:
+    """Seconds of sandboxes that were given to this process and ended."""
+    global _adopted
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error, ChildProcessError):
-            # Ours by birth are waited for by who started them.
-            if child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+            # Others are waited for by who started them.
+            if child.status() == psutil.STATUS_ZOMBIE \
+                    and child.name() == _SANDBOX:
+                _pid, _status, used = os.wait4(child.pid, os.WNOHANG)
+                _adopted += used.ru_utime + used.ru_stime
+    return _adopted
 
 
-def of(pid: int) -> float:
-    """Seconds that a process and its ended children have used so far."""
-    return sum(psutil.Process(pid).cpu_times()[:4])
+def family(pid: int) -> list[int]:
+    """A process and all that it started and that is alive."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(
+        recursive=True))]
 
 
-def spent(pids: collections.abc.Iterable[int] = ()) -> float:
-    """Seconds of those processes, this one, and all that ended below."""
-    _reap()
+def of(pids: collections.abc.Iterable[int]) -> float:
+    """Seconds that processes and their ended children have used so far."""
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):
+            # The clock of another process, as clock_getcpuclockid(3) makes
+            # it: finer than the ticks of its children.
+            total += time.clock_gettime(~pid << 3 | 2)
+            times = psutil.Process(pid).cpu_times()
+            total += times.children_user + times.children_system
+    return total
+
+
+def below(*roots: int) -> float:
+    """Seconds of these processes and of all that they ever started."""
+    return adopted() + of(pid for root in roots for pid in family(root))
+
+
+def here() -> float:
+    """The same of this process, which needs no ticks."""
+    adopted()
     used = [resource.getrusage(who) for who in (
         resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return (sum(map(of, pids))
-            + sum(each.ru_utime + each.ru_stime for each in used))
-
-
-def adopted() -> float:
-    """Seconds of children of this process that have ended."""
-    _reap()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return sum(each.ru_utime + each.ru_stime for each in used)
