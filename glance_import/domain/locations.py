@@ -193,6 +193,9 @@ def prepare(services: services.Services, ctx: context.RequestContext,
     if not new:
         return None
     check_allowed(services, image)
+    # Each costs us requests to other servers.
+    images.check_quota('locations', len(new),
+                       services.conf.image_location_quota)
     measured = {url: measure(services, url) for url in new}
     sizes = set(measured.values())
     if image.status == states.ACTIVE and image.size is not None:

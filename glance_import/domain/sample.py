@@ -55,7 +55,7 @@ class Sample(reader.Reader):
 
         To be given all of it, in order.
 
-        :raises OSError: the disk refuses
+        :raises stores.StoreUnavailable: they cannot be kept
         """
         head = block[:max(judge.HEAD - at, 0)]
         self._keep(at, head)
@@ -76,8 +76,10 @@ class Sample(reader.Reader):
         return range(start // _BLOCK, (stop + _BLOCK - 1) // _BLOCK)
 
     def _keep(self, at: int, data: bytes) -> None:
-        if data:
+        try:
             self._scratch.write(data, at)
+        except OSError as failure:
+            raise _full(failure) from failure
 
     def _read(self, offset: int, length: int) -> bytes:
         missing = [number for number in self._blocks(offset, offset + length)
@@ -116,13 +118,18 @@ def of(services: services.Services, store: stores.Store, url: str, size: int,
     Reading it raises what the store raises.
 
     :param size: bytes
-    :raises stores.StoreError: this host cannot keep it
+    :raises stores.StoreUnavailable, staging.StagingError: this host cannot
+        keep it
     """
     with services.area.scratch() as scratch:
         try:
             sample = Sample(store, url, size, scratch, pace)
         except OSError as failure:
-            raise stores.StoreUnwritable(
-                'the data cannot be looked at here: '
-                f'{failure.strerror}') from failure
+            raise _full(failure) from failure
         yield sample
+
+
+def _full(failure: OSError) -> stores.StoreUnavailable:
+    return stores.StoreUnavailable(
+        'a sample of the data cannot be kept in the staging area: '
+        f'{failure.strerror}')
