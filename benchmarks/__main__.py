@@ -30,8 +30,8 @@ import time
 import typing
 
 from benchmarks import bare
-from benchmarks import cpu as cpus
 from benchmarks import glance as glances
+from tests import cpu as cpus
 from tests import service as services
 
 MIB = 1 << 20

@@ -26,8 +26,8 @@ import time
 import typing
 
 from benchmarks import __main__ as table
-from benchmarks import cpu as cpus
 from benchmarks import glance as glances
+from tests import cpu as cpus
 from tests import service as services
 
 HERE = pathlib.Path(__file__).resolve().parent

@@ -20,8 +20,8 @@ import pathlib
 import tempfile
 import time
 
-from benchmarks import cpu as cpus
 from benchmarks import glance as glances
+from tests import cpu as cpus
 from tests import service as services
 
 

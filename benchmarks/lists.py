@@ -24,8 +24,8 @@ import tempfile
 import time
 import typing
 
-from benchmarks import cpu as cpus
 from benchmarks import filling
+from tests import cpu as cpus
 from tests import servers
 from tests import service as services
 

@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 
-from benchmarks import cpu
 from glance_import import conf as configuration
 from glance_import.domain import second_opinion
 from glance_import.plugin import chain
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import import staging
+from tests import cpu
 
 NOTHING = '''
 from glance_import.plugin import ImagePlugin

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 import typing
 
 from oslo_config import cfg
@@ -43,6 +44,9 @@ def judge(conf: cfg.ConfigOpts) -> int:
             words.rate * 1e6 if words.rate else None),
             plugins=_inspectors(box) if words.plugins else [],
             deactivate=words.deactivate)
+        if box.adviser.trouble():
+            print('without a second opinion of qemu-img: '
+                  f'{box.adviser.trouble()}', file=sys.stderr)
         last = None if words.anew else place.read()
         if last is not None:
             print(f'going on behind image {last}', flush=True)

@@ -20,6 +20,7 @@ from oslo_log import log
 from glance_import.domain import errors
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import verdicts
 from glance_import.plugin.workers import info
 from glance_import import staging
 
@@ -77,10 +78,13 @@ class Adviser:
         try:
             with self._area.scratch() as scratch:
                 scratch.truncate(512)
-                self._ask(scratch.path, (), host.never)
-        except (sandbox.SandboxError, staging.StagingError, OSError,
-                errors.DomainError) as failure:
+                result = self._ask(scratch.path, (), host.never)
+        except (sandbox.SandboxError, staging.StagingError,
+                OSError) as failure:
             return str(failure)
+        if result.verdict != 'accept':
+            return (f'{program} does not work in the sandbox: '
+                    f'{verdicts.one_line(result.detail) or result.reason}')
         return None
 
     def check(self, path: str, formats: collections.abc.Iterable[str | None],
@@ -104,26 +108,12 @@ class Adviser:
         names = dict.fromkeys(QEMU[each] for each in formats
                               if each is not None and each in QEMU)
         try:
-            self._ask(path, tuple(names), stopped)
+            result = self._ask(path, tuple(names), stopped)
         except (sandbox.SandboxError, OSError) as failure:
             LOG.error('a second opinion cannot be asked for: %s', failure)
             raise errors.Unavailable(
                 'Images cannot be judged at the moment: the sandbox cannot '
                 'be started.') from failure
-
-    def _ask(self, path: str, names: tuple[str, ...],
-             stopped: collections.abc.Callable[[], bool]) -> None:
-        way, program = self._wall(), self._options.second_opinion_program
-        timeout = float(self._options.second_opinion_timeout)
-        said: list[str] = []
-        result = host.run(
-            way, self._target(program), 'inspect', data=path, by_name=True,
-            options={'program': program, 'formats': names,
-                     'source': way.path(path, sandbox.DATA)},
-            log=said.append, cancelled=stopped,
-            limits=host.Limits(
-                timeout=timeout, idle_timeout=timeout, cpu=int(timeout) + 1,
-                memory=_MEMORY, processes=_PROCESSES, tmp=8 << 20))
         if result.verdict in ('accept', host.CANCELLED):
             return
         if result.verdict == 'reject':
@@ -135,6 +125,19 @@ class Adviser:
         raise errors.Unsupported(
             'The image is refused: qemu-img could not say whether it refers '
             f'to data outside of the file ({result.reason}).')
+
+    def _ask(self, path: str, names: tuple[str, ...],
+             stopped: collections.abc.Callable[[], bool]) -> verdicts.Result:
+        way, program = self._wall(), self._options.second_opinion_program
+        timeout = float(self._options.second_opinion_timeout)
+        return host.run(
+            way, self._target(program), 'inspect', data=path, by_name=True,
+            options={'program': program, 'formats': names,
+                     'source': way.path(path, sandbox.DATA)},
+            log=LOG.debug, cancelled=stopped,
+            limits=host.Limits(
+                timeout=timeout, idle_timeout=timeout, cpu=int(timeout) + 1,
+                memory=_MEMORY, processes=_PROCESSES, tmp=8 << 20))
 
     @staticmethod
     @functools.cache

@@ -309,7 +309,7 @@ def begins_as(file: reader.Reader) -> set[str]:
             if file.up_to(place, len(magic)) == magic}
 
 
-_VERSION = re.compile(rb'\s*version\s*=\s*\d', re.IGNORECASE)
+_VERSION = re.compile(rb'version\s*=\s*\d', re.IGNORECASE)
 # As willing as a scanf that skips any blanks between its words.
 _TEXT_EXTENT = re.compile(
     rb'\b(?:rw|rdonly|noaccess)\s+[-+]?\d+\s*[a-z]{1,10}\s*"', re.IGNORECASE)

@@ -49,6 +49,19 @@ TOKENS = (
     b'\xff' * 4, b'\xff' * 8, bytes(4), bytes(8), bytes(64), b'\0\0\0\1',
     b'\1\0\0\0', b'\0\0\0\2', b'\2\0\0\0', b'\4\0\0\0', b'\0\0\0\4',
     b'\0\0\0\0\0\0\2\0', b'\0\2\0\0\0\0\0\0', b'\0\0\0\0\0\1\0\0')
+LINES = (
+    b'# Disk DescriptorFile', b'#', b'# x', b'', b' ', b'version=1',
+    b'version=2', b'version = 3', b'VERSION=1', b'CID=12345678',
+    b'parentCID=ffffffff', b'parentCID=01234567',
+    b'createType="monolithicFlat"', b'createType="monolithicSparse"',
+    b'createType="streamOptimized"', b'createType="twoGbMaxExtentSparse"',
+    b'createType="vmfs"', b'# createType="vmfs"', b'encoding="UTF-8"',
+    b'RW 16384 SPARSE "disk.vmdk"', b'RW 8 FLAT "' + NAME + b'" 0',
+    b'RW', b'8', b'FLAT', b'"' + NAME + b'" 0', b'RW 8 VMFS "' + NAME + b'"',
+    b'RW 8 SESPARSE "x"', b'RDONLY 8 ZERO', b'ddb.adapterType = "ide"',
+    b'parentFileNameHint="' + NAME + b'"', b'ddb.uuid = "1"')
+ENDS = (b'\n', b'\n', b'\n', b'\n', b'\n', b'\r\n', b'\r', b'\0', b'\v',
+        b'\f', b'\x1c', b'\x85', b'\t', b' ')
 DECLARED = ('raw', 'qcow2', 'vmdk', 'vdi', 'vhd', 'vhdx', 'iso', 'ploop',
             'ami', None)
 
@@ -95,8 +108,17 @@ class File:
         os.close(self._fd)
 
 
-def mutate(chance, name, length):
-    """A mutant of a file of that many bytes."""
+def text(chance):
+    """Lines as descriptors have them, in any order and with any end."""
+    return b''.join(chance.choice(LINES) + chance.choice(ENDS)
+                    for _ in range(chance.randrange(1, 12)))
+
+
+def mutate(chance, name, length, own):
+    """A mutant of a file of that many bytes.
+
+    :param own: the disk_format that the file has in the corpus
+    """
     changes = []
     for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3, 5))):
         place = chance.choice(PLACES)
@@ -109,6 +131,8 @@ def mutate(chance, name, length):
         data = chance.choice(TOKENS)
         if chance.random() < 0.3:
             data = chance.randbytes(chance.choice((1, 1, 2, 4, 8, 40)))
+        elif chance.random() < 0.15:
+            data = text(chance)
         changes.append((max(place, 0), data))
     size = length
     if chance.random() < 0.25:
@@ -116,7 +140,9 @@ def mutate(chance, name, length):
             chance.randrange(600), chance.randrange(length + 1),
             length // 512 * 512, length + chance.randrange(1024)))
     changes = [(at, data) for at, data in changes if at + len(data) <= MOST]
-    return Mutant(name, tuple(changes), size, chance.choice(DECLARED))
+    declared = chance.choice((
+        'raw', 'raw', None, own, own, chance.choice(DECLARED)))
+    return Mutant(name, tuple(changes), size, declared)
 
 
 def ask(path, names):
@@ -152,10 +178,11 @@ def files(tmp_path_factory):
 def test_nothing_passes_that_qemu_sees_outside_of(files):
     chance, counts, bad = random.Random(SEED), collections.Counter(), []
     names = list(files)
+    own = {case.name: case.declared for case in corpus.TABLE}
     good = [case.name for case in corpus.TABLE if case.format]
     for _ in range(MUTANTS):
         name = chance.choice(good if chance.random() < 0.6 else names)
-        mutant = mutate(chance, name, len(files[name]))
+        mutant = mutate(chance, name, len(files[name]), own[name])
         file = files[name]
         file.become(mutant)
         try:

@@ -22,10 +22,10 @@ _SANDBOX = 'bwrap'
 _adopted = 0.0
 
 
-def adopt() -> None:
-    """Orphans of what this process starts become its own children."""
+def adopt(wanted: bool = True) -> None:
+    """Orphans of what this process starts become its own children, or not."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0):
         raise OSError(ctypes.get_errno(), 'PR_SET_CHILD_SUBREAPER')
 
 
