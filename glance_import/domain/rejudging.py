@@ -31,6 +31,7 @@ from glance_import.staging import formats
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
+    from glance_import import context
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -179,3 +180,25 @@ def deactivate(services: services.Services, image_id: str, reason: str
                                images.storable(reason))
     LOG.warning('image %s was deactivated: %s', image_id, reason)
     return True
+
+
+def check_reactivation(services: services.Services,
+                       ctx: context.RequestContext,
+                       image: db_images.Image) -> None:
+    """What would be refused is not given back, but by an administrator.
+
+    :raises errors.Forbidden: it would be
+    :raises errors.Unavailable: nobody can tell now
+    """
+    if ctx.is_admin:
+        return
+    found = judge(services, image, Rate(None))
+    if found is None:
+        return
+    if found.refused:
+        raise errors.Forbidden(
+            f'Image {image.id} is not reactivated: {found.reason} An '
+            'administrator can do it all the same.')
+    raise errors.Unavailable(
+        f'Image {image.id} cannot be judged now, so it is not reactivated: '
+        f'{found.reason}.')

@@ -83,6 +83,34 @@ def test_it_is_deactivated_with_the_reason(service):
         '1 judged, 1 would be refused, 0 cannot be judged')
 
 
+def test_its_owner_does_not_bring_it_back(make_service):
+    service = make_service(
+        token=services.MEMBER,
+        options={'paste_deploy': {'flavor': 'fakeauth'}}).start()
+    ids = [service.ask(b'x' * 4096) for _ in range(2)]
+    for image_id in ids:
+        service.wait_status(image_id, 'active')
+    good, bad = ids
+    swap(service, bad, BAD)
+    judge(service, '--deactivate', status=1)
+
+    def act(image_id, action, token=None):
+        return service.request(
+            'POST', f'/v2/images/{image_id}/actions/{action}', token=token)
+
+    assert act(good, 'deactivate').status == 204
+    assert act(good, 'reactivate').status == 204
+    answer = act(bad, 'reactivate')
+    assert answer.status == 403 and 'backing file' in answer.message
+    assert service.show(bad)['status'] == 'deactivated'
+    assert act(bad, 'reactivate', services.ADMIN).status == 204
+    assert act(bad, 'reactivate').status == 204
+    assert act(bad, 'deactivate').status == 204
+    os.unlink(next(service.images.glob(f'{bad}*')))
+    answer = act(bad, 'reactivate')
+    assert answer.status == 503 and 'cannot be judged' in answer.message
+
+
 def test_only_what_is_active_still(service):
     """Nothing is moved that somebody has moved meanwhile."""
     service.execute("UPDATE images SET status = 'deactivated' WHERE id = ?",
