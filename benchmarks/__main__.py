@@ -31,11 +31,11 @@ import typing
 
 from benchmarks import bare
 from benchmarks import glance as glances
+from tests import cpu as cpus
 from tests import service as services
 
 MIB = 1 << 20
 DOWNLOADS = 7
-TICK = os.sysconf('SC_CLK_TCK')
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -60,14 +60,9 @@ def pids(service: services.Service) -> list[int]:
 
 
 def cpu(service: services.Service) -> float:
-    """CPU seconds of all its processes so far."""
-    total = 0
-    for pid in pids(service):
-        with contextlib.suppress(OSError):
-            text = pathlib.Path(f'/proc/{pid}/stat').read_text()
-            words = text.rpartition(')')[2].split()
-            total += int(words[11]) + int(words[12])
-    return total / TICK
+    """CPU seconds of all its processes so far, also of those that ended."""
+    assert service.process is not None
+    return cpus.below(service.process.pid)
 
 
 def pss(pid: int) -> int:
@@ -492,6 +487,7 @@ def main() -> int:
                         default=tempfile.gettempdir())
     parser.add_argument('--only', nargs='*', help='rows to measure')
     options = parser.parse_args()
+    cpus.adopt()
     now = datetime.datetime.now()
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         top = pathlib.Path(name)

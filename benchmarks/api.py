@@ -27,7 +27,7 @@ import typing
 
 from benchmarks import __main__ as table
 from benchmarks import glance as glances
-from benchmarks import lists
+from tests import cpu as cpus
 from tests import service as services
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -76,7 +76,7 @@ def ours(top: pathlib.Path, **options: typing.Any) -> services.Service:
 
 def processes(service: services.Service) -> list[int]:
     assert service.process is not None
-    return lists.family(service.process.pid)
+    return cpus.family(service.process.pid)
 
 
 def cost(service: services.Service, connection: Connection,
@@ -86,12 +86,13 @@ def cost(service: services.Service, connection: Connection,
     for _ in range(rounds // 10):
         ask(connection)
     times = []
-    used = lists.cpu(processes(service))
+    assert service.process is not None
+    used = cpus.below(service.process.pid)
     for _ in range(rounds):
         begun = time.perf_counter()
         ask(connection)
         times.append(time.perf_counter() - begun)
-    used = lists.cpu(processes(service)) - used
+    used = cpus.below(service.process.pid) - used
     return 1000 * used / rounds, 1000 * statistics.median(times)
 
 
@@ -289,6 +290,7 @@ def main() -> int:
     parser.add_argument('--keep', action='store_true',
                         help='write the table to benchmarks/results/')
     options = parser.parse_args()
+    cpus.adopt()
     now = datetime.datetime.now()
     with tempfile.TemporaryDirectory() as name:
         top = pathlib.Path(name)

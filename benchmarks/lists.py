@@ -24,9 +24,8 @@ import tempfile
 import time
 import typing
 
-import psutil
-
 from benchmarks import filling
+from tests import cpu as cpus
 from tests import servers
 from tests import service as services
 
@@ -78,18 +77,6 @@ class Client:
         self._connection.close()
 
 
-def cpu(pids: typing.Iterable[int]) -> float:
-    """CPU seconds these processes have used, threads that ended too."""
-    # The clock of another process, as clock_getcpuclockid(3) makes it.
-    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that it started."""
-    return [pid, *(child.pid for child in psutil.Process(pid).children(
-        recursive=True))]
-
-
 def measure(roots: list[int], client: Client, path: str
             ) -> tuple[float, float]:
     """Middle of the times, and CPU time, of one request in ms."""
@@ -98,22 +85,21 @@ def measure(roots: list[int], client: Client, path: str
     # Slow ones fewer times, so that all of it ends some day.
     rounds = max(3, min(ROUNDS, int(5 / (time.perf_counter() - began))))
     times = []
-    pids = [pid for root in roots for pid in family(root)]
-    used = cpu(pids)
+    used = cpus.below(*roots)
     for _ in range(rounds):
         began = time.perf_counter()
         client.get(path)
         times.append(time.perf_counter() - began)
-    used = cpu(pids) - used
+    used = cpus.below(*roots) - used
     return statistics.median(times) * 1000, used / rounds * 1000
 
 
 def settle(roots: list[int]) -> None:
     """Wait until the servers have put away what was written to them."""
     for _ in range(60):
-        before = cpu(roots)
+        before = cpus.of(roots)
         time.sleep(1)
-        if cpu(roots) - before < 0.01:
+        if cpus.of(roots) - before < 0.01:
             return
 
 
@@ -174,6 +160,7 @@ def main() -> int:
     parser.add_argument('--sizes', default='1000,100000,1000000')
     parser.add_argument('--databases', default='sqlite,postgresql,mariadb')
     options = parser.parse_args()
+    cpus.adopt()
     sizes = [int(word) for word in options.sizes.split(',')]
     print('ms for one request, in brackets CPU ms of the servers')
     for database in options.databases.split(','):

@@ -21,6 +21,7 @@ from glance_import.db import engine
 from glance_import.db import keys
 from glance_import.domain import errors
 from glance_import.domain import protections
+from glance_import.domain import second_opinion
 from glance_import.domain import snapshot
 from glance_import import limits
 from glance_import.plugin import sandbox
@@ -50,6 +51,7 @@ class Services:
     board: jobboard.Board
     limits: limits.Limits
     keys: keys.Keys
+    adviser: second_opinion.Adviser
 
     def judged_by(self, *, plugins: bool = True) -> snapshot.Snapshot:
         """What an import that is asked for now is judged by.
@@ -134,12 +136,13 @@ def build(conf: cfg.ConfigOpts,
             LOG.warning('an import is posted later: %s', failure)
         poke(conf.state_path)
 
+    area = staging_area.Area.open(reserved.staging_uri(conf),
+                                  readers=sandbox.READERS)
     return Services(
         conf=conf,
         db=database,
         board=board,
-        area=staging_area.Area.open(reserved.staging_uri(conf),
-                                    readers=sandbox.READERS),
+        area=area,
         stores=stores,
         policy=policy,
         protections=protections.load(conf, policy),
@@ -149,4 +152,5 @@ def build(conf: cfg.ConfigOpts,
         wake=wake,
         registry=known,
         limits=limits.Limits(conf),
-        keys=keys.Keys(database))
+        keys=keys.Keys(database),
+        adviser=second_opinion.Adviser(conf, area, known.wall))

@@ -31,6 +31,7 @@ from glance_import.db import upgrade
 from glance_import.domain import methods
 from glance_import.domain import protections
 from glance_import.domain import quotas
+from glance_import.domain import second_opinion
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
@@ -186,7 +187,20 @@ def open_all(conf: cfg.ConfigOpts,
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
+    _check_opinion(conf, box)
     return box
+
+
+def _check_opinion(conf: cfg.ConfigOpts, box: services.Services) -> None:
+    """Say whether qemu-img has a say about images."""
+    trouble = box.adviser.trouble()
+    if trouble is None:
+        LOG.info('second opinion on images: qemu-img, in the sandbox')
+    elif box.adviser.mode == second_opinion.REQUIRED:
+        raise _refused(conf, 'second_opinion', 'image_format',
+                       f'cannot be had: {trouble}')
+    else:
+        LOG.warning('no second opinion on images: %s', trouble)
 
 
 def open_services(conf: cfg.ConfigOpts,

@@ -40,6 +40,8 @@ _DESCRIBE = host.Limits(timeout=30.0, idle_timeout=30.0, cpu=30,
                         memory=512 << 20)
 # Sections of the service itself that an import takes along.
 _TAKEN_ALONG = (formats, *bundled.MODULES)
+# What of them belongs to a host, and stays there.
+_OF_A_HOST = frozenset({'second_opinion_program', 'second_opinion_timeout'})
 # Those of its get_flow plugins that run in the sandbox.
 _SANDBOXED = ('image_decompression', 'image_conversion')
 
@@ -119,14 +121,28 @@ class Registry:
 
         :raises extensions.ExtensionError: it cannot be had
         """
-        if self._way is None:
+        try:
+            return self._make_way()
+        except sandbox.SandboxError as failure:
             isolation = self._conf.image_import_opts.isolation
-            try:
-                self._way = sandbox.make(isolation, self._private())
-            except sandbox.SandboxError as failure:
-                raise SectionError(
-                    'image_import_opts', 'isolation',
-                    f'{isolation} cannot be had: {failure}') from failure
+            raise SectionError(
+                'image_import_opts', 'isolation',
+                f'{isolation} cannot be had: {failure}') from failure
+
+    def wall(self) -> sandbox.Strict:
+        """The sandbox, where it is in force.
+
+        :raises sandbox.SandboxError: it is not, or cannot be had
+        """
+        way = self._make_way()
+        if not isinstance(way, sandbox.Strict):
+            raise sandbox.SandboxError('isolation is not strict')
+        return way
+
+    def _make_way(self) -> sandbox.Strict | sandbox.Process:
+        if self._way is None:
+            self._way = sandbox.make(
+                self._conf.image_import_opts.isolation, self._private())
         return self._way
 
     @property
@@ -183,7 +199,9 @@ class Registry:
     def _taken_along(self) -> dict[str, snapshot.Values]:
         if not self._options:
             self._options = {module.GROUP: overlay.values(
-                self._conf, module.GROUP, module.OPTS)
+                self._conf, module.GROUP,
+                [option for option in module.OPTS
+                 if option.dest not in _OF_A_HOST])
                 for module in _TAKEN_ALONG}
         return self._options
 

@@ -215,8 +215,9 @@ class TaskFlowExecutor:
             self._fail(rt, imports.CANCELLED)
             self._remove_products(rt, [])
             return False
+        conf = overlay.over(box.conf, rt.snapshot.options)
         rt.services = dataclasses.replace(
-            box, conf=overlay.over(box.conf, rt.snapshot.options))
+            box, conf=conf, adviser=box.adviser.judging_by(conf))
         return True
 
     def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:

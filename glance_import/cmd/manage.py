@@ -19,6 +19,7 @@ from oslo_log import log
 
 from glance_import.async_ import extensions
 from glance_import.cmd import manage_db
+from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
 from glance_import.cmd import manage_plugins
 from glance_import import conf as configuration
@@ -27,7 +28,7 @@ from glance_import.db import engine
 PROG = 'glance-import-manage'
 
 # One line a group.
-GROUPS = (manage_db, manage_imports, manage_plugins)
+GROUPS = (manage_db, manage_images, manage_imports, manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, extensions.ExtensionError)

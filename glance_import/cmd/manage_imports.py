@@ -7,7 +7,6 @@ returns an exit status.
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import dataclasses
 import functools
 import json
@@ -15,30 +14,15 @@ import json
 from oslo_config import cfg
 import sqlalchemy as sa
 
+from glance_import.cmd import opening
 from glance_import.db import conductors as db_conductors
-from glance_import.db import engine
 from glance_import.db import queue as db_queue
 from glance_import.domain import errors
 from glance_import.domain import orphans
 from glance_import.domain import queue
-from glance_import import services
-from glance_import import startup
 
 NAME = 'imports'
 HELP = 'See and steer the imports that wait or run; free what Glance left.'
-
-
-@contextlib.contextmanager
-def _services(conf: cfg.ConfigOpts, *, accepting: bool = False
-              ) -> collections.abc.Iterator[services.Services]:
-    try:
-        box = startup.open_services(conf, accepting=accepting)
-    except startup.StartupError as failure:
-        raise engine.DatabaseProblem(str(failure)) from failure
-    try:
-        yield box
-    finally:
-        box.close()
 
 
 def _say(orphan: orphans.Orphan) -> None:
@@ -57,7 +41,7 @@ def stranded(conf: cfg.ConfigOpts) -> int:
     Each was left so by a Glance that ended, or is being imported by one that
     still serves this database: see the time of the last news.
     """
-    with _services(conf) as box:
+    with opening.opened(conf) as box:
         for orphan in orphans.find(box):
             _say(orphan)
     return 0
@@ -71,7 +55,7 @@ def free(conf: cfg.ConfigOpts) -> int:
     are complete. No other Glance may be importing them.
     """
     refused = 0
-    with _services(conf) as box:
+    with opening.opened(conf) as box:
         wanted = conf.command.image
         if conf.command.all:
             wanted = [orphan.image_id for orphan in orphans.find(box)]
@@ -93,7 +77,7 @@ def list_(conf: cfg.ConfigOpts) -> int:
 
     The first line tells how long the queue is and how old its oldest import.
     """
-    with _services(conf) as box, box.db.read() as conn:
+    with opening.opened(conf) as box, box.db.read() as conn:
         totals = db_queue.totals(conn)
         found = db_queue.entries(conn, project=conf.command.project,
                                  area=conf.command.area)
@@ -154,7 +138,7 @@ def _age(seconds: float) -> str:
 
 def show(conf: cfg.ConfigOpts) -> int:
     """Show one import: all that is known of it, and its steps so far."""
-    with _services(conf) as box:
+    with opening.opened(conf) as box:
         try:
             entry = queue.find(box, conf.command.id)
         except errors.DomainError as failure:
@@ -185,7 +169,7 @@ def _each(conf: cfg.ConfigOpts, do: collections.abc.Callable, *,
           accepting: bool = False) -> int:
     """Do something to each import named; 1 when one of them refused."""
     refused = 0
-    with _services(conf, accepting=accepting) as box:
+    with opening.opened(conf, accepting=accepting) as box:
         for wanted in conf.command.id:
             try:
                 print(do(box, wanted))
@@ -220,7 +204,7 @@ def conductors(conf: cfg.ConfigOpts) -> int:
     same where an import is asked for: plugins, their code, files they may
     read and secret options. It differs where imports are not honoured.
     """
-    with _services(conf) as box, box.db.read() as conn:
+    with opening.opened(conf) as box, box.db.read() as conn:
         found = db_conductors.all_(conn)
     if conf.command.json:
         print(json.dumps([dataclasses.asdict(each) for each in found],
@@ -245,7 +229,7 @@ def release(conf: cfg.ConfigOpts) -> int:
     """
     if not conf.command.area:
         return _each(conf, queue.release)
-    with _services(conf) as box:
+    with opening.opened(conf) as box:
         try:
             for line in queue.release_area(box, conf.command.area):
                 print(line)

@@ -100,7 +100,8 @@ OPTS = (
         'do_secure_hash', default=True,
         help='Read data whose location is given (POST '
              '/v2/images/{id}/locations) once, so that its digests are '
-             'known. False believes what the request says of it.'),
+             'known. False believes what the request says of it, and reads '
+             'only what it takes to judge the content.'),
     cfg.IntOpt(
         'http_retries', default=3, min=0,
         help='How often the reading of such data is begun again when its '

@@ -251,6 +251,14 @@ def is_member(conn: sa.Connection, image_id: str,
         table.deleted == sa.false())).first() is not None
 
 
+def of_status(conn: sa.Connection, status: str, *, after: str, limit: int
+              ) -> list[Image]:
+    """Images of a status whose id is behind ``after``, by id."""
+    return assemble(conn, conn.execute(
+        SELECT.where(Columns.id > after, Columns.status == status, _LIVE)
+        .order_by(Columns.id).limit(limit)).all())
+
+
 def status(conn: sa.Connection, image_id: str) -> str | None:
     """The status, ``deleted`` of a deleted image, None of an unknown id."""
     row = conn.execute(sa.select(Columns.status, Columns.deleted).where(

@@ -26,7 +26,7 @@ if typing.TYPE_CHECKING:
 
 BASE = ('name', 'visibility', 'owner', 'disk_format', 'container_format',
         'min_disk', 'min_ram', 'protected', 'os_hidden')
-FORMATS = ('disk_format', 'container_format')
+FORMATS = locations.FORMATS
 # While an import runs it relies on the formats; before it they are free.
 FORMATS_OPEN = (states.QUEUED, states.UPLOADING)
 MAX_TAG = 255
@@ -150,7 +150,7 @@ def apply(services: services.Services, ctx: context.RequestContext,
     # Asked before the transaction: a rule may ask another service.
     judge = services.protections.judge(
         ctx, {operation.name for operation in operations})
-    known = locations.prepare(services, image, operations)
+    known = locations.prepare(services, ctx, image, operations)
     with services.db.write() as conn:
         found = _locked(conn, image.id)
         draft = _Draft(found, ctx, judge)
@@ -231,7 +231,9 @@ def _write_locations(services: services.Services, conn: sa.Connection,
     wanted = {each.url: each for each in draft.locations}
     new = [locations.named(services, each) for url, each in wanted.items()
            if url not in there]
-    if new and known is None:
+    if new and (known is None or known.formats is not None and any(
+            draft.base[name] != judged
+            for name, judged in known.formats.items())):
         raise errors.Conflict(
             f'Image {before.id} was changed meanwhile; look at it again.')
     for each in new:
@@ -263,7 +265,8 @@ def _activate_with(conn: sa.Connection, image_id: str, draft: _Draft,
                 f"'{name}' needs to be set before image {image_id} can have "
                 'data.')
     db_images.move(conn, image_id, states.QUEUED, states.ACTIVE,
-                   size=known.size, **known.digests)
+                   size=known.size, virtual_size=known.virtual_size,
+                   **known.digests)
 
 
 def add_tag(services: services.Services, image_id: str, tag: str) -> None:

@@ -1,7 +1,7 @@
 """What an image's bytes must be before any store has them.
 
-The same for imports and for data that is put into an image directly. Reads
-the file it is given.
+The same for imports, for data that is put into an image directly, and for
+data that is only named. Reads what it is given.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import typing
 from glance_import.domain import errors
 from glance_import.domain import signatures
 from glance_import.formats import judge
+from glance_import.formats import reader
 
 if typing.TYPE_CHECKING:
     from glance_import.db import images as db_images
+    from glance_import.domain import sample
     from glance_import import services
 
 # Of these the bytes are the disk itself, so that disk_format speaks of them.
@@ -31,16 +33,44 @@ def check(services: services.Services, image: db_images.Image, path: str,
         to be, or not safe
     :raises errors.Unavailable: they cannot be read
     """
-    bare = image.container_format in _BARE
-    options = judge.Options.of(services.conf)
     try:
-        verdict = judge.judge(path, image.disk_format if bare else None,
-                              options)
+        with open(path, 'rb') as opened:
+            size = _judge(services, image, reader.File(opened), path, stopped)
+    except OSError as failure:
+        raise _unreadable(failure) from failure
+    signatures.verify(services.conf, image.properties, path, stopped)
+    return size
+
+
+def check_sample(services: services.Services, image: db_images.Image,
+                 found: sample.Sample,
+                 stopped: collections.abc.Callable[[], bool] = lambda: False
+                 ) -> int | None:
+    """The same of data that stays where it is, by a sample of it.
+
+    :raises stores.StoreError: its store does not give it
+    """
+    try:
+        return _judge(services, image, found, found.path, stopped)
+    except OSError as failure:
+        raise _unreadable(failure) from failure
+
+
+def _judge(services: services.Services, image: db_images.Image,
+           data: reader.Reader, path: str,
+           stopped: collections.abc.Callable[[], bool]) -> int | None:
+    bare = image.container_format in _BARE
+    try:
+        verdict = judge.judge_data(data, image.disk_format if bare else None,
+                                   judge.Options.of(services.conf))
     except judge.Refused as refusal:
         raise errors.Unsupported(str(refusal)) from refusal
-    except OSError as failure:
-        raise errors.Unavailable(
-            'The data of the image cannot be read at the moment: '
-            f'{failure.strerror}.') from failure
-    signatures.verify(services.conf, image.properties, path, stopped)
+    services.adviser.check(path, (image.disk_format, verdict.format),
+                           stopped)
     return verdict.virtual_size if bare else None
+
+
+def _unreadable(failure: OSError) -> errors.Unavailable:
+    return errors.Unavailable(
+        'The data of the image cannot be read at the moment: '
+        f'{failure.strerror}.')

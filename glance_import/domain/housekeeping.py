@@ -46,6 +46,7 @@ _BATCH = 500
 def clean(services: services.Services) -> None:
     """One round."""
     _clean_products(services)
+    services.area.clean_scratch(MIN_AGE_SECONDS)
     _clean_stores(services)
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)

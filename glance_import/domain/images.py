@@ -208,3 +208,8 @@ def delete(services: services.Services, image: db_images.Image) -> None:
             except stores.StoreError as failure:
                 LOG.error('image %s is deleted, but store %s was not '
                           'looked through: %s', image.id, store.id, failure)
+
+
+def storable(text: str) -> str:
+    """A reason as every database keeps it: MySQL's utf8 ends at U+FFFF."""
+    return ''.join(each if each <= '\uffff' else '\ufffd' for each in text)

@@ -138,13 +138,14 @@ def succeed(services: services.Services, claim: db_jobs.Claim,
         placement.end_lists(conn, image_id, placed.failed)
         if placed.reason:
             db_images.set_property(conn, image_id, images.ERROR,
-                                   _kept(placed.reason))
+                                   images.storable(placed.reason))
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=claim.job_id)
         db_staging.delete(conn, image_id)
         db_tasks.move(conn, claim.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
-                      result=result, message=_kept(placed.reason or ''))
+                      result=result,
+                      message=images.storable(placed.reason or ''))
 
 
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
@@ -224,11 +225,6 @@ class Failure:
         return (f'{self.step}: {self.reason}' if self.step else self.reason)
 
 
-def _kept(text: str) -> str:
-    """A reason as every database keeps it: MySQL's utf8 ends at U+FFFF."""
-    return ''.join(each if each <= '\uffff' else '\ufffd' for each in text)
-
-
 def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
          failure: Failure) -> None:
     """Leave an image the user can go on with, and the reason.
@@ -237,7 +233,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
     client staged bring it back to ``uploading``, to be imported again
     without uploading; otherwise what is left of the bytes goes.
     """
-    text = _kept(str(failure))
+    text = images.storable(str(failure))
     discard = False
     uploads.recognise(services, image_id)
     with claimed(services, claim) as conn:

@@ -3,12 +3,13 @@
 Only where the operator shows locations, or through the call made for it, and
 only in stores that this service reads from, never a file of its own. A URL
 of http is judged as a download's is. What is named is asked for its size
-before anything is written. Touches stores.
+before anything is written, and judged as an import would. Touches stores.
 """
 
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -18,34 +19,46 @@ from urllib import parse
 from oslo_log import log
 
 from glance_import.db import images as db_images
+from glance_import.domain import content
 from glance_import.domain import direct
 from glance_import.domain import errors
+from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import sample
 from glance_import.domain import signatures
 from glance_import.domain import sources
 from glance_import.domain import states
+from glance_import import staging
 from glance_import.stores import base as stores
 from glance_import.stores import http
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from glance_import import context
     from glance_import.domain import changes
     from glance_import import services
 
 LOG = log.getLogger(__name__)
 
+FORMATS = ('disk_format', 'container_format')
 Locations = list[db_images.Location]
 _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What is known of data that a request names: bytes, and its digests."""
+    """What is known of data that a request names.
+
+    ``size`` and ``virtual_size`` in bytes; ``formats`` are those as which it
+    was judged, by attribute, None when it was not.
+    """
 
     size: int
     digests: dict[str, str]
+    virtual_size: int | None = None
+    formats: dict[str, str | None] | None = None
 
 
 def store_of(services: services.Services, url: str) -> stores.Store:
@@ -78,9 +91,16 @@ def measure(services: services.Services, url: str) -> int:
     :raises errors.Unavailable: its store does not answer
     """
     store = store_of(services, url)
-    try:
+    with _looking_at(url):
         return store.size(url)
-    except stores.StoreUnavailable as failure:
+
+
+@contextlib.contextmanager
+def _looking_at(url: str) -> collections.abc.Iterator[None]:
+    """What a store or the staging area says, as an answer to a request."""
+    try:
+        yield
+    except (stores.StoreUnavailable, staging.StagingError) as failure:
         raise errors.Unavailable(
             f'The data at {url[:200]} cannot be looked at now: {failure}.'
         ) from failure
@@ -88,6 +108,32 @@ def measure(services: services.Services, url: str) -> int:
         raise errors.Invalid(
             f'The data at {url[:200]} cannot be used: {failure}.'
         ) from failure
+
+
+def is_judged(services: services.Services, ctx: context.RequestContext,
+              image: db_images.Image) -> bool:
+    """Whether what this caller names for the image is judged as it would be
+    by an import.
+    """
+    return (services.conf.image_format.judge_data_named_by_services
+            or not services.policy.allows(ctx, 'fetch_image_location',
+                                          images.target(services, ctx, image)))
+
+
+def _judge(services: services.Services, image: db_images.Image, url: str,
+           size: int) -> int | None:
+    """The virtual size of what a PATCH names, by ranges of it.
+
+    :raises errors.Invalid: an import would refuse it, or it is not there
+    """
+    with _looking_at(url), sample.of(
+            services, store_of(services, url), url, size) as found:
+        try:
+            return content.check_sample(services, image, found)
+        except errors.Unsupported as refusal:
+            raise errors.Invalid(
+                f'The data at {url[:200]} cannot be used. {refusal}'
+            ) from refusal
 
 
 def check_allowed(services: services.Services, image: db_images.Image
@@ -123,7 +169,8 @@ def check_free(services: services.Services, conn: sa.Connection,
 
 # -- in a PATCH -------------------------------------------------------------
 
-def prepare(services: services.Services, image: db_images.Image,
+def prepare(services: services.Services, ctx: context.RequestContext,
+            image: db_images.Image,
             operations: collections.abc.Iterable[changes.Operation]
             ) -> Known | None:
     """Judge and measure what a PATCH names, before its transaction.
@@ -146,7 +193,11 @@ def prepare(services: services.Services, image: db_images.Image,
     if not new:
         return None
     check_allowed(services, image)
-    sizes = {measure(services, url) for url in new}
+    # Each costs us requests to other servers.
+    images.check_quota('locations', len(new),
+                       services.conf.image_location_quota)
+    measured = {url: measure(services, url) for url in new}
+    sizes = set(measured.values())
     if image.status == states.ACTIVE and image.size is not None:
         sizes.add(image.size)
     if len(sizes) > 1:
@@ -155,7 +206,16 @@ def prepare(services: services.Services, image: db_images.Image,
             'in size: ' + ', '.join(map(str, sorted(sizes))) + ' bytes.')
     size, = sizes
     quotas.check_import(services, image.id, size, len(new))
-    return Known(size, _digests(services, image, new.values()))
+    digests = _digests(services, image, new.values())
+    if not is_judged(services, ctx, image):
+        return Known(size, digests)
+    formats = {name: getattr(image, name) for name in FORMATS}
+    formats.update({each.name: each.value for each in operations
+                    if each.name in FORMATS})
+    as_it_will_be = image._replace(**formats)
+    virtual = [_judge(services, as_it_will_be, url, size)
+               for url, size in measured.items()]
+    return Known(size, digests, virtual[0], formats)
 
 
 def _check_status(image: db_images.Image,
@@ -331,58 +391,3 @@ def check_request(services: services.Services, image: db_images.Image,
         check_free(services, conn, image.id, url)
     if digests:
         check_digests(services, digests)
-
-
-def read(services: services.Services, url: str, digests: dict[str, str], *,
-         report: stores.Progress, stopped: stores.Asked) -> stores.Stored:
-    """What is at the URL, read to its end and found to be what was said.
-
-    :raises errors.ImportFailed: it is not
-    :raises stores.StoreError: it cannot be read
-    :raises stores.Cancelled: ``stopped`` says so
-    """
-    conf = services.conf
-    store = store_of(services, url)
-    size = store.size(url)
-    kept = hashlib.new(conf.hashing_algorithm)
-    md5 = (hashlib.new('md5', usedforsecurity=False)
-           if conf.legacy_checksum else None)
-    done = 0
-    with store.open(url) as stream:
-        while block := stream.read(1 << 20):
-            if stopped():
-                raise stores.Cancelled('the reading of the data was stopped')
-            for digest in (kept, md5):
-                if digest is not None:
-                    digest.update(block)
-            done += len(block)
-            report(done, size)
-    found = {'os_hash_algo': conf.hashing_algorithm,
-             'os_hash_value': kept.hexdigest()}
-    if done != size or any(
-            found[name] != value.lower() for name, value in digests.items()):
-        raise errors.ImportFailed(
-            'The data at the location is not what was said of it: '
-            f'{done} bytes, {conf.hashing_algorithm} {kept.hexdigest()}.')
-    return stores.Stored(
-        url, size, md5.hexdigest() if md5 else None,
-        metadata=_metadata(services, store), **{
-            'hash_algo': found['os_hash_algo'],
-            'hash_value': found['os_hash_value']})
-
-
-def believe(services: services.Services, url: str, digests: dict[str, str]
-            ) -> stores.Stored:
-    """The same without reading: only its size is asked for.
-
-    :raises stores.StoreError: it cannot be had
-    """
-    store = store_of(services, url)
-    return stores.Stored(
-        url, store.size(url), None, digests.get('os_hash_algo', ''),
-        digests.get('os_hash_value', '').lower(), _metadata(services, store))
-
-
-def _metadata(services: services.Services, store: stores.Store
-              ) -> dict[str, str]:
-    return {'store': store.id} if services.stores.several else {}

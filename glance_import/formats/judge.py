@@ -6,6 +6,7 @@ refusals of ours. Only places that matter are read, whatever the file's size.
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import logging
 
@@ -22,8 +23,8 @@ UNTOLD = frozenset({'ami', 'ari', 'aki', 'ploop'})
 # The same thing under other names.
 _NAMES = {'gpt': RAW, 'luks': RAW}
 _PIECE = 64 << 10
-# Every inspector has seen what it needs by then, or needs the end.
-_HEAD = 4 << 20
+# Every inspector has seen what it needs by then, or needs the end: bytes.
+HEAD, TAIL = 4 << 20, 64 << 10
 
 
 class Refused(Exception):
@@ -68,20 +69,28 @@ def judge(path: str, declared: str | None, options: Options) -> Verdict:
     :raises OSError: it cannot be read
     """
     with open(path, 'rb') as opened:
-        file = reader.Reader(opened)
-        try:
-            own.text_descriptor(file)
-            found, inspectors = _detect(file)
-            _check_match(found, declared, options)
-            for inspector in inspectors:
-                _check_safety(inspector, options)
-            size = own.CHECKS.get(found, own.whole)(file)
-            if found == 'vmdk':
-                _check_vmdk_type(file, options)
-            if found == 'iso':
-                size = max(size, inspectors[0].virtual_size)
-        except reader.Unsafe as refusal:
-            raise Refused(f'The image is refused: {refusal}.') from refusal
+        return judge_data(reader.File(opened), declared, options)
+
+
+def judge_data(data: reader.Reader, declared: str | None, options: Options
+               ) -> Verdict:
+    """The same of data that need not be a file.
+
+    What its reader raises by itself, beside ``Unsafe``, comes out of here.
+    """
+    try:
+        own.text_descriptor(data)
+        found, inspectors = _detect(data)
+        _check_match(found, declared, options)
+        for inspector in inspectors:
+            _check_safety(inspector, options)
+        size = own.CHECKS.get(found, own.whole)(data)
+        if found == 'vmdk':
+            _check_vmdk_type(data, options)
+        if found == 'iso':
+            size = max(size, inspectors[0].virtual_size)
+    except reader.Unsafe as refusal:
+        raise Refused(f'The image is refused: {refusal}.') from refusal
     if options.max_virtual_size and size > options.max_virtual_size:
         raise Refused(
             f'The image is refused: its virtual size is {size} bytes, more '
@@ -93,6 +102,8 @@ def judge(path: str, declared: str | None, options: Options) -> Verdict:
 def _detect(file: reader.Reader
             ) -> tuple[str, list[format_inspector.FileInspector]]:
     """The format, and the inspectors that found it, ISO first."""
+    if file.up_to(0, 4) == b'COWD':
+        raise reader.Unsafe('it is an extent of a VMDK of version 3')
     inspectors = _show(file)
     names = {str(each) for each in inspectors}
     if names == {'iso', 'gpt'}:
@@ -104,41 +115,58 @@ def _detect(file: reader.Reader
             'it looks like several formats at once ('
             + ', '.join(sorted(names)) + ')')
     name = names.pop() if names else RAW
-    if file.up_to(0, 4) == b'COWD':
-        raise reader.Unsafe('it is an extent of a VMDK of version 3')
-    if name in (RAW, 'gpt') and own.is_fixed_vhd(file):
+    if name in (RAW, 'gpt') and own.ends_as_vhd(file):
         return 'vhd', []
     return _NAMES.get(name, name), inspectors
 
 
 def _show(file: reader.Reader) -> list[format_inspector.FileInspector]:
-    """Those inspectors, other than raw's, that know the file."""
+    """Those inspectors, other than raw's, that know the file.
+
+    :raises reader.Unsafe: it begins as a format does whose inspector cannot
+        make sense of the rest
+    """
+    begins = own.begins_as(file)
     found: list[format_inspector.FileInspector] = []
     for name, make in format_inspector.ALL_FORMATS.items():
         if name == RAW:
             continue
         inspector = make()
-        try:
-            _feed(inspector, file)
-            if inspector.format_match:
-                found.append(inspector)
-        except Exception as failure:
-            # What an inspector cannot parse is not of its format.
-            LOG.debug('not %s: %s', name, failure)
+        if _knows(inspector, file):
+            found.append(inspector)
+        elif name in begins:
+            raise reader.Unsafe(
+                f'it begins as {name} does, and cannot be read as {name}')
     return found
 
 
-def _feed(inspector: format_inspector.FileInspector,
-          file: reader.Reader) -> None:
-    """Show the beginning, and of a larger file then the end."""
+def _knows(inspector: format_inspector.FileInspector,
+           file: reader.Reader) -> bool:
+    """Whether an inspector takes the file for one of its format."""
+    for piece in _pieces(inspector, file):
+        try:
+            inspector.eat_chunk(piece)
+        except Exception as failure:
+            LOG.debug('not %s: %s', inspector, failure)
+            return False
+    inspector.finish()
+    try:
+        return bool(inspector.format_match)
+    except Exception as failure:
+        LOG.debug('not %s: %s', inspector, failure)
+        return False
+
+
+def _pieces(inspector: format_inspector.FileInspector, file: reader.Reader
+            ) -> collections.abc.Iterator[bytes]:
+    """The beginning, as far as it is wanted, and of a larger file the end."""
     at = 0
-    while at < min(file.size, _HEAD) and not inspector.complete:
+    while at < min(file.size, HEAD) and not inspector.complete:
         piece = file.up_to(at, _PIECE)
-        inspector.eat_chunk(piece)
+        yield piece
         at += len(piece)
     if not inspector.complete and at < file.size:
-        inspector.eat_chunk(file.up_to(max(at, file.size - _PIECE), _PIECE))
-    inspector.finish()
+        yield file.up_to(max(at, file.size - TAIL), TAIL)
 
 
 def _check_match(found: str, declared: str | None,
@@ -155,7 +183,7 @@ def _check_match(found: str, declared: str | None,
 def _check_safety(inspector: format_inspector.FileInspector,
                   options: Options) -> None:
     name = str(inspector)
-    if name == 'luks':
+    if name == 'luks' and inspector.complete:
         # Nothing of what is encrypted can be looked at.
         return
     try:

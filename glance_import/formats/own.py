@@ -83,6 +83,11 @@ def _qcow2_extensions(file: reader.Reader, at: int, end: int) -> None:
 
 
 _PAIR = re.compile(r'([a-z0-9_.]+)\s*=\s*(?:"([^"]*)"|(\S*))')
+# Control characters other than a tab and the end of a line: a reader may
+# take one of them for that too.
+_ODD = re.compile(r'[\x01-\x08\x0b-\x1f\x7f]')
+# Where the descriptor of a sparse VMDK usually lies: bytes behind its header.
+_DESCRIPTOR = 20 * 512
 _EXTENT = re.compile(r'(?:rw|rdonly|noaccess)\s+(\d{1,18})\s+(\S+)\s+'
                      r'"([^"/\\:]+)"(?:\s+\d+)?')
 
@@ -97,15 +102,19 @@ def vmdk(file: reader.Reader) -> int:
     if place != 1 or not 0 < sectors <= 2048:
         raise Unsafe('its descriptor lies at an unusual place')
     raw = file.at(place * 512, min(sectors * 512, reader.MOST))
+    _vmdk_words(file.up_to(512, _DESCRIPTOR) + b'\n' + raw)
     try:
         text = raw.partition(b'\0')[0].decode('ascii').lower()
+        text = text.replace('\r\n', '\n')
     except UnicodeDecodeError:
         raise Unsafe('its descriptor is not text') from None
+    if _ODD.search(text):
+        raise Unsafe('its descriptor has lines that others end elsewhere')
     if text.count('createtype') != 1:
         # Readers differ in which they take, and whether in a comment.
         raise Unsafe('its descriptor has more than one createType, or none')
     extents = 0
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, text.split('\n')):
         pair = _PAIR.fullmatch(line)
         if not line or line.startswith(('#', 'ddb.')):
             continue
@@ -123,11 +132,21 @@ def vmdk(file: reader.Reader) -> int:
     return capacity * 512
 
 
+def _vmdk_words(data: bytes) -> None:
+    """Nothing is named outside, wherever a reader may look for the name.
+
+    Some take the first such word of the place where descriptors usually
+    are, be it in a comment or behind the end of this one.
+    """
+    data = data.lower()
+    for word in (b'parentfilenamehint', b'changetrackpath'):
+        if word in data:
+            raise Unsafe(f'{_OUTSIDE} ({word.decode()})')
+
+
 def _vmdk_pair(name: str, value: str) -> None:
     if name == 'parentcid' and value != 'ffffffff':
         raise Unsafe(f'{_OUTSIDE} (a parent)')
-    if name in ('parentfilenamehint', 'changetrackpath'):
-        raise Unsafe(f'{_OUTSIDE} ({name})')
 
 
 def vmdk_type(file: reader.Reader) -> str:
@@ -164,13 +183,29 @@ def vhd(file: reader.Reader) -> int:
     return int.from_bytes(at_start[48:56], 'big')
 
 
-def is_fixed_vhd(file: reader.Reader) -> bool:
-    """Whether the file ends as a fixed VHD does; it begins as raw."""
-    if file.size <= _VHD_FOOTER:
-        return False
-    footer = file.at(file.size - _VHD_FOOTER, _VHD_FOOTER)
-    return (footer[:8] == b'conectix' and footer[60:64] == b'\0\0\0\2'
-            and int.from_bytes(footer[48:56], 'big') == file.size - 512)
+def _vhd_ends(file: reader.Reader) -> list[bytes]:
+    """What may be its footer: some count the last sector as a whole one."""
+    places = {file.size - _VHD_FOOTER,
+              (file.size - 1) // _VHD_FOOTER * _VHD_FOOTER}
+    return [found for found in (
+        file.up_to(place, _VHD_FOOTER) for place in places if place > 0)
+        if found[:8] == b'conectix']
+
+
+def ends_as_vhd(file: reader.Reader) -> bool:
+    """Whether the file, which begins as raw, ends as a fixed VHD does.
+
+    :raises Unsafe: it ends as another VHD does
+    """
+    for footer in _vhd_ends(file):
+        kind = int.from_bytes(footer[60:64], 'big')
+        if kind == 4:
+            raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+        if kind != 2:
+            raise Unsafe('it ends as a VHD does, and does not begin as one')
+        if int.from_bytes(footer[48:56], 'big') == file.size - _VHD_FOOTER:
+            return True
+    return False
 
 
 def _guid(text: str) -> bytes:
@@ -259,23 +294,59 @@ CHECKS: dict[str, collections.abc.Callable[[reader.Reader], int]] = {
 }
 
 
+# What files of a format begin with, by the name of its inspector. A file is
+# of that format or refused, however short it is.
+_MAGICS = {
+    'qcow2': (0, b'QFI\xfb'), 'qed': (0, b'QED\0'), 'vmdk': (0, b'KDMV'),
+    'vhd': (0, b'conectix'), 'vhdx': (0, b'vhdxfile'),
+    'luks': (0, b'LUKS\xba\xbe'), 'vdi': (0x40, b'\x7f\x10\xda\xbe'),
+}
+
+
+def begins_as(file: reader.Reader) -> set[str]:
+    """The formats whose magic number the file has."""
+    return {name for name, (place, magic) in _MAGICS.items()
+            if file.up_to(place, len(magic)) == magic}
+
+
+_VERSION = re.compile(rb'version\s*=\s*\d', re.IGNORECASE)
+# As willing as a scanf that skips any blanks between its words.
+_TEXT_EXTENT = re.compile(
+    rb'\b(?:rw|rdonly|noaccess)\s+[-+]?\d+\s*[a-z]{1,10}\s*"', re.IGNORECASE)
+
+
 def text_descriptor(file: reader.Reader) -> None:
     """A file that says where the data is instead of having it.
 
     :raises Unsafe: it is one, whatever comes behind the text
     """
-    head = file.up_to(0, 1 << 16)
-    for line in head.splitlines():
+    if _is_probed(file.up_to(0, 1 << 16)) or _is_descriptor(file):
+        raise Unsafe(f'{_OUTSIDE} (it is a text descriptor)')
+
+
+def _is_probed(head: bytes) -> bool:
+    """Whether it begins as a descriptor does: comments, then a version.
+
+    A line ends at LF and nowhere else, whatever else a comment holds.
+    """
+    for line in head.split(b'\n'):
         line = line.strip()
         if line.startswith(b'#'):
             if b'disk descriptorfile' in line.lower():
-                break
-            continue
-        if not line:
-            continue
-        if re.match(rb'version\s*=\s*\d', line, re.IGNORECASE):
-            break
-        return
-    else:
-        return
-    raise Unsafe(f'{_OUTSIDE} (it is a text descriptor)')
+                return True
+        elif line:
+            return _VERSION.match(line) is not None
+    return False
+
+
+def _is_descriptor(file: reader.Reader) -> bool:
+    """Whether its text, up to the first NUL, could be read as a descriptor.
+
+    Those who are told that it is a VMDK do not ask how it begins.
+    """
+    text = b''
+    while len(text) < min(file.size, reader.MOST) and b'\0' not in text:
+        text += file.up_to(len(text), 1 << 16)
+    text = text.partition(b'\0')[0]
+    return (b'createtype' in text.lower()
+            and _TEXT_EXTENT.search(text) is not None)

@@ -19,11 +19,13 @@ class Unsafe(Exception):
 
 
 class Reader:
-    """A file to be read in places; ``size`` in bytes."""
+    """Data to be read in places, wherever it lies; ``size`` in bytes."""
 
-    def __init__(self, file: typing.BinaryIO) -> None:
-        self._fd = file.fileno()
-        self.size = os.fstat(self._fd).st_size
+    size: int
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """What lies there; fewer bytes where the data has become shorter."""
+        raise NotImplementedError
 
     def at(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset``.
@@ -34,7 +36,7 @@ class Reader:
             raise Unsafe('it has a header with impossible values')
         if offset + length > self.size:
             raise Unsafe('it is truncated, or its header lies about places')
-        found = os.pread(self._fd, length, offset)
+        found = self._read(offset, length)
         if len(found) != length:
             raise Unsafe('it is truncated')
         return found
@@ -47,3 +49,14 @@ class Reader:
     def unpack(self, layout: str, offset: int) -> tuple[typing.Any, ...]:
         """Values of a struct layout at ``offset``. :raises Unsafe:"""
         return struct.unpack(layout, self.at(offset, struct.calcsize(layout)))
+
+
+class File(Reader):
+    """Of an open file."""
+
+    def __init__(self, file: typing.BinaryIO) -> None:
+        self._fd = file.fileno()
+        self.size = os.fstat(self._fd).st_size
+
+    def _read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, length, offset)

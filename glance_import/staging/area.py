@@ -4,7 +4,8 @@
 alive (its process holds the lock on it) or was cut, ``<image
 id>.<epoch>-<n>.new`` is what a plugin made of the data in one attempt at an
 import. One more file, whose name begins with a dot, holds the area's id and
-serves as the lock under which names change hands. Touches this directory and
+serves as the lock under which names change hands; others that begin so are
+scratch. Touches this directory and
 nothing else.
 """
 
@@ -17,11 +18,13 @@ import errno
 import fcntl
 import os
 import stat
+import time
 import uuid
 
 from glance_import.staging import digests as running
 from glance_import.staging import errors
 from glance_import.staging import identity as identities
+from glance_import.staging import scratch as scratches
 from glance_import.staging import upload as uploads
 
 SCHEME = 'file://'
@@ -282,6 +285,21 @@ class Area:
             with contextlib.suppress(FileNotFoundError):
                 yield Product(image_id, int(epoch), int(number), path,
                               os.lstat(path).st_mtime_ns)
+
+    def scratch(self) -> contextlib.AbstractContextManager[
+            scratches.Scratch]:
+        """A file for a moment, readable by whom staged data is.
+
+        :raises StagingFull, StagingUnwritable: it cannot be made
+        """
+        return scratches.make(self.directory, self._let_read)
+
+    def clean_scratch(self, min_age: float) -> int:
+        """Remove what dead processes left of those; how many.
+
+        :param min_age: seconds; younger ones stay
+        """
+        return scratches.clean(self.directory, min_age, time.time())
 
     def _part(self, image_id: str) -> str:
         return self.path(image_id) + PART

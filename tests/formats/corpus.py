@@ -208,6 +208,61 @@ GOOD_EXTENT = 'RW 16384 SPARSE "disk.vmdk"'
 STREAM = descriptor('streamOptimized', extents=GOOD_EXTENT)
 
 
+def qcow1(backing: str = BACKING) -> bytes:
+    """qcow version 1, as short as it can be."""
+    return struct.pack('>4sIQII QBBHIQ', b'QFI\xfb', 1, 48 + 8,
+                       len(backing), 0, SIZE, 12, 9, 0, 0, 48) \
+        + bytes(8) + backing.encode()
+
+
+def vmdk_with(word: str, *, sectors: int = 20, gap: int = 0,
+              front: str = '# ') -> bytes:
+    """A good sparse VMDK, but for a name that no reader should meet.
+
+    :param gap: bytes between the end of the descriptor and the name
+    """
+    line = f'\n{front}{word}="{BACKING}"\n'.encode()
+    text = descriptor('monolithicSparse', extents=GOOD_EXTENT)
+    if not gap:
+        return vmdk(text + line, sectors=sectors)
+    whole = bytearray(vmdk(text, sectors=sectors))
+    at = 512 * (1 + sectors) + gap
+    whole[at:at + len(line)] = line
+    return bytes(whole)
+
+
+def odd_vmdk(version: int) -> bytes:
+    """A header whose version nobody has, with another file as its extent."""
+    whole = bytearray(vmdk(descriptor('monolithicFlat'), capacity=0))
+    whole[4:8] = version.to_bytes(4, 'little')
+    return bytes(whole)
+
+
+# What files of each format begin with, and where.
+MAGICS = {'qcow': (0, b'QFI\xfb'), 'qed': (0, b'QED\0'),
+          'vmdk': (0, b'KDMV'), 'cowd': (0, b'COWD'),
+          'vhd': (0, b'conectix'), 'vhdx': (0, b'vhdxfile'),
+          'luks': (0, b'LUKS\xba\xbe'),
+          'vdi': (0x40, b'\x7f\x10\xda\xbe')}
+
+
+def begun(magic: str, more: int) -> bytes:
+    """Only what a file of a format begins with, and ``more`` bytes."""
+    place, value = MAGICS[magic]
+    return bytes(place) + value + bytes(more)
+
+
+# What some end a line with, and a reader of descriptors does not.
+NO_ENDS = {'cr': b'\r', 'vt': b'\v', 'ff': b'\f', 'nul': b'\0',
+           'fs': b'\x1c', 'nel': b'\xc2\x85', 'ls': b'\xe2\x80\xa8'}
+
+
+def commented(end: bytes) -> bytes:
+    """A descriptor behind a comment that holds such a character."""
+    return (b'#' + end + b'no such line\n' + descriptor().partition(
+        b'\n')[2])
+
+
 def footer(version: bytes = b'\1', gd: int = 26) -> bytes:
     """What ends a stream whose header says that it does."""
     header = struct.pack('<4s4sIQQQQIQQ', b'KDMV', version.ljust(4, b'\0'),
@@ -271,6 +326,10 @@ TABLE = (
     good('raw-empty', empty, 'raw', size=0),
     good('raw-text', text, 'raw', size=None),
     good('raw-luks', luks, 'raw'),
+    good('raw-luks-2', written(b'LUKS\xba\xbe\0\2', SIZE), 'raw'),
+    good('raw-vhd-footer-inside', written(bytes(512) + vhd_footer(2, SIZE)
+                                          + bytes(SIZE - 1024)), 'raw'),
+    good('raw-magic-later', written(b'\0QFI\xfb', SIZE), 'raw'),
     good('raw-one-byte', written(b'x'), 'raw', size=1),
     good('ami', zeros, 'ami', 'raw'),
     good('ploop', zeros, 'ploop', 'raw'),
@@ -284,6 +343,8 @@ TABLE = (
     good('qcow2-as-raw', converted('qcow2'), 'raw', 'qcow2'),
     good('vmdk', converted('vmdk'), 'vmdk'),
     good('vmdk-stream', converted('vmdk', 'subformat=streamOptimized'),
+         'vmdk'),
+    good('vmdk-crlf', written(vmdk(STREAM.replace(b'\n', b'\r\n'))),
          'vmdk'),
     good('vmdk-footer-good', written(vmdk(STREAM, footer=footer())),
          'vmdk'),
@@ -345,6 +406,43 @@ TABLE = (
         ('descriptor-monolithic', written(descriptor(
             'monolithicSparse', extents=GOOD_EXTENT), 1 << 20), 'vmdk',
          OUTSIDE),
+        *((f'descriptor-{name}', written(commented(end)), 'vmdk', OUTSIDE)
+          for name, end in NO_ENDS.items()),
+        ('descriptor-unversioned', written(descriptor().replace(
+            b'version=1\n', b'')), 'vmdk', OUTSIDE),
+        ('descriptor-spread', written(
+            b'createType="vmfs"\nRW\n 8\tVMFS\n\n"' + BACKING.encode()
+            + b'"\n'), 'vmdk', OUTSIDE),
+        ('descriptor-far', written(
+            b'# x\n' * 100_000 + b'createType="vmfs"\nRW 8 VMFS "x"'),
+         'vmdk', OUTSIDE),
+        ('qcow2-131-bytes', written(qcow2_header(backing=BACKING), 131),
+         'qcow2', 'qcow2'),
+        ('qcow1-67-bytes', written(qcow1(), 67), 'qcow2', 'qcow2'),
+        ('qcow1-backing', written(qcow1(), 4096), 'qcow2', 'version'),
+        *((f'{magic}-and-{more}', written(begun(magic, more)), 'qcow2',
+           'refused')
+          for magic in MAGICS for more in (0, 1, 60, 200, 400)),
+        *((f'vmdk-version-{version}', written(odd_vmdk(version)), 'vmdk',
+           'vmdk') for version in (0, 4, 99, 2**32 - 1)),
+        *((f'vmdk-{where}-{word}', written(vmdk_with(
+            word, **more)), 'vmdk', word.lower())
+          for word in ('parentFileNameHint', 'PARENTFILENAMEHINT',
+                       'changeTrackPath')
+          for where, more in (
+              ('comment', {}), ('ddb', {'front': 'ddb.x.'}),
+              ('nul', {'front': '\0'}), ('late', {'sectors': 1, 'gap': 9}),
+              ('sector-20', {'sectors': 2, 'gap': 17 * 512}))
+          if word[1] == 'a' or where == 'comment'),
+        ('vmdk-odd-end', written(vmdk(descriptor(
+            'monolithicSparse', extents=GOOD_EXTENT,
+            more='# x\rparentCID=01234567'))), 'vmdk', 'others end'),
+        ('vhd-differencing-end', written(
+            bytes(4096) + vhd_footer(4, SIZE, 512)), 'vhd', OUTSIDE),
+        ('vhd-differencing-odd-end', written(
+            bytes(4096) + vhd_footer(4, SIZE, 512)[:511]), 'vhd', OUTSIDE),
+        ('vhd-dynamic-end', written(
+            bytes(4096) + vhd_footer(3, SIZE, 512)), 'vhd', 'ends as'),
         ('flat-extent', written(vmdk(descriptor())), 'vmdk', 'vmdk'),
         ('flat-in-sparse', written(vmdk(descriptor('monolithicSparse'))),
          'vmdk', 'extent'),
@@ -469,6 +567,9 @@ TABLE = (
         'qcow2', 'several'),
     bad('descriptor-iso', both(descriptor(), ISO_MAGIC, 32 << 10), 'iso',
         'descriptor'),
+    *(bad(f'descriptor-{name}-iso', both(
+        commented(end), ISO_MAGIC, 32 << 10), 'iso', 'descriptor')
+      for name, end in NO_ENDS.items()),
 )
 
 

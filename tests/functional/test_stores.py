@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.formats import corpus
 from tests import s3 as s3_servers
 from tests.s3 import s3_server  # noqa: F401
 from tests import service as services
@@ -429,6 +430,27 @@ def test_the_data_of_another_image_cannot_be_named(
     third = service.create()
     assert locate(service, third, mine, services.ADMIN).status == 403
     assert service.download(other) == service.download(image['id']) == DATA
+
+
+def test_named_data_is_judged(service, s3_server):  # noqa: F811
+    image_id = service.create()
+    client = s3_server.client()
+    for key, body in (('probe', DATA), ('lies', corpus.qcow2_header(
+            backing=corpus.BACKING).ljust(1 << 20, b'\0'))):
+        client.put_object(Bucket=s3_servers.BUCKET, Key=key, Body=body)
+    image = imported(service, stores=['cheap'])
+    url, = service.execute('SELECT value FROM image_locations '
+                           'WHERE image_id = ?', image['id'])[0]
+    base = url.rpartition('/')[0]
+    assert locate(service, image_id, f'{base}/lies', services.ADMIN
+                  ).status == 202
+    services.wait_for(lambda: 'backing file' in service.show(image_id).get(
+        'os_glance_import_error', ''))
+    assert service.show(image_id)['status'] == 'queued'
+    assert locate(service, image_id, f'{base}/probe', services.ADMIN
+                  ).status == 202
+    service.wait_status(image_id, 'active')
+    client.delete_object(Bucket=s3_servers.BUCKET, Key='lies')
 
 
 def test_a_store_nobody_knows(service):

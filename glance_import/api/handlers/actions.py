@@ -7,6 +7,7 @@ import webob
 from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.domain import changes
+from glance_import.domain import rejudging
 from glance_import.domain import states
 
 
@@ -20,5 +21,7 @@ def deactivate(asked: call.Call) -> webob.Response:
 def reactivate(asked: call.Call) -> webob.Response:
     """POST /v2/images/{image_id}/actions/reactivate."""
     image = images.find(asked, 'reactivate')
+    if image.status == states.DEACTIVATED:
+        rejudging.check_reactivation(asked.services, asked.ctx, image)
     changes.activate(asked.services, image.id, wanted=states.ACTIVE)
     return call.empty(204)

@@ -35,7 +35,9 @@ def create(asked: call.Call) -> webob.Response:
     image = images.find(asked, 'add_image_location')
     digests: dict[str, typing.Any] = wanted.get('validation_data') or {}
     locations.check_request(services, image, wanted['url'], digests)
-    admission.request(services, ctx, image, methods.ADD_LOCATION, {
-        'method': {'name': methods.ADD_LOCATION.name, **wanted}},
-        task_type=methods.LOCATION_TASK)
+    method = {'name': methods.ADD_LOCATION.name, **wanted}
+    if not locations.is_judged(services, ctx, image):
+        method['judged'] = False
+    admission.request(services, ctx, image, methods.ADD_LOCATION,
+                      {'method': method}, task_type=methods.LOCATION_TASK)
     return imports_handler.accepted(asked, image.id)

@@ -17,7 +17,7 @@ from glance_import.async_ import progress
 from glance_import.db import images as db_images
 from glance_import.domain import errors
 from glance_import.domain import imports
-from glance_import.domain import locations
+from glance_import.domain import named
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.stores import base as stores
@@ -155,7 +155,7 @@ def _same(image: db_images.Image, told: stores.Told) -> None:
 
 
 class AddLocation(steps.Step):
-    """Data that lies in a store already: read once, and known from then."""
+    """Data that lies in a store already: read once and judged by the way."""
 
     label = 'AddLocation'
     default_provides = 'stored'
@@ -170,12 +170,23 @@ class AddLocation(steps.Step):
         box = self.rt.services
         asked = self.rt.job.request['method']
         url, digests = asked['url'], asked.get('validation_data') or {}
+        with box.db.read() as conn:
+            image = db_images.get(conn, self.image_id, db_images.EVERYTHING)
+        if image is None:
+            raise errors.ImportFailed('The image was deleted.')
+        how: dict[str, typing.Any] = {'judged': asked.get('judged', True),
+                                      'stopped': self.rt.stopped.is_set}
         if box.conf.do_secure_hash:
-            stored = locations.read(
-                box, url, digests,
-                report=progress.Reporter(self.rt, self.label).report,
-                stopped=self.rt.stopped.is_set)
+            stored, virtual_size = named.read(
+                box, image, url, digests, **how,
+                report=progress.Reporter(self.rt, self.label).report)
         else:
-            stored = locations.believe(box, url, digests)
+            stored, virtual_size = named.believe(box, image, url, digests,
+                                                 **how)
+        if self.rt.stopped.is_set():
+            raise stores.Cancelled('the import was stopped')
         quotas.check_import(box, self.image_id, stored.size)
+        imports.change_image(box, self.rt.claim, self.image_id,
+                             base={'virtual_size': virtual_size},
+                             properties={}, removed=())
         return {'stored': [dataclasses.asdict(stored)], 'failed': {}}

@@ -1,0 +1,212 @@
+"""glance-import-manage images: what is in the stores, judged again.
+
+A run keeps its place in a file below state_path, one for each question that
+is asked, so that one that was interrupted is gone on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import typing
+
+from oslo_config import cfg
+
+from glance_import.async_ import extensions
+from glance_import.cmd import opening
+from glance_import.db import images as db_images
+from glance_import.domain import rejudging
+from glance_import.domain import states
+from glance_import.plugin import chain
+from glance_import import services
+
+NAME = 'images'
+HELP = 'Images in the stores: judge them again.'
+PLACES = 'images-judge.json'
+
+
+def judge(conf: cfg.ConfigOpts) -> int:
+    """Judge images again: what would be refused if it came in today?
+
+    Reads the head, the tail and the descriptors of the data in every store,
+    and with --plugins all of it, for the inspectors that are listed now. A
+    line for each image that would be refused, or that cannot be judged; the
+    last line sums up. Interrupted, it goes on where it stopped when the same
+    is asked again. Exit status 1 when there was such an image.
+    """
+    words = conf.command
+    with opening.opened(conf) as box, \
+            _place(conf, _question(conf)) as place:
+        run = _Run(box, rate=rejudging.Rate(
+            words.rate * 1e6 if words.rate else None),
+            plugins=_inspectors(box) if words.plugins else [],
+            deactivate=words.deactivate)
+        if box.adviser.trouble():
+            print('without a second opinion of qemu-img: '
+                  f'{box.adviser.trouble()}', file=sys.stderr)
+        last = None if words.anew else place.read()
+        if last is not None:
+            print(f'going on behind image {last}', flush=True)
+        for image in rejudging.after(box, words.status, last):
+            run.judge(image)
+            place.write(image.id)
+        place.write(None)
+    print(run.summary())
+    return 1 if run.refused or run.unknown else 0
+
+
+class _Run:
+    """One run, and what it has found so far."""
+
+    def __init__(self, box: services.Services, *, rate: rejudging.Rate,
+                 plugins: list[chain.Plugin], deactivate: bool) -> None:
+        self._box = box
+        self._rate = rate
+        self._plugins = plugins
+        self._deactivate = deactivate
+        self.judged = self.refused = self.unknown = self.deactivated = 0
+
+    def judge(self, image: db_images.Image) -> None:
+        """Judge one image, and say what there is to say of it."""
+        self.judged += 1
+        found = rejudging.judge(self._box, image, self._rate, self._plugins)
+        if found is None:
+            return
+        if found.refused:
+            self.refused += 1
+            verdict = 'would be refused'
+            if self._deactivate and rejudging.deactivate(
+                    self._box, image.id, found.reason):
+                self.deactivated += 1
+                verdict = 'was deactivated'
+        else:
+            self.unknown += 1
+            verdict = 'cannot be judged'
+        print('  '.join(map(_plain, (
+            image.id, f'name {image.name}', f'owner {image.owner}',
+            f'store {found.store}', f'{verdict}: {found.reason}'))),
+            flush=True)
+
+    def summary(self) -> str:
+        """The last line."""
+        text = (f'{self.judged} judged, {self.refused} would be refused, '
+                f'{self.unknown} cannot be judged')
+        return (f'{text}, {self.deactivated} were deactivated'
+                if self._deactivate else text)
+
+
+def _plain(text: str) -> str:
+    """What users wrote, without what a terminal would obey."""
+    return ''.join(each if each.isprintable() else '?' for each in text)
+
+
+def _inspectors(box: services.Services) -> list[chain.Plugin]:
+    """The listed plugins that only look.
+
+    :raises extensions.ExtensionError: there is none
+    """
+    loaded = box.registry.load(
+        box.conf.image_import_opts.image_import_plugins)
+    found = [each for each in loaded if isinstance(each, chain.Plugin)
+             and chain.INSPECT in each.methods
+             and each.settings.enforcement != 'off']
+    if not found:
+        raise extensions.ExtensionError(
+            'image_import_plugins lists no plugin that inspects data')
+    return found
+
+
+def _question(conf: cfg.ConfigOpts) -> str:
+    """What makes a run another one than the last."""
+    words = conf.command
+    return json.dumps([
+        words.status, bool(words.deactivate),
+        conf.image_import_opts.image_import_plugins if words.plugins
+        else None])
+
+
+class _Place:
+    """Where a run is: the id of the last image that it has judged."""
+
+    def __init__(self, fd: int, question: str) -> None:
+        self._fd = fd
+        self._question = question
+
+    def _all(self) -> dict[str, typing.Any]:
+        try:
+            found = json.loads(os.pread(self._fd, 1 << 20, 0))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def read(self) -> str | None:
+        """None when there is nothing to go on with."""
+        found = self._all().get(self._question)
+        return found if isinstance(found, str) else None
+
+    def write(self, image_id: str | None) -> None:
+        """None when the run is over."""
+        places = self._all()
+        places.pop(self._question, None)
+        if image_id is not None:
+            places[self._question] = image_id
+        data = json.dumps(places).encode()
+        # A cut write is no JSON, and a run then begins anew.
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+
+
+@contextlib.contextmanager
+def _place(conf: cfg.ConfigOpts, question: str
+           ) -> typing.Iterator[_Place]:
+    """The file, held so that no two runs write it at a time.
+
+    :raises extensions.ExtensionError: it cannot be written, or is held
+    """
+    path = os.path.join(conf.state_path, PLACES)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                     | os.O_NOFOLLOW, 0o600)
+    except OSError as failure:
+        raise extensions.ExtensionError(
+            f'{path}: {failure.strerror}') from failure
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as failure:
+            raise extensions.ExtensionError(
+                f'{path}: another run is under way') from failure
+        yield _Place(fd, question)
+    finally:
+        os.close(fd)
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise ValueError
+    return value
+
+
+# name: (function, [(flags, argparse options), ...])
+COMMANDS: dict[str, tuple] = {
+    'judge': (judge, (
+        (('--status',), {
+            'choices': (states.ACTIVE, states.DEACTIVATED),
+            'default': states.ACTIVE, 'help': 'images of this status'}),
+        (('--rate',), {
+            'type': _rate, 'metavar': 'MB/s',
+            'help': 'read at most so many million bytes a second'}),
+        (('--deactivate',), {
+            'action': 'store_true',
+            'help': 'deactivate what would be refused, with the reason'}),
+        (('--plugins',), {
+            'action': 'store_true',
+            'help': 'have the listed inspectors look at all of the data'}),
+        (('--anew',), {
+            'action': 'store_true',
+            'help': 'begin with the first image, whatever was done'}))),
+}
