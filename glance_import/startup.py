@@ -35,6 +35,8 @@ from glance_import.domain import quotas
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
+from glance_import import policies
+from glance_import.policies import rules_file
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import registry as store_registry
@@ -166,6 +168,19 @@ def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
                        'the package qemu-utils)')
 
 
+def check_policy(conf: cfg.ConfigOpts) -> None:
+    """:raises StartupError: the policy file cannot be used"""
+    try:
+        policies.new_enforcer(conf)
+    except rules_file.BrokenRules as failure:
+        raise _broken_rules(conf, failure) from failure
+
+
+def _broken_rules(conf: cfg.ConfigOpts,
+                  failure: rules_file.BrokenRules) -> StartupError:
+    return _refused(conf, 'policy_file', 'oslo_policy', str(failure))
+
+
 def check(conf: cfg.ConfigOpts) -> services.Services:
     """All of it; what the process works with from then on.
 
@@ -214,6 +229,8 @@ def open_services(conf: cfg.ConfigOpts,
     except store_registry.Misconfigured as failure:
         raise _refused(conf, failure.option, failure.group,
                        str(failure)) from failure
+    except rules_file.BrokenRules as failure:
+        raise _broken_rules(conf, failure) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)
