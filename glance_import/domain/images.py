@@ -33,6 +33,10 @@ ERROR = 'os_glance_import_error'
 IMPORTING_STORES = 'os_glance_importing_to_stores'
 FAILED_STORES = 'os_glance_failed_import'
 
+# Kept for other nodes, never shown.
+HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
+MAX_PROPERTY_NAME = 255
+
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
 REMOVABLE = frozenset({ERROR, IMPORTING_STORES, FAILED_STORES})
@@ -124,6 +128,9 @@ def create(services: services.Services, ctx: context.RequestContext,
             and not ctx.is_admin:
         raise errors.Forbidden(
             'Only an administrator may create an image for another owner.')
+    if base['owner'] is None and ctx.project_id is None:
+        raise errors.Forbidden(
+            'Your token is for no project, and an image has an owner.')
     quotas.check_create(services, base['owner'])
     properties = {name: value for name, value in wanted.items()
                   if name not in base and name not in ('id', 'tags')}

@@ -61,8 +61,22 @@ def page(services: services.Services, ctx: context.RequestContext, *,
                 raise errors.Invalid(
                     f'The marker {marker[:100]} is not an image of this '
                     'list.')
+        if not all(_shown(services, ctx, name)
+                   for name in wanted.properties):
+            return []
         return db_listing.page(conn, wanted, order=order, limit=limit,
                                after=after)
+
+
+def _shown(services: services.Services, ctx: context.RequestContext,
+           name: str) -> bool:
+    """Whether the caller can read a property of this name at all.
+
+    What one may not read is absent, so that no image has it.
+    """
+    return (len(name) <= images.MAX_PROPERTY_NAME
+            and name not in images.HIDDEN
+            and services.protections.allows(ctx, name, 'read'))
 
 
 def _wanted(ctx: context.RequestContext, filters: dict[str, str],
