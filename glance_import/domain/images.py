@@ -49,8 +49,8 @@ READ_ONLY = frozenset({
 RESERVED = frozenset({'locations', 'location', 'deleted', 'deleted_at'})
 
 _UUID = re.compile(
-    r'^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
-    r'[0-9a-fA-F]{12}$')
+    r'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
+    r'[0-9a-fA-F]{12}')
 SORT_KEYS = ('name', 'status', 'container_format', 'disk_format', 'size',
              'id', 'created_at', 'updated_at')
 
@@ -67,7 +67,7 @@ def find(services: services.Services, ctx: context.RequestContext,
     :raises errors.NotFound: absent, malformed id, or not to be seen
     """
     found = None
-    if _UUID.match(image_id):
+    if _UUID.fullmatch(image_id):
         with services.db.read() as conn:
             found = peek(conn, ctx, image_id)
     if found is None:
@@ -78,7 +78,7 @@ def find(services: services.Services, ctx: context.RequestContext,
 def peek(conn: sa.Connection, ctx: context.RequestContext,
          image_id: str) -> db_images.Image | None:
     """The same in a transaction of the caller's; None when not found."""
-    if not _UUID.match(image_id):
+    if not _UUID.fullmatch(image_id):
         return None
     return db_images.get(conn, image_id.lower(), scope(ctx))
 
@@ -86,7 +86,7 @@ def peek(conn: sa.Connection, ctx: context.RequestContext,
 def peek_row(conn: sa.Connection, ctx: context.RequestContext,
              image_id: str) -> sa.Row | None:
     """Only its own columns, without what hangs on it."""
-    if not _UUID.match(image_id):
+    if not _UUID.fullmatch(image_id):
         return None
     return db_images.row(conn, image_id.lower(), scope(ctx))
 

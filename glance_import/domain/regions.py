@@ -116,7 +116,7 @@ def endpoint(catalog: str | None, region: str, interface: str
             if each.get('interface') == interface:
                 url = each.get('url')
             if url:
-                return re.sub(r'/v2$', '', url.rstrip('/')).rstrip('/')
+                return url.rstrip('/').removesuffix('/v2').rstrip('/')
     return None
 
 

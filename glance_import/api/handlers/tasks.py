@@ -30,9 +30,9 @@ def index(asked: call.Call) -> webob.Response:
     sort_key = query.take('sort_key') or 'created_at'
     sort_dir = query.take('sort_dir') or 'desc'
     if sort_key not in tasks.SORT_KEYS:
-        raise errors.Invalid(f'Invalid sort key: {sort_key}')
+        raise errors.Invalid(f'Invalid sort key: {sort_key[:100]}')
     if sort_dir not in ('asc', 'desc'):
-        raise errors.Invalid(f'Invalid sort direction: {sort_dir}')
+        raise errors.Invalid(f'Invalid sort direction: {sort_dir[:100]}')
     filters = _filters(query)
     found = tasks.page(services, ctx, filters=filters, sort_key=sort_key,
                        sort_dir=sort_dir, limit=limit, marker=marker)
@@ -54,7 +54,7 @@ def _filters(query: paging.Query) -> dict[str, str]:
             continue
         if value not in known:
             raise errors.Invalid(
-                f'Invalid {name} value {value}; it is one of: '
+                f'Invalid {name} value {value[:100]}; it is one of: '
                 + ', '.join(known))
         filters[name] = value
     return filters
