@@ -83,8 +83,8 @@ def _operation(op: str, pointer: typing.Any, item: dict, *,
             raise errors.Invalid(f'Invalid JSON pointer: {pointer[:300]}')
     elif len(path) != 1:
         raise errors.Invalid(
-            f'Invalid JSON pointer: {pointer[:300]}; an attribute is changed as '
-            'a whole.')
+            f'Invalid JSON pointer: {pointer[:300]}; an attribute is changed '
+            'as a whole.')
     if op != 'remove' and 'value' not in item:
         raise errors.Invalid(
             f"The operation {op} of {pointer[:300]} lacks its member 'value'.")

@@ -20,7 +20,8 @@ MAX_BYTES = 256 << 10
 MAX_DEPTH = 32
 
 
-def read(blocks: collections.abc.Iterable[bytes | memoryview]) -> typing.Any:
+def read(blocks: collections.abc.Iterable[bytes | bytearray | memoryview]
+         ) -> typing.Any:
     """The value that a body has.
 
     :raises errors.TooLarge: it is larger than any record

@@ -177,7 +177,7 @@ def _item(text: str, at: int) -> tuple[str, int]:
 
 def _quoted(text: str, at: int) -> tuple[str, int]:
     """What stands before the closing quote, and the place behind it."""
-    parts = []
+    parts: list[str] = []
     while True:
         each = text[at:at + 1]
         if each == '\\':

@@ -7,13 +7,13 @@ unless the operator says otherwise. ``keystone`` is keystonemiddleware's.
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import typing
 from urllib import parse
 
 from webob import exc
 
+from glance_import.api.middleware import browsers
+from glance_import.api.middleware import loopback
 from glance_import import context
 
 if typing.TYPE_CHECKING:
@@ -45,19 +45,11 @@ LOCAL_PROJECT = 'local'
 LOCAL_ROLES = 'admin,member,reader'
 
 
-@functools.lru_cache(maxsize=1000)
-def is_loopback(address: str) -> bool:
-    """Whether an address, as text, is this machine."""
-    try:
-        parsed = ipaddress.ip_address(address.partition('%')[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, 'ipv4_mapped', None)
-    return (mapped or parsed).is_loopback
-
-
 class LocalFilter:
-    """Identity without Keystone; refuses whoever is not on this machine."""
+    """Identity without Keystone.
+
+    Refuses whoever is not on this machine, and web pages on it.
+    """
 
     def __init__(self, app, services: services.Services,
                  identify: typing.Callable[[dict], tuple[str, str, str] | None]
@@ -65,12 +57,16 @@ class LocalFilter:
         self._app = app
         self._identify = identify
         self._remote_too = services.conf.paste_deploy.allow_remote_noauth
+        self._guard = browsers.Guard(services.conf)
 
     def __call__(self, environ, start_response):
         if not self._remote_too and not _from_here(environ):
             raise exc.HTTPForbidden(
                 'This service answers only clients on its own machine, '
                 'since it runs without Keystone (see [paste_deploy] flavor).')
+        refusal = self._guard.refusal(environ)
+        if refusal is not None:
+            raise exc.HTTPForbidden(refusal)
         for name in IDENTITY_HEADERS:
             environ.pop(name, None)
         found = self._identify(environ)
@@ -87,13 +83,13 @@ def _from_here(environ: dict[str, typing.Any]) -> bool:
     """Whether the client, and everybody it speaks for, is on this machine.
     """
     if not environ.keys() & _FORWARDING:
-        return is_loopback(environ.get('REMOTE_ADDR', ''))
+        return loopback.is_loopback(environ.get('REMOTE_ADDR', ''))
     addresses = [environ.get('REMOTE_ADDR', '')]
     for name in ('HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP'):
         addresses += [part.strip() for part in
                       environ.get(name, '').split(',') if part.strip()]
     return 'HTTP_FORWARDED' not in environ and all(
-        is_loopback(address) for address in addresses)
+        loopback.is_loopback(address) for address in addresses)
 
 
 def _local_user(environ: dict[str, typing.Any]) -> tuple[str, str, str]:
