@@ -39,9 +39,13 @@ from glance_import import policies
 from glance_import.policies import rules_file
 from glance_import import services
 from glance_import import staging
+from glance_import import state
 from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
+# What is in state_path by default, and is opened by its name.
+STATE_FILES = ('glance.sqlite', 'glance.sqlite-wal', 'glance.sqlite-shm',
+               'glance.sqlite-journal')
 
 
 class StartupError(Exception):
@@ -215,11 +219,7 @@ def open_services(conf: cfg.ConfigOpts,
 
     :raises StartupError: one of them cannot
     """
-    try:
-        os.makedirs(conf.state_path, mode=0o700, exist_ok=True)
-    except OSError as failure:
-        raise _refused(conf, 'state_path', None,
-                       failure.strerror or str(failure)) from failure
+    check_state(conf)
     try:
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
@@ -237,6 +237,19 @@ def open_services(conf: cfg.ConfigOpts,
             + str(failure)) from failure
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
+
+
+def check_state(conf: cfg.ConfigOpts) -> None:
+    """Make the directory of this node's state, or judge it.
+
+    :raises StartupError: others can change what is in it
+    """
+    try:
+        state.prepare(conf.state_path)
+        for name in STATE_FILES:
+            state.check_file(os.path.join(conf.state_path, name))
+    except state.StateError as failure:
+        raise _refused(conf, 'state_path', None, str(failure)) from failure
 
 
 def warn_unknown(conf: cfg.ConfigOpts) -> None:

@@ -141,7 +141,8 @@ def _key(area: staging_area.Area) -> fernet.Fernet:
 
 
 def _read_key(path: str) -> fernet.Fernet:
-    with open(path, 'rb') as file:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, 'rb') as file:
         return fernet.Fernet(file.read())
 
 

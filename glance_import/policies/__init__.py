@@ -23,12 +23,15 @@ def list_rules():
     return [rule for module in MODULES for rule in module.RULES]
 
 
-def new_enforcer(conf: cfg.ConfigOpts) -> rules_file.Enforcer:
+def new_enforcer(conf: cfg.ConfigOpts, *, asked: bool = True
+                 ) -> rules_file.Enforcer:
     """An enforcer of these rules, overridden by the operator's file.
 
+    :param asked: whether anybody is going to ask; where nobody is, a file
+        that cannot be used does no harm, and no rule allows anything
     :raises rules_file.BrokenRules: that file cannot be used
     """
-    return rules_file.Enforcer(conf, list_rules())
+    return rules_file.Enforcer(conf, list_rules(), asked=asked)
 
 
 def get_enforcer() -> policy.Enforcer:

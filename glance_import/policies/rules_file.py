@@ -31,14 +31,24 @@ class BrokenRules(Exception):
 class Enforcer(policy.Enforcer):
     """Rules in code under those of the operator's file."""
 
-    def __init__(self, conf: cfg.ConfigOpts, defaults: Defaults) -> None:
-        """:raises BrokenRules: what is there now cannot be used"""
+    def __init__(self, conf: cfg.ConfigOpts, defaults: Defaults, *,
+                 asked: bool = True) -> None:
+        """:raises BrokenRules: what is there now cannot be used
+
+        Unless nobody is going to be ``asked``: then there are no rules, and
+        oslo.policy allows nothing.
+        """
         super().__init__(conf, use_conf=False)
         self._defaults = defaults
         self.suppress_deprecation_warnings = True
         self.register_defaults(list(defaults))
         self._seen: typing.Any = self._signature()
-        self._adopt(self._read())
+        try:
+            self._adopt(self._read())
+        except BrokenRules as failure:
+            if asked:
+                raise
+            LOG.warning('%s', failure)
 
     def look(self, force: bool = False) -> None:
         """Adopt what has changed since the last look, if it is good."""
@@ -73,10 +83,14 @@ class Enforcer(policy.Enforcer):
         fresh = policy.Enforcer(self.conf, use_conf=True)
         fresh.suppress_deprecation_warnings = True
         fresh.register_defaults(list(self._defaults))
-        where = self.policy_path or self.conf.oslo_policy.policy_file
+        where = (self.policy_path or self.conf.find_file(self.policy_file)
+                 or self.policy_file)
         try:
             self._check_files()
             fresh.load_rules(force_reload=True)
+        except AttributeError as failure:
+            raise BrokenRules(f'the policy file {where} cannot be used: it '
+                              'is no mapping of names to rules') from failure
         # What a parser makes of a file that is none can be anything.
         except Exception as failure:
             reason = ' '.join(str(failure).split())[:300]
