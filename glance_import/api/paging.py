@@ -98,6 +98,11 @@ def image_order(query: Query, known: typing.Container[str]
             raise errors.Invalid(f'Invalid sort key: {key[:100]}')
         if direction not in ('asc', 'desc'):
             raise errors.Invalid(f'Invalid sort direction: {direction[:100]}')
+    # A column behind itself changes nothing.
+    once: dict[str, str] = {}
+    for key, direction in pairs:
+        once.setdefault(key, direction)
+    pairs = list(once.items())
     last = pairs[0][1]
     for key in ('created_at', 'id'):
         if key not in (known_key for known_key, _ in pairs):

@@ -28,6 +28,7 @@ from glance_import.domain import placement
 from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
+from glance_import.net import urls
 from glance_import import staging
 from glance_import.stores import base as stores
 
@@ -227,8 +228,13 @@ class Failure:
 
 
 def _kept(text: str) -> str:
-    """A reason as every database keeps it: MySQL's utf8 ends at U+FFFF."""
-    return ''.join(each if each <= '\uffff' else '\ufffd' for each in text)
+    """A reason as every database keeps it, and everybody may read it.
+
+    MySQL's utf8 ends at U+FFFF, and a store's own words may hold an URL with
+    a password in it.
+    """
+    return ''.join(each if each <= '\uffff' else '\ufffd'
+                   for each in urls.public_text(text))
 
 
 def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,

@@ -39,6 +39,8 @@ _LISTS = frozenset({'name', 'id', 'status', 'container_format',
 _OPERATORS = frozenset({'gt', 'gte', 'lt', 'lte', 'eq', 'neq'})
 _MAX_NUMBER = 2 ** 63 - 1
 _MAX_VALUES = 1000
+# Each is a part of one statement, and servers bound what that may hold.
+_MAX_FILTERS = 200
 _MAX_TIME = 64
 
 Condition = typing.Union['sa.ColumnElement[bool]', bool]
@@ -81,6 +83,9 @@ def _shown(services: services.Services, ctx: context.RequestContext,
 
 def _wanted(ctx: context.RequestContext, filters: dict[str, str],
             tags: list[str]) -> db_listing.Wanted:
+    if len(filters) + len(tags) > _MAX_FILTERS:
+        raise errors.Invalid(
+            f'A list takes at most {_MAX_FILTERS} filters and tags.')
     if 'changes-since' in filters:
         raise errors.Invalid('The filter changes-since is not supported.')
     visibility = _one_of(filters, 'visibility', VISIBILITIES)

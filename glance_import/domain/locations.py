@@ -20,6 +20,7 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.domain import direct
 from glance_import.domain import errors
+from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
@@ -146,6 +147,9 @@ def prepare(services: services.Services, image: db_images.Image,
     if not new:
         return None
     check_allowed(services, image)
+    # Before anything is asked of whoever has the data.
+    images.check_quota('locations', len(new),
+                       services.conf.image_location_quota)
     sizes = {measure(services, url) for url in new}
     if image.status == states.ACTIVE and image.size is not None:
         sizes.add(image.size)

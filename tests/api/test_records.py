@@ -319,3 +319,21 @@ def test_lists_of_values(text, values):
         return
     with pytest.raises(errors.Invalid):
         listing._split(text)
+
+
+def test_many_filters_and_orders(api):
+    """What a statement of a list holds is bounded, whatever is asked."""
+    image_id = api.create(**{'p1': 'x'})
+    for query, status in (
+            ('&'.join(f'q{n}=x' for n in range(201)), 400),
+            ('&'.join(f'q{n}=x' for n in range(1500)), 400),
+            ('&'.join(f'tag=t{n}' for n in range(1500)), 400),
+            ('&'.join(['p1=x'] * 1500), 200),
+            ('&'.join(f'q{n}=x' for n in range(200)), 200),
+            ('&'.join(f'tag=t{n}' for n in range(200)), 200),
+            ('sort=' + ','.join(['name'] * 2500), 200),
+            ('&'.join(['sort_key=name&sort_dir=asc'] * 500), 200)):
+        answer = api.request('GET', f'/v2/images?{query}')
+        assert answer.status == status, (query[:40], answer)
+    found = api.request('GET', '/v2/images?p1=x&sort=name:asc,name:desc')
+    assert image_id in [each['id'] for each in found.json['images']]
