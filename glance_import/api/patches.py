@@ -103,6 +103,10 @@ def _path(pointer: typing.Any) -> list[str]:
             f'Invalid JSON pointer: {str(pointer)[:300]}; it begins with /.')
     parts = pointer[1:].split('/')
     for part in parts:
+        if len(part) > images.MAX_PROPERTY_NAME:
+            raise errors.Invalid(
+                f'Invalid JSON pointer: {pointer[:300]}; a name has at most '
+                f'{images.MAX_PROPERTY_NAME} characters.')
         if not part.strip() or part != part.strip():
             raise errors.Invalid(
                 f'Invalid JSON pointer: {pointer[:300]}; a part is empty or '

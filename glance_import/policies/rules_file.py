@@ -131,7 +131,11 @@ class Enforcer(policy.Enforcer):
 
     def _signature(self) -> typing.Any:
         """Changes when a file does, comes or goes."""
-        return tuple(_stamp(path) for path in self._files())
+        try:
+            return tuple(_stamp(path) for path in self._files())
+        except OSError as failure:
+            # A directory that cannot be looked into; reading will say so.
+            return str(failure)
 
 
 def _stamp(path: str) -> tuple:

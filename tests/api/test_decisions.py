@@ -245,3 +245,23 @@ def test_an_older_file_is_a_change_too(policy, tmp_path):
     policy._decisions.look()
     assert policy.allows(ctx(roles=('other',)), 'get_image', target())
     assert not policy.allows(ctx(roles=('watcher',)), 'get_image', target())
+
+
+def test_a_directory_that_cannot_be_read(policy, tmp_path, caplog):
+    """Nor does what is wrong with policy_dirs fail a request."""
+    (tmp_path / 'policy.d').mkdir()
+    policy._enforcer.conf.set_override(
+        'policy_dirs', [str(tmp_path / 'policy.d')], 'oslo_policy')
+    (tmp_path / 'policy.d' / 'one.yaml').write_text(
+        'get_image: "role:watcher"\n')
+    policy._decisions.look()
+    watcher = ctx(roles=('watcher',))
+    assert policy.allows(watcher, 'get_image', target())
+    (tmp_path / 'policy.d' / 'two.yaml').write_text('get_image: [')
+    policy._decisions.look()
+    assert policy.allows(watcher, 'get_image', target())
+    assert 'stay in force' in caplog.text
+    (tmp_path / 'policy.d' / 'two.yaml').unlink()
+    (tmp_path / 'policy.d' / 'one.yaml').unlink()
+    policy._decisions.look()
+    assert not policy.allows(watcher, 'get_image', target())

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from glance_import.api.middleware import browsers
+from glance_import import conf as configuration
 from tests import service as services
 
 
@@ -124,3 +126,14 @@ def test_remote_clients_where_they_are_let_in(make_service):
                          ('evil.example', 403), ('localhost', 200),
                          ('10.1.2.3.evil.example', 403)):
         assert ask(service, 'GET', '/v2/images', Host=host)[0] == status
+
+
+@pytest.mark.parametrize('endpoint', ['images.example', 'http://[x', ''])
+def test_an_endpoint_without_a_host_is_no_name(endpoint):
+    conf = configuration.load([])
+    conf.set_override('public_endpoint', endpoint)
+    guard = browsers.Guard(conf)
+    for host, fine in (('', False), ('images.example', False), ('x', False),
+                       ('localhost', True)):
+        assert (guard.refusal({'HTTP_HOST': host}) is None) == fine, host
+    assert guard.refusal({}) is None

@@ -28,9 +28,8 @@ class Guard:
         # The library reads its groups of options itself.
         self._origins = frozenset(cors.CORS(None, conf).allowed_origins)
         self._names = {conf.bind_host.lower()}
-        if conf.public_endpoint:
-            host = parse.urlsplit(conf.public_endpoint).hostname
-            self._names.add((host or '').lower())
+        self._names.add(_host_of(conf.public_endpoint or ''))
+        self._names.discard('')
         self._any_address = conf.paste_deploy.allow_remote_noauth
 
     def refusal(self, environ: dict[str, typing.Any]) -> str | None:
@@ -63,6 +62,13 @@ class Guard:
             return True
         _scheme, separator, place = origin.partition('://')
         return bool(separator) and _whole(place) == _whole(host)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return (parse.urlsplit(url).hostname or '').lower()
+    except ValueError:
+        return ''
 
 
 def _name(host: str) -> str:
