@@ -86,7 +86,7 @@ def put(service: services.Service, path: str, size: int,
     length = ('Transfer-Encoding: chunked' if chunk
               else f'Content-Length: {size}')
     return bare.send(service.port, (
-        f'PUT {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n'
+        f'PUT {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n'
         f'{identity(service)}Content-Type: application/octet-stream\r\n'
         '\r\n').encode(), size, chunk=chunk)
 
@@ -126,7 +126,7 @@ def to_active(service: services.Service, image_id: str
 
 def download(service: services.Service, image_id: str) -> float:
     return bare.seconds_of(bare.receiver(service.port, (
-        f'GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\n'
+        f'GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: localhost\r\n'
         f'{identity(service)}Connection: close\r\n\r\n').encode()))
 
 
@@ -345,7 +345,7 @@ class Bench:
             sock = self.ours.raw()
             sock.sendall((
                 f'PUT /v2/images/{self.ours.create()}/stage HTTP/1.1\r\n'
-                'Host: x\r\nContent-Type: application/octet-stream\r\n'
+                'Host: localhost\r\nContent-Type: application/octet-stream\r\n'
                 'Content-Length: 1000000000\r\n\r\n').encode()
                 + bytes(70_000))
             clients.append(sock)

@@ -263,7 +263,7 @@ def _upload(service: services.Service, image_id: str,
             stop: threading.Event) -> None:
     sock = service.raw()
     sock.sendall((
-        f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
+        f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: localhost\r\n'
         f'X-Auth-Token: {service.token}\r\n'
         'Content-Type: application/octet-stream\r\n'
         'Content-Length: 1000000000\r\n\r\n').encode())

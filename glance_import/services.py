@@ -28,6 +28,7 @@ from glance_import.plugin import sandbox
 from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.staging import area as staging_area
+from glance_import import state
 from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
@@ -93,10 +94,10 @@ def poke(state_path: str) -> None:
     One byte into a FIFO: nobody there, or a full pipe, is fine, since a
     conductor also looks for work by itself.
     """
-    path = os.path.join(state_path, WAKE_FIFO)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        fd = state.open_file(state_path, WAKE_FIFO,
+                             os.O_WRONLY | os.O_NONBLOCK)
+    except (OSError, state.StateError):
         return
     try:
         os.write(fd, b'!')
@@ -116,15 +117,17 @@ def build(conf: cfg.ConfigOpts,
 
     :param plugins: those that start-up has looked at already
     :param accepting: whether imports are asked for here; a conductor only
-        runs what each job names
+        runs what each job names, and asks no rules
     :raises glance_import.staging.StagingError: staging cannot be used
     :raises glance_import.stores.registry.Misconfigured: nor can a store
+    :raises glance_import.policies.rules_file.BrokenRules: nor can the policy
+        file
     :raises glance_import.domain.protections.ProtectionError: nor can the
         file of property protections
     """
     known = plugins or plugin_registry.Registry(conf)
     stores = store_registry.build(conf)
-    policy = enforce.Policy(policies.new_enforcer(conf))
+    policy = enforce.Policy(policies.new_enforcer(conf, asked=accepting))
     database = engine.Database(conf)
     board = jobboard.Board(conf, database)
 

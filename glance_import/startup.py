@@ -35,11 +35,17 @@ from glance_import.domain import second_opinion
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
+from glance_import import policies
+from glance_import.policies import rules_file
 from glance_import import services
 from glance_import import staging
+from glance_import import state
 from glance_import.stores import registry as store_registry
 
 LOG = log.getLogger(__name__)
+# What is in state_path by default, and is opened by its name.
+STATE_FILES = ('glance.sqlite', 'glance.sqlite-wal', 'glance.sqlite-shm',
+               'glance.sqlite-journal')
 
 
 class StartupError(Exception):
@@ -164,6 +170,19 @@ def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
                        functools.partial(found.check_needs, plugin))
 
 
+def check_policy(conf: cfg.ConfigOpts) -> None:
+    """:raises StartupError: the policy file cannot be used"""
+    try:
+        policies.new_enforcer(conf)
+    except rules_file.BrokenRules as failure:
+        raise _broken_rules(conf, failure) from failure
+
+
+def _broken_rules(conf: cfg.ConfigOpts,
+                  failure: rules_file.BrokenRules) -> StartupError:
+    return _refused(conf, 'policy_file', 'oslo_policy', str(failure))
+
+
 def check(conf: cfg.ConfigOpts) -> services.Services:
     """All of it; what the process works with from then on.
 
@@ -211,11 +230,7 @@ def open_services(conf: cfg.ConfigOpts,
 
     :raises StartupError: one of them cannot
     """
-    try:
-        os.makedirs(conf.state_path, mode=0o700, exist_ok=True)
-    except OSError as failure:
-        raise _refused(conf, 'state_path', None,
-                       failure.strerror or str(failure)) from failure
+    check_state(conf)
     try:
         return services.build(conf, plugins, accepting=accepting)
     except staging.StagingError as failure:
@@ -225,12 +240,27 @@ def open_services(conf: cfg.ConfigOpts,
     except store_registry.Misconfigured as failure:
         raise _refused(conf, failure.option, failure.group,
                        str(failure)) from failure
+    except rules_file.BrokenRules as failure:
+        raise _broken_rules(conf, failure) from failure
     except protections.ProtectionError as failure:
         raise StartupError(
             _where(conf, 'property_protection_file', None)
             + str(failure)) from failure
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
+
+
+def check_state(conf: cfg.ConfigOpts) -> None:
+    """Make the directory of this node's state, or judge it.
+
+    :raises StartupError: others can change what is in it
+    """
+    try:
+        state.prepare(conf.state_path)
+        for name in STATE_FILES:
+            state.check_file(os.path.join(conf.state_path, name))
+    except state.StateError as failure:
+        raise _refused(conf, 'state_path', None, str(failure)) from failure
 
 
 def warn_unknown(conf: cfg.ConfigOpts) -> None:

@@ -39,6 +39,9 @@ key_repository = {top}/credentials
 [cache]
 enabled = true
 backend = dogpile.cache.memory
+[resource]
+admin_project_domain_name = Default
+admin_project_name = admin
 [identity]
 password_hash_algorithm = bcrypt
 password_hash_rounds = 4
@@ -150,13 +153,23 @@ class Keystone:
     # -- what is in it
 
     def token(self, user: str = 'admin', project: str = 'admin') -> str:
-        """A new token; its text goes into X-Auth-Token."""
-        domain = {'id': 'default'}
-        answer = requests.post(f'{self.url}/auth/tokens', json={'auth': {
+        """A new token for a project; its text goes into X-Auth-Token."""
+        return self.scoped_token(user, {'project': {
+            'name': project, 'domain': {'id': 'default'}}})
+
+    def scoped_token(self, user: str, scope: typing.Any,
+                     domain: str = 'default') -> str:
+        """A new token; ``scope`` as Keystone has it in a request.
+
+        None is a token without any.
+        """
+        asked: dict[str, typing.Any] = {
             'identity': {'methods': ['password'], 'password': {'user': {
-                'name': user, 'domain': domain, 'password': PASSWORD}}},
-            'scope': {'project': {'name': project, 'domain': domain}}}},
-            timeout=60)
+                'name': user, 'domain': {'id': domain},
+                'password': PASSWORD}}}}
+        asked['scope'] = 'unscoped' if scope is None else scope
+        answer = requests.post(f'{self.url}/auth/tokens',
+                               json={'auth': asked}, timeout=60)
         assert answer.status_code == 201, answer.text
         return answer.headers['X-Subject-Token']
 
@@ -177,25 +190,36 @@ class Keystone:
         return self.call('POST', '/roles', {'role': {'name': name}}
                          )['role']['id']
 
-    def add_project(self, name: str) -> str:
+    def add_domain(self, name: str) -> str:
+        """Its id."""
+        return self.call('POST', '/domains', {'domain': {'name': name}}
+                         )['domain']['id']
+
+    def add_project(self, name: str, domain: str = 'default') -> str:
         made = self.call('POST', '/projects', {'project': {
-            'name': name, 'domain_id': 'default'}})
+            'name': name, 'domain_id': domain}})
         self.projects[name] = made['project']['id']
         return self.projects[name]
 
     def add_user(self, name: str, project: str, *roles: str) -> None:
-        user = self.call('POST', '/users', {'user': {
-            'name': name, 'domain_id': 'default', 'password': PASSWORD}}
-        )['user']['id']
+        self.add_user_of(name, 'default')
         for role in roles:
-            self.call('PUT', f'/projects/{self.projects[project]}/users/'
-                             f'{user}/roles/{self.role(role)}')
+            self.grant(f'projects/{self.projects[project]}', name, role)
+
+    def add_user_of(self, name: str, domain: str) -> None:
+        """A user without any role, in a domain."""
+        self.call('POST', '/users', {'user': {
+            'name': name, 'domain_id': domain, 'password': PASSWORD}})
+
+    def grant(self, where: str, name: str, role: str) -> None:
+        """A role of a user's; ``where`` is a path such as domains/ID."""
+        user, = (each['id'] for each in self.call(
+            'GET', f'/users?name={name}')['users'])
+        self.call('PUT', f'/{where}/users/{user}/roles/{self.role(role)}')
 
     def grant_system(self, name: str, role: str) -> None:
         """A role of a user's on the whole of the system."""
-        user, = (each['id'] for each in self.call(
-            'GET', f'/users?name={name}')['users'])
-        self.call('PUT', f'/system/users/{user}/roles/{self.role(role)}')
+        self.grant('system', name, role)
 
     def add_region(self, name: str) -> None:
         self.call('POST', '/regions', {'region': {'id': name}})

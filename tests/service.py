@@ -290,7 +290,7 @@ class Service:
                 else f'Content-Length: {length}')
         sock = self.raw()
         sock.sendall((
-            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\n'
+            f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: localhost\r\n'
             'Accept: application/json\r\n'
             'Content-Type: application/octet-stream\r\n'
             f'{body}\r\n\r\n').encode())

@@ -15,15 +15,12 @@ import webob
 from webob import exc
 
 from glance_import.api import body
+from glance_import.api import records
 from glance_import import context
-from glance_import.domain import errors
 from glance_import.domain import uploads
 
 if typing.TYPE_CHECKING:
     from glance_import import services as boxes
-
-# Far above any image record; a bound on what one request may make us keep.
-MAX_JSON = 1 << 20
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,22 +52,10 @@ class Call:
     def json(self) -> typing.Any:
         """The body as JSON.
 
-        :raises errors.Invalid: it is none
+        :raises errors.Invalid: it is none, or none that can be kept
         :raises errors.TooLarge: it is larger than any record can be
         """
-        received = bytearray()
-        for block in self.blocks():
-            received += block
-            if len(received) > MAX_JSON:
-                raise errors.TooLarge(
-                    f'The request body is larger than {MAX_JSON} bytes.')
-        if not received:
-            raise errors.Invalid('The request needs a JSON body.')
-        try:
-            return json.loads(received, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as failure:
-            raise errors.Invalid(
-                f'The request body is not JSON: {failure}') from failure
+        return records.read(self.blocks())
 
     def has_body(self) -> bool:
         """Whether the client sends a body at all."""
@@ -84,14 +69,10 @@ class Call:
                 f'This request takes a body of the type {wanted}.')
 
 
-def _no_constant(name: str) -> typing.NoReturn:
-    raise ValueError(f'{name} is not a JSON value')
-
-
 def json_response(value: typing.Any, status: int = 200,
                   **headers: str) -> webob.Response:
     """``value`` as the body; header names with _ for -."""
-    text = json.dumps(value).encode('ascii')
+    text = json.dumps(value, allow_nan=False).encode('ascii')
     # With its headers given: WebOb takes longer to find them out than JSON
     # takes to be made.
     response = webob.Response(

@@ -19,6 +19,7 @@ from oslo_config import cfg
 from paste import deploy
 
 from glance_import.api.middleware import identity
+from glance_import.api.middleware import loopback
 from glance_import.api.middleware import request
 from glance_import.api.middleware import standard
 from glance_import.api.middleware import versions
@@ -102,7 +103,7 @@ def check_exposure(conf: cfg.ConfigOpts) -> None:
     """
     if conf.paste_deploy.flavor not in LOCAL_FLAVORS \
             or conf.paste_deploy.allow_remote_noauth \
-            or identity.is_loopback(conf.bind_host) \
+            or loopback.is_loopback(conf.bind_host) \
             or conf.bind_host == 'localhost':
         return
     raise DeployError(

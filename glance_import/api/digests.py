@@ -21,10 +21,7 @@ RFC9530 = {'sha-256': 'sha256', 'sha-512': 'sha512', 'md5': 'md5',
            'sha': 'sha1'}
 # tus's names are free; these are offered.
 TUS = ('sha1', 'md5', 'sha256', 'sha384', 'sha512', 'blake2b')
-# A member of a dictionary of byte sequences (RFC 8941); parameters are
-# allowed and mean nothing here.
-_MEMBER = re.compile(
-    r'[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[^,"]*)?[ \t]*\Z')
+_KEY = re.compile(r'[a-z*][a-z0-9_.*-]*')
 
 Headers = collections.abc.Mapping[str, str]
 
@@ -64,21 +61,33 @@ def upload_checksum(headers: Headers) -> integrity.Claimed | None:
 
 
 def _fields(name: str, value: str
-            ) -> collections.abc.Iterator[integrity.Claimed]:
-    known = False
+            ) -> collections.abc.Iterable[integrity.Claimed]:
+    found = {}
     for member in value.split(','):
-        match = _MEMBER.match(member)
-        if match is None:
-            raise errors.Invalid(
-                f'{name} is not of the form algorithm=:base64:.')
-        algorithm = RFC9530.get(match[1])
+        key, text = _member(name, member.strip(' \t'))
+        algorithm = RFC9530.get(key)
         if algorithm is not None:
-            known = True
-            yield _claim(name, algorithm, _decoded(name, match[2]))
-    if not known:
+            # Of several the last one counts (RFC 8941).
+            found[algorithm] = _claim(name, algorithm, _decoded(name, text))
+    if not found:
         raise errors.Invalid(
             f'{name} has no algorithm that is known here: '
             + ', '.join(RFC9530) + '.')
+    return found.values()
+
+
+def _member(name: str, member: str) -> tuple[str, str]:
+    """A member of a dictionary of byte sequences (RFC 8941).
+
+    Parameters are allowed and mean nothing here.
+    """
+    key, begins, rest = member.partition('=:')
+    text, ends, parameters = rest.partition(':')
+    if not (begins and ends and _KEY.fullmatch(key)) or '"' in parameters \
+            or parameters[:1] not in ('', ';'):
+        raise errors.Invalid(
+            f'{name} is not of the form algorithm=:base64:.')
+    return key, text
 
 
 def _md5(value: str) -> integrity.Claimed:

@@ -26,11 +26,22 @@ STATUS = (
 )
 
 
+# More than any sentence of ours: what a client sent may be part of it.
+MAX_TEXT = 1000
+
+
+def readable(text: str) -> str:
+    """The text as an answer can have it, in any form: bounded, and UTF-8."""
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + '...'
+    return text.encode('utf-8', 'backslashreplace').decode('utf-8')
+
+
 def answer(failure: errors.DomainError) -> exc.WSGIHTTPException | None:
     """The HTTP answer to a refusal, None when it means nothing in HTTP."""
     for kind, status in STATUS:
         if isinstance(failure, kind):
-            response = status(str(failure))
+            response = status(readable(str(failure)))
             if failure.retry_after is not None:
                 response.headers['Retry-After'] = str(failure.retry_after)
             return response

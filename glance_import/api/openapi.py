@@ -33,7 +33,8 @@ _BODIES: dict[tuple[str, str], tuple[str, Json]] = {
     ('POST', '/v2/images'): (
         'application/json', {'$ref': '#/components/schemas/image'}),
     ('PATCH', '/v2/images/{image_id}'): (
-        patches.V21, {'type': 'array', 'items': _OPERATION}),
+        patches.V21, {'type': 'array', 'items': _OPERATION,
+                      'maxItems': patches.MAX_OPERATIONS}),
     ('PUT', '/v2/images/{image_id}/stage'): (
         OCTETS, {'type': 'string', 'format': 'binary'}),
     ('POST', '/v2/images/{image_id}/import'): (
@@ -76,6 +77,11 @@ _QUERY = ('limit', 'marker', 'sort_key', 'sort_dir')
 _IMAGE_QUERY = ('sort', 'name', 'status', 'owner', 'visibility', 'tag',
                 'member_status', 'os_hidden', 'protected', 'size_min',
                 'size_max', 'created_at', 'updated_at')
+_QUERIES = {
+    '/v2/images': _QUERY + _IMAGE_QUERY,
+    '/v2/images/{image_id}/tasks': ('limit', 'marker'),
+    '/v2/tasks': (*_QUERY, 'type', 'status'),
+}
 _ERRORS = {
     '400': 'The request is not one that means something.',
     '401': 'There is no valid token.',
@@ -140,10 +146,7 @@ def _operation(path: str, method: str, endpoint: router.Endpoint) -> Json:
         media, schema = _BODIES[method, path]
         operation['requestBody'] = {
             'required': True, 'content': {media: {'schema': schema}}}
-    names: tuple[str, ...] = ()
-    if method == 'GET' and path in ('/v2/images', '/v2/tasks'):
-        names = _QUERY + (_IMAGE_QUERY if path == '/v2/images'
-                          else ('type', 'status'))
+    names = _QUERIES.get(path, ()) if method == 'GET' else ()
     if names:
         operation['parameters'] = [
             {'name': name, 'in': 'query', 'schema': _TEXT}

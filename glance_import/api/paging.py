@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import typing
 from urllib import parse
 
 from oslo_config import cfg
 import webob
 
+from glance_import.api import records
 from glance_import.domain import errors
 
 
@@ -21,6 +21,9 @@ class Query:
         except UnicodeDecodeError as failure:
             raise errors.Invalid(
                 'The query string is not UTF-8.') from failure
+        for pair in self._all:
+            for text in pair:
+                records.check_text(text)
         self._left = list(self._all)
 
     def take_all(self, name: str) -> list[str]:
@@ -40,14 +43,14 @@ class Query:
         return dict(self._left)
 
     def limit(self, conf: cfg.ConfigOpts) -> int:
-        """Items on the page (contract 9.5).
+        """Items on the page.
 
         :raises errors.Invalid: not a number, or below 0
         """
         given = self.take('limit')
         if given is None:
             return conf.limit_param_default
-        if not re.fullmatch(r'[0-9]{1,18}', given):
+        if not (given.isascii() and given.isdigit() and len(given) < 19):
             raise errors.Invalid('limit param must be a number, 0 or more.')
         return min(int(given), conf.api_limit_max)
 
@@ -92,9 +95,14 @@ def image_order(query: Query, known: typing.Container[str]
             ('created_at', directions[0])]
     for key, direction in pairs:
         if key not in known:
-            raise errors.Invalid(f'Invalid sort key: {key}')
+            raise errors.Invalid(f'Invalid sort key: {key[:100]}')
         if direction not in ('asc', 'desc'):
-            raise errors.Invalid(f'Invalid sort direction: {direction}')
+            raise errors.Invalid(f'Invalid sort direction: {direction[:100]}')
+    # A column behind itself changes nothing.
+    once: dict[str, str] = {}
+    for key, direction in pairs:
+        once.setdefault(key, direction)
+    pairs = list(once.items())
     last = pairs[0][1]
     for key in ('created_at', 'id'):
         if key not in (known_key for known_key, _ in pairs):

@@ -6,7 +6,6 @@ image is the domain's. Touches nothing.
 
 from __future__ import annotations
 
-import re
 import typing
 
 from glance_import.domain import changes
@@ -17,10 +16,11 @@ V21 = 'application/openstack-images-v2.1-json-patch'
 V20 = 'application/openstack-images-v2.0-json-patch'
 MEDIA_TYPES = (V21, V20)
 
+# Each image has a few hundred attributes at most, and each is changed once.
+MAX_OPERATIONS = 1000
 OPERATIONS = ('add', 'remove', 'replace')
 # Never changed by a user. Others than on creation: the id is given by then.
 READ_ONLY = images.READ_ONLY | {'id'}
-_BAD_ESCAPE = re.compile('~(?![01])')
 
 
 def parse(body: typing.Any, media_type: str) -> list[changes.Operation]:
@@ -28,10 +28,15 @@ def parse(body: typing.Any, media_type: str) -> list[changes.Operation]:
 
     :raises errors.Invalid: not a patch, or not one that means something
     :raises errors.Forbidden: it changes what is not the user's to change
+    :raises errors.TooLarge: there are too many
     """
     if not isinstance(body, list):
         raise errors.Invalid('The request body must be a JSON list of '
                              'operations.')
+    if len(body) > MAX_OPERATIONS:
+        raise errors.TooLarge(
+            f'A request may have {MAX_OPERATIONS} operations, this one has '
+            f'{len(body)}. Send them in several requests.')
     read = _v21 if media_type == V21 else _v20
     return [_operation(*read(item), exclusive=media_type == V20)
             for item in body]
@@ -72,17 +77,17 @@ def _operation(op: str, pointer: typing.Any, item: dict, *,
     if name != 'locations' and not removable and (
             name in images.RESERVED
             or name.startswith(images.RESERVED_PREFIX)):
-        raise errors.Forbidden(f"Attribute '{name}' is reserved.")
+        raise errors.Forbidden(f"Attribute '{name[:255]}' is reserved.")
     if name == 'locations':
         if len(path) > 2:
-            raise errors.Invalid(f'Invalid JSON pointer: {pointer}')
+            raise errors.Invalid(f'Invalid JSON pointer: {pointer[:300]}')
     elif len(path) != 1:
         raise errors.Invalid(
-            f'Invalid JSON pointer: {pointer}; an attribute is changed as a '
-            'whole.')
+            f'Invalid JSON pointer: {pointer[:300]}; an attribute is changed '
+            'as a whole.')
     if op != 'remove' and 'value' not in item:
         raise errors.Invalid(
-            f"The operation {op} of {pointer} lacks its member 'value'.")
+            f"The operation {op} of {pointer[:300]} lacks its member 'value'.")
     return changes.Operation(op, name, item.get('value'),
                              '/'.join(path[1:]) or None,
                              exclusive and op == 'add')
@@ -98,11 +103,15 @@ def _path(pointer: typing.Any) -> list[str]:
             f'Invalid JSON pointer: {str(pointer)[:300]}; it begins with /.')
     parts = pointer[1:].split('/')
     for part in parts:
+        if len(part) > images.MAX_PROPERTY_NAME:
+            raise errors.Invalid(
+                f'Invalid JSON pointer: {pointer[:300]}; a name has at most '
+                f'{images.MAX_PROPERTY_NAME} characters.')
         if not part.strip() or part != part.strip():
             raise errors.Invalid(
                 f'Invalid JSON pointer: {pointer[:300]}; a part is empty or '
                 'has blanks around it.')
-        if _BAD_ESCAPE.search(part):
+        if any(each[:1] not in ('0', '1') for each in part.split('~')[1:]):
             raise errors.Invalid(
                 f'Invalid JSON pointer: {pointer[:300]}; ~ is written ~0 '
                 'and / is written ~1.')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import typing
+from urllib import parse
 
 import routes
 import webob
@@ -160,16 +161,29 @@ class Router:
 
     def _match(self, req: webob.Request) -> tuple[Route, dict[str, str]]:
         try:
-            found = self._mapper.match(req.path_info)
+            path = req.path_info
         except UnicodeDecodeError as failure:
             raise exc.HTTPBadRequest(
                 'The path of the request is not UTF-8.') from failure
+        if '\0' in path:
+            raise exc.HTTPBadRequest(
+                'The path of the request holds a NUL character.')
+        found = self._found(path)
         if found is None:
             raise exc.HTTPNotFound('The resource could not be found.')
         route = ROUTES[int(found.pop('index'))]
         found.pop('controller', None)
         found.pop('action', None)
         return route, found
+
+    def _found(self, path: str) -> dict[str, str] | None:
+        if '\n' not in path:
+            return self._mapper.match(path)
+        # The patterns of Routes end in $, which fits before a newline at
+        # the end too: a name would be taken for another.
+        found = self._mapper.match(parse.quote(path))
+        return None if found is None else {
+            name: parse.unquote(value) for name, value in found.items()}
 
     @staticmethod
     def _endpoint(route: Route, req: webob.Request) -> Endpoint:

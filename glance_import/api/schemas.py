@@ -19,12 +19,15 @@ from glance_import.domain import tasks
 
 Schema = dict[str, typing.Any]
 
+# Clients in other languages judge by it too, and have no \Z. In Python $ fits
+# before a newline at the end as well; in them the last part says nothing.
 UUID = ('^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}'
-        '-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$')
+        '-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$(?!\\n)')
 VISIBILITIES = ('community', 'public', 'private', 'shared')
 # What a status may be in an answer: deleted ones are never shown.
 STATUSES = tuple(status for status in states.ALL)
 MAX_VALUE = 65535
+_TOO_MANY = ('maxItems', 'maxProperties')
 
 
 def _text(description: str, **more: typing.Any) -> Schema:
@@ -196,14 +199,36 @@ def published(name: str, conf: cfg.ConfigOpts) -> Schema | None:
     return makers[name]() if name in makers else None
 
 
+class _Bounds(typing.NamedTuple):
+    """How many of each a record may have; None for no limit."""
+
+    properties: int | None
+    tags: int | None
+    locations: int | None
+
+
+def _bounds(conf: cfg.ConfigOpts) -> _Bounds:
+    return _Bounds(*(quota if quota >= 0 else None for quota in (
+        conf.image_property_quota, conf.image_tag_quota,
+        conf.image_location_quota)))
+
+
 @functools.cache
 def _validator(disk_formats: tuple[str, ...],
-               container_formats: tuple[str, ...]
+               container_formats: tuple[str, ...], bounds: _Bounds
                ) -> jsonschema.Draft7Validator:
+    known = {**_settable(disk_formats, container_formats),
+             'locations': _SHOWN['locations']}
+    for name, most in (('tags', bounds.tags),
+                       ('locations', bounds.locations)):
+        if most is not None:
+            # First of all: what is behind it is looked at item by item.
+            known[name] = {'maxItems': most, **known[name]}
+    schema: Schema = {'type': 'object'}
+    if bounds.properties is not None:
+        schema['maxProperties'] = bounds.properties + len(known)
     return jsonschema.Draft7Validator({
-        'type': 'object',
-        'properties': {**_settable(disk_formats, container_formats),
-                       'locations': _SHOWN['locations']},
+        **schema, 'properties': known,
         'propertyNames': {'minLength': 1, 'maxLength': 255},
         'additionalProperties': {'type': 'string', 'maxLength': MAX_VALUE},
     })
@@ -217,7 +242,6 @@ def check_new_location(value: typing.Any) -> None:
     if not isinstance(value, dict):
         raise errors.Invalid('The request body must be a JSON object.')
     _judge(jsonschema.Draft202012Validator(_NEW_LOCATION), value, 'location')
-    refuse_nul(value)
 
 
 def check_image(value: typing.Any, conf: cfg.ConfigOpts,
@@ -227,45 +251,32 @@ def check_image(value: typing.Any, conf: cfg.ConfigOpts,
     ``exempt`` names are left to a later check with an answer of its own.
 
     :raises errors.Invalid: naming the attribute and what is wrong
+    :raises errors.TooLarge: there is more of something than a quota allows
     """
     if not isinstance(value, dict):
         raise errors.Invalid('The request body must be a JSON object.')
     judged = {name: item for name, item in value.items()
               if name not in exempt}
     validator = _validator(tuple(conf.image_format.disk_formats),
-                           tuple(conf.image_format.container_formats))
+                           tuple(conf.image_format.container_formats),
+                           _bounds(conf))
     _judge(validator, judged, 'image')
-    refuse_nul(judged)
 
 
 def _judge(validator: typing.Any, value: typing.Any, name: str) -> None:
-    for failure in sorted(validator.iter_errors(value), key=str):
-        where = '.'.join(str(part) for part in failure.absolute_path)
-        text = failure.message
-        if len(text) > 300:
-            text = text[:300] + '...'
-        raise errors.Invalid(
-            f"Provided object does not match schema '{name}': {text}"
-            + (f' (attribute {where[:300]})' if where else ''))
-
-
-def refuse_nul(value: typing.Any) -> None:
-    """NUL has no place in text that databases keep.
-
-    :raises errors.Invalid: there is one somewhere in ``value``
-    """
-    if isinstance(value, str):
-        if '\0' in value:
-            raise errors.Invalid('Text may not hold NUL characters.')
-        try:
-            value.encode('utf-8')
-        except UnicodeEncodeError as failure:
-            raise errors.Invalid(
-                'Text may not hold lone surrogates.') from failure
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            refuse_nul(name)
-            refuse_nul(item)
-    elif isinstance(value, list):
-        for item in value:
-            refuse_nul(item)
+    # The first is enough: each holds what it is about, as text.
+    failure = next(validator.iter_errors(value), None)
+    if failure is None:
+        return
+    where = '.'.join(str(part) for part in failure.absolute_path)
+    if failure.validator in _TOO_MANY:
+        raise errors.TooLarge(
+            'The limit has been exceeded on the number of allowed image '
+            f'{where[:300] or "properties"}. Attempted: '
+            f'{len(failure.instance)}, Maximum: {failure.validator_value}')
+    text = failure.message
+    if len(text) > 300:
+        text = text[:300] + '...'
+    raise errors.Invalid(
+        f"Provided object does not match schema '{name}': {text}"
+        + (f' (attribute {where[:300]})' if where else ''))

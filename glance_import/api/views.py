@@ -10,14 +10,13 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import members as db_members
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import images
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
            'container_format', 'size', 'virtual_size', 'checksum',
            'os_hash_algo', 'os_hash_value', 'min_disk', 'min_ram',
            'protected', 'os_hidden')
 _direct = operator.attrgetter(*_DIRECT)
-# Kept for other nodes, never shown.
-_HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
 
 
 def when(moment: datetime.datetime | None) -> str | None:
@@ -38,7 +37,7 @@ def image(record: db_images.Image,
         properties = record.properties
     view: dict[str, typing.Any] = {
         name: value or '' for name, value in properties.items()
-        if name not in _HIDDEN}
+        if name not in images.HIDDEN}
     view.update(zip(_DIRECT, _direct(record)))
     path = f'/v2/images/{record.id}'
     view |= {

@@ -30,6 +30,7 @@ from glance_import.domain import housekeeping
 from glance_import.domain import imports
 from glance_import.domain import snapshot
 from glance_import import services
+from glance_import import state
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'conductor.lock'
@@ -377,9 +378,8 @@ def take_node_lock(state_path: str) -> tuple[int | None, str]:
     Who holds it knows that no other conductor of this node is alive. The
     node's id is kept in the locked file.
     """
-    os.makedirs(state_path, mode=0o700, exist_ok=True)
-    path = os.path.join(state_path, LOCK_FILE)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    state.prepare(state_path)
+    fd = state.open_file(state_path, LOCK_FILE, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -395,11 +395,11 @@ def take_node_lock(state_path: str) -> tuple[int | None, str]:
 
 def _open_fifo(state_path: str) -> int:
     """The FIFO by which posters wake this node's conductor."""
-    os.makedirs(state_path, mode=0o700, exist_ok=True)
-    path = os.path.join(state_path, services.WAKE_FIFO)
+    state.prepare(state_path)
     try:
-        os.mkfifo(path, 0o600)
+        os.mkfifo(os.path.join(state_path, services.WAKE_FIFO), 0o600)
     except FileExistsError:
         pass
     # For reading and writing, so that it never reports an end of file.
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    return state.open_file(state_path, services.WAKE_FIFO,
+                           os.O_RDWR | os.O_NONBLOCK)

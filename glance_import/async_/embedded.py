@@ -20,6 +20,8 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import import state
+
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
 # Tells a conductor that the API which starts it has judged the files.
@@ -110,10 +112,10 @@ class Supervisor:
             pause = min(max(pause * 2, RETRY_SECONDS), MAX_RETRY_SECONDS)
 
     def _take_lock(self) -> bool:
-        path = os.path.join(self._state_path, LOCK_FILE)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as failure:
+            fd = state.open_file(self._state_path, LOCK_FILE,
+                                 os.O_RDWR | os.O_CREAT)
+        except (OSError, state.StateError) as failure:
             LOG.error('cannot start a conductor: %s', failure)
             return False
         try:

@@ -42,6 +42,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         startup.check_options(fresh)
         deploy.check_exposure(fresh)
         plugins = startup.check_extensions(fresh)
+        startup.check_policy(fresh)
         conf.reload_config_files()
         startup.set_up_logging(conf)
         supervisor.reload()

@@ -24,6 +24,7 @@ from glance_import.cmd import manage_imports
 from glance_import.cmd import manage_plugins
 from glance_import import conf as configuration
 from glance_import.db import engine
+from glance_import import state
 
 PROG = 'glance-import-manage'
 
@@ -31,7 +32,8 @@ PROG = 'glance-import-manage'
 GROUPS = (manage_db, manage_images, manage_imports, manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
-ERRORS = (engine.DatabaseProblem, cfg.Error, extensions.ExtensionError)
+ERRORS = (engine.DatabaseProblem, cfg.Error, extensions.ExtensionError,
+          state.StateError)
 
 
 class Command(typing.Protocol):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import os
 
 from oslo_config import cfg
 
 from glance_import.db import engine
 from glance_import.db import upgrade
+from glance_import import state
 
 NAME = 'db'
 HELP = 'Create the database, bring it up to date, tell where it stands.'
@@ -32,6 +34,9 @@ _SAYINGS = {
 @contextlib.contextmanager
 def _database(conf: cfg.ConfigOpts
               ) -> collections.abc.Iterator[engine.Database]:
+    if os.path.isdir(conf.state_path):
+        # Where the database is unless the options say otherwise.
+        state.prepare(conf.state_path)
     database = engine.Database(conf)
     try:
         yield database

@@ -36,7 +36,8 @@ OPTS = (
     cfg.StrOpt(
         'public_endpoint',
         help='URL under which clients reach this service, as shown in the '
-             'versions document. Unset: taken from each request.'),
+             'versions document. Unset: taken from each request. Its host is '
+             'a name of this service where that matters (noauth).'),
     cfg.BoolOpt(
         'enable_image_import', default=False,
         help='Offer version 2.6 of the Image API: staging and importing. '

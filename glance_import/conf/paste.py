@@ -17,5 +17,7 @@ OPTS = (
     cfg.BoolOpt(
         'allow_remote_noauth', default=False,
         help='Let the noauth and fakeauth pipelines answer clients on other '
-             'machines. Whoever reaches the port is then administrator.'),
+             'machines. Whoever reaches the port is then administrator. '
+             'They call it by an address, or by the name in '
+             'public_endpoint.'),
 )

@@ -13,7 +13,7 @@ import typing
 from oslo_config import cfg
 from oslo_config import types
 
-POLICY = r'^(closed|open|retry:[1-9][0-9]?)$'
+POLICY = r'^(closed|open|retry:[1-9][0-9]?)\Z'
 
 OPTS = (
     cfg.Opt(

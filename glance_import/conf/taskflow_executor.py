@@ -38,7 +38,7 @@ OPTS = (
         help="Their port, where it is not the server's usual one."),
     cfg.StrOpt(
         'jobboard_path', default='glance-import',
-        regex='^[A-Za-z0-9_.-]+$',
+        regex=r'^[A-Za-z0-9_.-]+\Z',
         help='Under which name the imports of this service are kept there. '
              'Services with databases of their own need names of their '
              'own.'),

@@ -211,7 +211,7 @@ def _image(row: typing.Sequence, hung: Hung) -> Image:
 def _metadata(value: typing.Any) -> dict[str, typing.Any]:
     """The JSON of a location; Glance has written it as text and as null."""
     if isinstance(value, str):
-        value = json.loads(value or '{}')
+        value = tables.from_json(value or '{}')
     return dict(value or {})
 
 

@@ -79,7 +79,7 @@ def _job(row: sa.Row) -> Job:
         if name == 'stores' and values[name] is None:
             continue
         try:
-            values[name] = json.loads(values[name])
+            values[name] = tables.from_json(values[name])
             if not isinstance(values[name], kind):
                 raise ValueError(f'no {kind.__name__}')
         except (TypeError, ValueError):

@@ -49,6 +49,15 @@ class Unsigned64(sa.TypeDecorator[int]):
         return value + 2 ** 64 if value and value < 0 else value
 
 
+def from_json(text: str | bytes) -> typing.Any:
+    """The value that JSON has, as it was written here.
+
+    Python writes numbers that JSON has not, such as Infinity, and once they
+    were let in; whoever asks for one now is told null.
+    """
+    return json.loads(text, parse_constant=lambda _name: None)
+
+
 class Json(sa.TypeDecorator[typing.Any]):
     """Plain JSON, kept as text on every server. SQL's NULL is None."""
 
@@ -64,7 +73,7 @@ class Json(sa.TypeDecorator[typing.Any]):
         return None if value is None else json.dumps(value)
 
     def process_result_value(self, value, dialect):
-        return None if value is None else json.loads(value)
+        return None if value is None else from_json(value)
 
 
 def _bool(name: str, **options) -> sa.Column:

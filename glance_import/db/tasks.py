@@ -49,7 +49,8 @@ _LIVE = Columns.deleted == sa.false()
 
 
 def _json(value: typing.Any) -> typing.Any:
-    return json.loads(value) if isinstance(value, str) and value else value
+    return (tables.from_json(value) if isinstance(value, str) and value
+            else value)
 
 
 def _task(row: sa.Row) -> Task:

@@ -143,6 +143,7 @@ def post(services: services.Services, conn: sa.Connection,
     :raises errors.Conflict: somebody was faster
     """
     task_id = str(uuid.uuid4())
+    body = method.known(body)
     if targets is None and services.stores.several and not method.copies:
         targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)

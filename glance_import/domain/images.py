@@ -18,6 +18,7 @@ from glance_import.domain import errors
 from glance_import.domain import quotas
 from glance_import.domain import states
 from glance_import.domain import tasks
+from glance_import.net import urls
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
@@ -33,6 +34,10 @@ ERROR = 'os_glance_import_error'
 IMPORTING_STORES = 'os_glance_importing_to_stores'
 FAILED_STORES = 'os_glance_failed_import'
 
+# Kept for other nodes, never shown.
+HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
+MAX_PROPERTY_NAME = 255
+
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
 REMOVABLE = frozenset({ERROR, IMPORTING_STORES, FAILED_STORES})
@@ -45,8 +50,8 @@ READ_ONLY = frozenset({
 RESERVED = frozenset({'locations', 'location', 'deleted', 'deleted_at'})
 
 _UUID = re.compile(
-    r'^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
-    r'[0-9a-fA-F]{12}$')
+    r'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
+    r'[0-9a-fA-F]{12}')
 SORT_KEYS = ('name', 'status', 'container_format', 'disk_format', 'size',
              'id', 'created_at', 'updated_at')
 
@@ -63,7 +68,7 @@ def find(services: services.Services, ctx: context.RequestContext,
     :raises errors.NotFound: absent, malformed id, or not to be seen
     """
     found = None
-    if _UUID.match(image_id):
+    if _UUID.fullmatch(image_id):
         with services.db.read() as conn:
             found = peek(conn, ctx, image_id)
     if found is None:
@@ -74,7 +79,7 @@ def find(services: services.Services, ctx: context.RequestContext,
 def peek(conn: sa.Connection, ctx: context.RequestContext,
          image_id: str) -> db_images.Image | None:
     """The same in a transaction of the caller's; None when not found."""
-    if not _UUID.match(image_id):
+    if not _UUID.fullmatch(image_id):
         return None
     return db_images.get(conn, image_id.lower(), scope(ctx))
 
@@ -82,7 +87,7 @@ def peek(conn: sa.Connection, ctx: context.RequestContext,
 def peek_row(conn: sa.Connection, ctx: context.RequestContext,
              image_id: str) -> sa.Row | None:
     """Only its own columns, without what hangs on it."""
-    if not _UUID.match(image_id):
+    if not _UUID.fullmatch(image_id):
         return None
     return db_images.row(conn, image_id.lower(), scope(ctx))
 
@@ -124,6 +129,9 @@ def create(services: services.Services, ctx: context.RequestContext,
             and not ctx.is_admin:
         raise errors.Forbidden(
             'Only an administrator may create an image for another owner.')
+    if base['owner'] is None and ctx.project_id is None:
+        raise errors.Forbidden(
+            'Your token is for no project, and an image has an owner.')
     quotas.check_create(services, base['owner'])
     properties = {name: value for name, value in wanted.items()
                   if name not in base and name not in ('id', 'tags')}
@@ -211,5 +219,10 @@ def delete(services: services.Services, image: db_images.Image) -> None:
 
 
 def storable(text: str) -> str:
-    """A reason as every database keeps it: MySQL's utf8 ends at U+FFFF."""
-    return ''.join(each if each <= '\uffff' else '\ufffd' for each in text)
+    """A reason as every database keeps it, and everybody may read it.
+
+    MySQL's utf8 ends at U+FFFF, and a store's own words may hold an URL with
+    a password in it.
+    """
+    return ''.join(each if each <= '\uffff' else '\ufffd'
+                   for each in urls.public_text(text))

@@ -68,7 +68,8 @@ def request(services: services.Services, ctx: context.RequestContext,
         with services.db.write() as conn:
             task_id = admission.post(
                 services, conn, ctx, image.id, method, {'method': asked},
-                task_type=TASK_TYPE, task_input=given, judged_by=judged_by)
+                task_type=TASK_TYPE, judged_by=judged_by,
+                task_input={name: given[name] for name, _kind in _NEEDED})
             task = db_tasks.get(conn, task_id)
     except BaseException:
         # Asked for as protected or not: it was never anybody's.

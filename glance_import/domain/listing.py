@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections.abc
 import datetime
-import re
 import typing
 
 from oslo_utils import timeutils
@@ -39,7 +38,10 @@ _LISTS = frozenset({'name', 'id', 'status', 'container_format',
                     'disk_format'})
 _OPERATORS = frozenset({'gt', 'gte', 'lt', 'lte', 'eq', 'neq'})
 _MAX_NUMBER = 2 ** 63 - 1
-_ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^",]*))\s*(,|$)')
+_MAX_VALUES = 1000
+# Each is a part of one statement, and servers bound what that may hold.
+_MAX_FILTERS = 200
+_MAX_TIME = 64
 
 Condition = typing.Union['sa.ColumnElement[bool]', bool]
 
@@ -61,12 +63,29 @@ def page(services: services.Services, ctx: context.RequestContext, *,
                 raise errors.Invalid(
                     f'The marker {marker[:100]} is not an image of this '
                     'list.')
+        if not all(_shown(services, ctx, name)
+                   for name in wanted.properties):
+            return []
         return db_listing.page(conn, wanted, order=order, limit=limit,
                                after=after)
 
 
+def _shown(services: services.Services, ctx: context.RequestContext,
+           name: str) -> bool:
+    """Whether the caller can read a property of this name at all.
+
+    What one may not read is absent, so that no image has it.
+    """
+    return (len(name) <= images.MAX_PROPERTY_NAME
+            and name not in images.HIDDEN
+            and services.protections.allows(ctx, name, 'read'))
+
+
 def _wanted(ctx: context.RequestContext, filters: dict[str, str],
             tags: list[str]) -> db_listing.Wanted:
+    if len(filters) + len(tags) > _MAX_FILTERS:
+        raise errors.Invalid(
+            f'A list takes at most {_MAX_FILTERS} filters and tags.')
     if 'changes-since' in filters:
         raise errors.Invalid('The filter changes-since is not supported.')
     visibility = _one_of(filters, 'visibility', VISIBILITIES)
@@ -127,27 +146,72 @@ def _is_list(name: str, value: str) -> bool:
 def _split(text: str) -> list[str]:
     """Values between commas; quotes keep a comma inside one.
 
-    :raises errors.Invalid: the quotes do not match
+    Read once from left to right: what a pattern makes of many blanks or
+    quotes can take a time that grows much faster than the text.
+
+    :raises errors.Invalid: the quotes do not match, or there are too many
     """
-    values = []
+    values: list[str] = []
     at = 0
     while True:
-        match = _ITEM.match(text, at)
-        if match is None:
-            raise errors.Invalid(
-                f"The filter value '{text[:100]}' is not a list of values "
-                'between commas, each in double quotes or without any.')
-        quoted, bare, end = match.groups()
-        values.append(bare.strip() if quoted is None
-                      else re.sub(r'\\(.)', r'\1', quoted))
-        if not end:
+        value, at = _item(text, _behind_blanks(text, at))
+        values.append(value)
+        if at == len(text):
             return values
-        at = match.end()
+        if len(values) == _MAX_VALUES:
+            raise errors.Invalid(
+                f'A filter takes at most {_MAX_VALUES} values.')
+        at += 1
+
+
+def _item(text: str, at: int) -> tuple[str, int]:
+    """The value that begins at ``at``, and where its comma or the end is."""
+    if text[at:at + 1] == '"':
+        value, at = _quoted(text, at + 1)
+        at = _behind_blanks(text, at)
+        if text[at:at + 1] not in ('', ','):
+            raise _no_list(text)
+        return value, at
+    end = text.find(',', at)
+    end = len(text) if end < 0 else end
+    value = text[at:end].strip()
+    if '"' in value:
+        raise _no_list(text)
+    return value, end
+
+
+def _quoted(text: str, at: int) -> tuple[str, int]:
+    """What stands before the closing quote, and the place behind it."""
+    parts: list[str] = []
+    while True:
+        each = text[at:at + 1]
+        if each == '\\':
+            at += 1
+            each = text[at:at + 1]
+        elif each == '"':
+            return ''.join(parts), at + 1
+        if not each:
+            raise _no_list(text)
+        parts.append(each)
+        at += 1
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while text[at:at + 1].isspace():
+        at += 1
+    return at
+
+
+def _no_list(text: str) -> errors.Invalid:
+    return errors.Invalid(
+        f"The filter value '{text[:100]}' is not a list of values between "
+        'commas, each in double quotes or without any.')
 
 
 def _number(name: str, value: str) -> int:
-    if not re.fullmatch(r'-?[0-9]{1,19}', value) \
-            or abs(int(value)) > _MAX_NUMBER:
+    digits = value.removeprefix('-')
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20
+            ) or int(digits) > _MAX_NUMBER:
         raise errors.Invalid(
             f"The filter {name} takes a whole number, not '{value[:100]}'.")
     return int(value)
@@ -167,6 +231,8 @@ def _time(name: str, value: str) -> tuple[str, datetime.datetime]:
     if not colon or operator not in _OPERATORS:
         operator, rest = 'eq', value
     try:
+        if len(rest) > _MAX_TIME or rest != rest.strip():
+            raise ValueError('not a moment')
         return operator, timeutils.normalize_time(
             timeutils.parse_isotime(rest)).replace(microsecond=0)
     except (ValueError, OverflowError) as failure:

@@ -321,7 +321,7 @@ def _position(operation: changes.Operation, last: int, *,
     if new and text == '-':
         return last
     if text is None or not text.isascii() or not text.isdigit() \
-            or int(text) > last:
+            or len(text) > 9 or int(text) > last:
         raise errors.Invalid(
             f'There is no position {str(text)[:20]!r} in the locations of '
             'the image.')

@@ -31,6 +31,11 @@ Seal = collections.abc.Callable[
     ['services.Services', dict[str, typing.Any], str | None, str | None],
     str]
 
+# Names of an object -> those in them, None for what is no object.
+Keys = collections.abc.Mapping[str, typing.Any]
+_BODY: Keys = dict.fromkeys(('stores', 'all_stores',
+                             'all_stores_must_succeed'))
+
 
 def _nothing_more(*_given: typing.Any) -> None:
     """The request needs nothing but the method's name."""
@@ -48,7 +53,8 @@ class Method:
     the policy rule that the caller needs; ``plugins``: whether the site's
     plugins see the bytes; ``copies``: whether the bytes are those that a
     store of the image has, and nothing is staged; ``seal``: what keeps the
-    caller's token for it.
+    caller's token for it; ``keys``: what it reads of the value of "method",
+    beside the name, with the keys of those that are objects.
     """
 
     name: str
@@ -61,22 +67,39 @@ class Method:
     copies: bool = False
     check: Check = _nothing_more
     seal: Seal | None = None
+    keys: Keys = dataclasses.field(default_factory=dict)
+
+    def known(self, body: dict[str, typing.Any]) -> dict[str, typing.Any]:
+        """The body of a request with nothing in it that nobody reads."""
+        return _known(body, {**_BODY, 'method': {'name': None, **self.keys}})
+
+
+def _known(value: typing.Any, keys: Keys | None) -> typing.Any:
+    if keys is None or not isinstance(value, dict):
+        return value
+    return {name: _known(value[name], inner)
+            for name, inner in keys.items() if name in value}
 
 
 # Asked for by a call of its own, not as a method of an import.
 ADD_LOCATION = Method('add-location', needs=states.QUEUED, plugins=False,
-                      copies=True)
+                      copies=True, keys={
+                          'url': None, 'validation_data': {
+                              'os_hash_algo': None, 'os_hash_value': None}})
 LOCATION_TASK = 'location_import'
 
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
-           check=sources.check_web_download),
+           check=sources.check_web_download, keys={
+               'uri': None, 'checksum': {'algo': None, 'value': None}}),
     Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
            failed=states.ACTIVE, rule='copy_image', plugins=False,
            copies=True),
     Method('glance-download', needs=states.QUEUED, check=regions.check,
-           seal=regions.seal),
+           seal=regions.seal, keys=dict.fromkeys((
+               'glance_region', 'glance_image_id',
+               'glance_service_interface'))),
 )}
 
 

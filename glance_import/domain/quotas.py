@@ -116,10 +116,15 @@ def used(services: services.Services, ctx: context.RequestContext
     """Name -> usage and limit of the caller's project, in Keystone's units.
 
     Empty where Keystone keeps no limits.
+
+    :raises errors.Forbidden: the caller has no project
     """
     if not services.conf.use_keystone_limits:
         return {}
     project = ctx.project_id
+    if project is None:
+        raise errors.Forbidden(
+            'Your token is for no project, so there is nothing to count.')
     found = _limits(services, project, LIMITS)
     with services.db.read() as conn:
         usages = {

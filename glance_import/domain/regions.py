@@ -116,7 +116,7 @@ def endpoint(catalog: str | None, region: str, interface: str
             if each.get('interface') == interface:
                 url = each.get('url')
             if url:
-                return re.sub(r'/v2$', '', url.rstrip('/')).rstrip('/')
+                return url.rstrip('/').removesuffix('/v2').rstrip('/')
     return None
 
 
@@ -141,7 +141,8 @@ def _key(area: staging_area.Area) -> fernet.Fernet:
 
 
 def _read_key(path: str) -> fernet.Fernet:
-    with open(path, 'rb') as file:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, 'rb') as file:
         return fernet.Fernet(file.read())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import datetime
 import typing
 
@@ -11,12 +12,15 @@ from glance_import.db import engine
 from glance_import.db import jobs as db_jobs
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
+from glance_import.net import urls
 
 if typing.TYPE_CHECKING:
     from glance_import import services
 
 TYPES = ('import', 'api_image_import', 'location_import')
 STATUSES = ('pending', 'processing', 'success', 'failure')
+# What of a task's input, at any depth, says where bytes come from.
+_PLACES = frozenset({'uri', 'url', 'import_from', 'loc_url', 'location'})
 SORT_KEYS = ('id', 'type', 'status', 'created_at', 'updated_at')
 
 
@@ -27,8 +31,11 @@ def expiry(services: services.Services) -> datetime.datetime:
 
 
 def owner_filter(ctx: context.RequestContext) -> str | None:
-    """Whose tasks the caller sees: an administrator everybody's."""
-    return None if ctx.is_admin else ctx.project_id or ''
+    """Whose tasks the caller sees: an administrator everybody's.
+
+    Those of nobody are an administrator's: no project is called ``-``.
+    """
+    return None if ctx.is_admin else ctx.project_id or '-'
 
 
 def find(services: services.Services, ctx: context.RequestContext,
@@ -56,9 +63,10 @@ def page(services: services.Services, ctx: context.RequestContext, *,
         after = None
         if marker is not None:
             after = db_tasks.get(conn, marker, owner)
-            if after is None:
+            if after is None or filters.get(
+                    'image_id', after.image_id) != after.image_id:
                 raise errors.Invalid(
-                    f'The marker {marker} is not a task of this list.')
+                    f'The marker {marker[:100]} is not a task of this list.')
         return db_tasks.page(conn, owner=owner, filters=filters,
                              sort_key=sort_key, sort_dir=sort_dir,
                              limit=limit, after=after)
@@ -75,8 +83,48 @@ def progress(services: services.Services,
         return db_jobs.progress(conn, ids)
 
 
-def of_image(services: services.Services,
-             image_id: str) -> list[db_tasks.Task]:
-    """Every task of one image, newest first."""
-    with services.db.read() as conn:
-        return db_tasks.of_image(conn, image_id)
+def of_image(services: services.Services, ctx: context.RequestContext,
+             image_id: str, *, limit: int, marker: str | None
+             ) -> list[db_tasks.Task]:
+    """A page of the tasks of one image that the caller may see.
+
+    Newest first; as ``page``.
+    """
+    return page(services, ctx, filters={'image_id': image_id},
+                sort_key='created_at', sort_dir='desc', limit=limit,
+                marker=marker)
+
+
+def shown(services: services.Services, ctx: context.RequestContext,
+          task: db_tasks.Task) -> db_tasks.Task:
+    """The task with nothing in it that a reader must not have.
+
+    Who may see an import need not know the password or the signature by
+    which its bytes were fetched, nor a property that is protected.
+    """
+    return dataclasses.replace(
+        task, input=_open(task.input),
+        result=_readable(services, ctx, _open(task.result)),
+        message=urls.public_text(task.message))
+
+
+def _open(value: typing.Any, name: str = '') -> typing.Any:
+    if isinstance(value, dict):
+        return {key: _open(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_open(item, name) for item in value]
+    return (urls.public(value)
+            if name in _PLACES and isinstance(value, str) else value)
+
+
+def _readable(services: services.Services, ctx: context.RequestContext,
+              result: typing.Any) -> typing.Any:
+    """Without what plugins said of properties that the caller may not read.
+    """
+    if not services.protections.active or not isinstance(result, dict):
+        return result
+    plugins = [
+        {**each, 'properties': services.protections.readable(
+            ctx, each['properties'])} if each.get('properties') else each
+        for each in result.get('plugins', ())]
+    return {**result, 'plugins': plugins} if plugins else result

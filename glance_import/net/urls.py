@@ -97,6 +97,31 @@ class Filter:
                           'reached from here')
 
 
+def public(url: str) -> str:
+    """What of a URL anybody may see: no user, no password, no query.
+
+    A signature is in the query of an URL that was signed. Stores have
+    locations with a password in them that holds slashes, so of theirs only
+    what follows the last @ is shown.
+    """
+    scheme, separator, rest = url.partition('://')
+    if not separator:
+        scheme, rest = '', url
+    if scheme.lower() in DEFAULT_PORTS:
+        rest = rest.partition('?')[0].partition('#')[0]
+        host, slash, path = rest.partition('/')
+        rest = host.rpartition('@')[2] + slash + path
+    else:
+        rest = rest.rpartition('@')[2].partition('?')[0].partition('#')[0]
+    return scheme + separator + rest
+
+
+def public_text(text: str) -> str:
+    """A sentence in which each URL is as ``public`` has it."""
+    return ' '.join(public(word) if '://' in word else word
+                    for word in text.split(' '))
+
+
 def normal_host(host: str) -> str:
     """A host as it is compared."""
     return host.strip().lower().removesuffix('.')

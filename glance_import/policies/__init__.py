@@ -12,6 +12,7 @@ from oslo_policy import policy
 from glance_import.policies import base
 from glance_import.policies import images
 from glance_import.policies import members
+from glance_import.policies import rules_file
 from glance_import.policies import tasks
 
 MODULES = (base, images, members, tasks)
@@ -22,13 +23,15 @@ def list_rules():
     return [rule for module in MODULES for rule in module.RULES]
 
 
-def new_enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
-    """An enforcer of these rules, overridden by the operator's file."""
-    enforcer = policy.Enforcer(conf, use_conf=True)
-    enforcer.suppress_deprecation_warnings = True
-    enforcer.register_defaults(list_rules())
-    enforcer.load_rules()
-    return enforcer
+def new_enforcer(conf: cfg.ConfigOpts, *, asked: bool = True
+                 ) -> rules_file.Enforcer:
+    """An enforcer of these rules, overridden by the operator's file.
+
+    :param asked: whether anybody is going to ask; where nobody is, a file
+        that cannot be used does no harm, and no rule allows anything
+    :raises rules_file.BrokenRules: that file cannot be used
+    """
+    return rules_file.Enforcer(conf, list_rules(), asked=asked)
 
 
 def get_enforcer() -> policy.Enforcer:

@@ -1,8 +1,12 @@
 """Check strings the resources share.
 
-The defaults are those of Glance's later releases (contract section 8): a
-reader sees what the project may see, a member changes what the project owns,
-an administrator does both everywhere.
+The defaults are those of Glance's later releases: a reader sees what the
+project may see, a member changes what the project owns, an administrator does
+both everywhere.
+
+Every rule is for tokens of a project, as in Glance since 2023.1: whoever is
+an administrator of a domain or of the system has a role of the same name
+there, and oslo.policy refuses those tokens before it looks at roles.
 """
 
 from oslo_policy import policy
@@ -26,12 +30,25 @@ ADMIN_OR_READER_OF_SHARED = (
 ADMIN_OR_MEMBER_OF_SHARED = (
     f'{ADMIN} or (role:member and project_id:%(member_id)s)')
 
+_SCOPES = ['project']
+
+
+def rule(name: str, check: str, description: str,
+         *operations: tuple[str, str]) -> policy.DocumentedRuleDefault:
+    """A rule that is asked by these requests, as (method, path)."""
+    return policy.DocumentedRuleDefault(
+        name, check, description,
+        [{'method': method, 'path': path} for method, path in operations],
+        scope_types=_SCOPES)
+
+
 RULES = (
     policy.RuleDefault('context_is_admin', 'role:admin',
-                       'Who is an administrator.'),
+                       'Who is an administrator.', scope_types=_SCOPES),
     policy.RuleDefault('service_api', 'role:service',
-                       'Who is another service of the cloud.'),
+                       'Who is another service of the cloud.',
+                       scope_types=_SCOPES),
     policy.RuleDefault('default', '',
                        'Used by a rule of a policy file that is not defined '
-                       'anywhere.'),
+                       'anywhere.', scope_types=_SCOPES),
 )

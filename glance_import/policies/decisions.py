@@ -5,25 +5,27 @@ roles and for values of the caller and of what is acted on says the same each
 time that these are the same; one with any other check (a question to another
 service, or of a kind that somebody registered) is evaluated each time. The
 operator's file is looked at once a second, and a change forgets everything.
-Touches oslo.policy.
+A rule that cannot be evaluated allows nothing, and the log says why.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import typing
 
-from oslo_policy import policy
+from oslo_log import log
+
+from glance_import.policies import rules_file
+from glance_import.policies import trees
+
+LOG = log.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 MOST = 10000
-# Parts of a rule as oslo.policy prints it: kind:match, @ and !.
-_CHECK = re.compile(r"('[^']*'|[^\s():]+):(?:%\([^)]*\)s|[^\s()])+")
-_VALUE = re.compile(r'%\(([^)]+)\)s')
-# Asked whatever the rule says: what oslo.policy itself looks at.
-_ALWAYS = ('system_scope', 'domain_id', 'project_id')
+# Asked whatever the rule says: oslo.policy itself looks at the scope.
+_ALWAYS = frozenset({'system', 'system_scope', 'domain_id', 'project_id',
+                     'roles'})
 
 
 class Asked(typing.NamedTuple):
@@ -33,22 +35,27 @@ class Asked(typing.NamedTuple):
     target: tuple[str, ...]
 
 
+class _Absent:
+    """Stands for a name that is not there: a rule sees that it is not None.
+    """
+
+
 class Decisions:
     """Answers of one enforcer; safe to share by threads."""
 
-    def __init__(self, enforcer: policy.Enforcer) -> None:
+    def __init__(self, enforcer: rules_file.Enforcer) -> None:
         self._enforcer = enforcer
         self._said: dict[tuple, bool] = {}
         self._asked: dict[str, Asked | None] = {}
         self._look_at = 0.0
-        self._rules: tuple = ()
+        self._rules: typing.Any = None
         self._lock = threading.Lock()
 
     def allows(self, rule: str, target: dict[str, typing.Any],
                caller: typing.Any) -> bool:
         """What ``enforce`` says.
 
-        :param caller: the credentials, as ``to_policy_values`` gives them
+        :param caller: the credentials, as ``policy_values`` has them
         """
         if time.monotonic() >= self._look_at:
             self._look()
@@ -56,17 +63,18 @@ class Decisions:
         asked_by, answers = self._asked, self._said
         asked = self._asked_by(asked_by, rule, caller)
         if asked is None:
-            return bool(self._enforcer.enforce(rule, target, caller))
+            return self._enforce(rule, target, caller)
         try:
-            key = (rule, tuple(caller['roles']),
-                   *(caller.get(name) for name in asked.caller),
-                   *(target.get(name) for name in asked.target))
-            said = answers.get(key)
-        except TypeError:
-            # A value that cannot be a key.
-            return bool(self._enforcer.enforce(rule, target, caller))
+            key = (rule,
+                   *(_key(caller.get(name, _Absent)) for name
+                     in asked.caller),
+                   *(_key(target.get(name, _Absent)) for name
+                     in asked.target))
+        except _NoKey:
+            return self._enforce(rule, target, caller)
+        said = answers.get(key)
         if said is None:
-            said = bool(self._enforcer.enforce(rule, target, caller))
+            said = self._enforce(rule, target, caller)
             if len(answers) >= MOST:
                 answers.clear()
             answers[key] = said
@@ -77,48 +85,61 @@ class Decisions:
         with self._lock:
             self._said, self._asked = {}, {}
 
+    def look(self) -> None:
+        """Let the next question see the operator's file as it is then."""
+        self._look_at = 0.0
+
+    def _enforce(self, rule: str, target: dict[str, typing.Any],
+                 caller: typing.Any) -> bool:
+        try:
+            return bool(self._enforcer.enforce(rule, target, caller))
+        # A rule of an operator's may fail in any way.
+        except Exception as failure:
+            LOG.error('the policy rule %s cannot be evaluated, so it allows '
+                      'nothing: %s: %s', rule, type(failure).__name__,
+                      ' '.join(str(failure).split())[:300])
+            return False
+
     def _look(self) -> None:
         with self._lock:
             self._look_at = time.monotonic() + LOOK_SECONDS
-        self._enforcer.load_rules()
-        rules = tuple((self._enforcer.rules or {}).items())
-        if rules != self._rules:
-            self._rules = rules
-            self.forget()
+            self._enforcer.look()
+            if self._enforcer.rules is not self._rules:
+                self._rules = self._enforcer.rules
+                self._said, self._asked = {}, {}
 
     def _asked_by(self, known: dict[str, Asked | None], rule: str,
                   caller: typing.Any) -> Asked | None:
+        """None when what the rule says depends on anything else."""
         try:
             return known[rule]
         except KeyError:
-            found = known[rule] = self._read(
-                rule, frozenset(caller), frozenset())
+            found = known[rule] = self._read(rule, caller)
             return found
 
-    def _read(self, rule: str, names: frozenset[str],
-              above: frozenset[str]) -> Asked | None:
-        """None when what the rule says depends on anything else.
-
-        :param names: what credentials hold
-        :param above: rules on the way here
-        """
-        rules: typing.Any = self._enforcer.rules or {}
-        if rule in above or rule not in rules:
+    def _read(self, rule: str, caller: typing.Any) -> Asked | None:
+        try:
+            found = trees.asked(self._enforcer.rules, rule, caller)
+        except (trees.Unknown, RecursionError):
             return None
-        text = str(rules[rule])
-        caller, target = set(_ALWAYS), set(_VALUE.findall(text))
-        for check in _CHECK.finditer(text):
-            kind = check[1]
-            if kind == 'rule':
-                found = self._read(check[0].partition(':')[2], names,
-                                   above | {rule})
-                if found is None:
-                    return None
-                caller.update(found.caller)
-                target.update(found.target)
-            elif kind in names:
-                caller.add(kind)
-            elif kind != 'role' and not kind.startswith("'"):
-                # Asks something else: another service, say.
-                return None
-        return Asked(tuple(sorted(caller)), tuple(sorted(target)))
+        return Asked(tuple(sorted(found.caller | _ALWAYS)),
+                     tuple(sorted(found.target)))
+
+
+class _NoKey(Exception):
+    """A value of a kind that may change, or look like another."""
+
+
+def _key(value: typing.Any) -> typing.Any:
+    """The value as part of a key: alike only where it is written alike.
+
+    (True equals 1, but rules compare what is written.)
+    """
+    kind = type(value)
+    if kind is str or value is None or value is _Absent:
+        return value
+    if kind in (bool, int):
+        return kind, value
+    if kind in (list, tuple):
+        return kind, tuple(_key(each) for each in value)
+    raise _NoKey

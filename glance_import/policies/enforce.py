@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import typing
 
-from oslo_policy import policy
-
 from glance_import import context
 from glance_import.domain import errors
 from glance_import.policies import decisions
+from glance_import.policies import rules_file
 
 
 class Policy:
     """The enforcer with its rules, asked by name."""
 
-    def __init__(self, enforcer: policy.Enforcer) -> None:
+    def __init__(self, enforcer: rules_file.Enforcer) -> None:
         self._enforcer = enforcer
         self._decisions = decisions.Decisions(enforcer)
 
@@ -33,10 +32,14 @@ class Policy:
 
         :raises errors.Forbidden: the rule says no
         """
-        if not self.allows(ctx, rule, target or {}):
-            raise errors.Forbidden(
-                f'You are not allowed to do this: the policy rule "{rule}" '
+        if self.allows(ctx, rule, target or {}):
+            return
+        text = (f'You are not allowed to do this: the policy rule "{rule}" '
                 'does not permit it.')
+        if ctx.scope != 'project':
+            text += (f' Your token is for the {ctx.scope}; use one for a '
+                     'project.')
+        raise errors.Forbidden(text)
 
     def require_for_image(self, ctx: context.RequestContext, rule: str,
                           image_id: str, target: dict[str, typing.Any]
@@ -53,6 +56,6 @@ class Policy:
         self.require(ctx, rule, target)
 
     def reload(self) -> None:
-        """Read the operator's file again."""
-        self._enforcer.load_rules(force_reload=True)
+        """Read the operator's file again, changed or not."""
+        self._enforcer.look(force=True)
         self._decisions.forget()

@@ -1,15 +1,8 @@
 """Rules about images and their data."""
 
-from oslo_policy import policy
-
 from glance_import.policies import base
 
-
-def _rule(name, check, description, *operations):
-    return policy.DocumentedRuleDefault(
-        name, check, description,
-        [{'method': method, 'path': path} for method, path in operations])
-
+_rule = base.rule
 
 RULES = (
     _rule('add_image',

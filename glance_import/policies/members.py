@@ -1,16 +1,8 @@
 """Rules about the projects an image is shared with."""
 
-from oslo_policy import policy
-
 from glance_import.policies import base
 
-
-def _rule(name, check, description, *operations):
-    return policy.DocumentedRuleDefault(
-        name, check, description,
-        [{'method': method, 'path': path} for method, path in operations])
-
-
+_rule = base.rule
 _ALL = '/v2/images/{image_id}/members'
 _ONE = '/v2/images/{image_id}/members/{member_id}'
 

@@ -5,15 +5,9 @@ open to whoever may import. What users see of the Tasks API itself is the
 fifth's to say.
 """
 
-from oslo_policy import policy
+from glance_import.policies import base
 
-
-def _rule(name, check, description, *operations):
-    return policy.DocumentedRuleDefault(
-        name, check, description,
-        [{'method': method, 'path': path} for method, path in operations])
-
-
+_rule = base.rule
 _IMPORT = ('POST', '/v2/images/{image_id}/import')
 
 RULES = (

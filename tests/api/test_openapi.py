@@ -4,7 +4,9 @@ Whatever is sent, the service answers with something other than 500, in the
 usual form, and still works afterwards.
 """
 
+import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -25,13 +27,19 @@ OPERATIONS = [(path, method.upper(), operation)
               for method, operation in methods.items()
               if method != 'parameters']
 
+# What is no text, what a pattern stumbles over, and what ends a line.
+ODD = st.text(alphabet=st.sampled_from(
+    '\ud800\udfff\0\n\r\t \x85\xa0\u2028"\'\\,;:=/%~.-0a\uffff\U0001f4be'),
+    max_size=30)
 TEXT = st.one_of(
-    st.text(max_size=20), st.sampled_from([
+    st.text(max_size=20), ODD, st.sampled_from([
+        ' ' * 2000, '"' * 2000, ',' * 2000, 'in:' + ' ' * 2000 + '"',
+        '9' * 5000, '1e999', 'x\n', '\n', 'gt:' + '0' * 2000,
         '', ' ', 'x' * 300, '\0', '\U0001f4be', "'", '%', 'in:"', 'null',
         '../..', 'gt:', '-1', '1e999', 'os_glance_x', 'name', 'locations']))
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), TEXT,
-              st.floats(allow_nan=False)),
+    st.one_of(st.none(), st.booleans(), st.integers(), TEXT, st.floats(),
+              st.sampled_from([10 ** 400, -10 ** 39, 1e308, 2 ** 63])),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(
         TEXT, inner, max_size=3)), max_leaves=6)
 NAMES = ('name', 'tags', 'visibility', 'disk_format', 'id', 'owner',
@@ -42,11 +50,24 @@ PATCHES = st.lists(st.fixed_dictionaries(
     {'op': st.sampled_from(['add', 'remove', 'replace', 'move']),
      'path': st.one_of(TEXT, st.sampled_from(NAMES).map('/{}'.format))},
     optional={'value': JSON}), max_size=3)
-BODIES = st.one_of(JSON, OBJECTS, PATCHES)
+DEEP = st.integers(1, 3000).map(lambda depth: functools.reduce(
+    lambda inner, _: [inner], range(min(depth, 900)), 'x'))
+BODIES = st.one_of(JSON, OBJECTS, PATCHES, DEEP)
+# The long form is for a night.
+EXAMPLES = 2000 if 'LONG_TESTS' in os.environ else 30
 QUERIES = st.lists(st.tuples(st.one_of(TEXT, st.sampled_from(
     ['limit', 'marker', 'sort', 'sort_key', 'sort_dir', 'name', 'size_min',
      'created_at', 'visibility', 'member_status', 'tag', 'os_hidden', 'id',
      'status', 'type'])), TEXT), max_size=3)
+
+
+def as_escapes(body):
+    return json.dumps(body).encode()
+
+
+def as_bytes(body):
+    return json.dumps(body, ensure_ascii=False).encode(
+        'utf-8', 'surrogatepass')
 
 
 def test_described_as_served():
@@ -72,11 +93,13 @@ def test_never_an_error_of_ours(api, image_id, path, method, operation):
         'content', {'application/json': None})))
 
     @hypothesis.settings(
-        max_examples=30, deadline=None, derandomize=True, database=None,
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(body=BODIES, query=QUERIES, name=TEXT,
-                      own=st.booleans())
-    def ask(body, query, name, own):
+                      own=st.booleans(), accept=st.sampled_from(
+                          ['application/json', 'text/plain', 'text/html']),
+                      written=st.sampled_from([as_escapes, as_bytes]))
+    def ask(body, query, name, own, accept, written):
         if method == 'DELETE' and path == '/v2/images/{image_id}':
             own = False
         where = path
@@ -89,9 +112,13 @@ def test_never_an_error_of_ours(api, image_id, path, method, operation):
         sends = 'requestBody' in operation
         answer = api.request(
             method, f'{where}?{words}',
-            json.dumps(body).encode() if sends else None,
-            {'Content-Type': media} if sends else {}, token=services.ADMIN)
+            written(body) if sends else None,
+            {'Content-Type': media, 'Accept': accept} if sends
+            else {'Accept': accept}, token=services.ADMIN)
         assert answer.status < 500, answer
+        if answer.headers.get('content-type', '').startswith(
+                'application/json'):
+            json.loads(answer.body, parse_constant=pytest.fail)
         assert answer.headers['x-openstack-request-id'].startswith('req-')
         assert b'Traceback' not in answer.body
 

@@ -210,7 +210,7 @@ def test_a_neighbour_who_was_there_first(service, path, how):
     half = SIZE // 2
     with service.raw() as sock:
         sock.sendall((
-            f'PUT /v2/images/{image_id}/{path} HTTP/1.1\r\nHost: x\r\n'
+            f'PUT /v2/images/{image_id}/{path} HTTP/1.1\r\nHost: localhost\r\n'
             'Content-Type: application/octet-stream\r\n'
             f'Content-Length: {SIZE}\r\n\r\n').encode() + DATA[:half])
         part = service.staging / f'{image_id}.part'

@@ -37,7 +37,8 @@ def check_usable(service, image_id):
 def cut(service, image_id, length=len(DATA), sent=DATA[:700_000]):
     """A connection that has sent a part of the data, still open."""
     sock = service.raw()
-    sock.sendall(f'PUT /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\n'
+    sock.sendall(f'PUT /v2/images/{image_id}/file HTTP/1.1\r\n'
+                 'Host: localhost\r\n'
                  'Content-Type: application/octet-stream\r\n'
                  f'Content-Length: {length}\r\n\r\n'.encode() + sent)
     services.wait_for(lambda: service.show(image_id)['status'] == 'saving')

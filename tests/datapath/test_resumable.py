@@ -61,7 +61,7 @@ def begun(service, image_id, sent, start=0, extra=''):
     """A PATCH of all the rest that has brought ``sent`` bytes so far."""
     sock = service.raw()
     sock.sendall((
-        f'PATCH {path(image_id)} HTTP/1.1\r\nHost: x\r\n{extra}'
+        f'PATCH {path(image_id)} HTTP/1.1\r\nHost: localhost\r\n{extra}'
         f'Content-Type: {TYPE}\r\nUpload-Length: {len(DATA)}\r\n'
         f'Upload-Offset: {start}\r\nContent-Length: {len(DATA) - start}\r\n'
         '\r\n').encode() + DATA[start:start + sent])
@@ -277,7 +277,7 @@ def test_cut_with_a_checksum_counts_for_nothing(service):
 def test_a_plain_upload_that_was_cut_goes_on(service):
     image_id = service.create()
     sock = service.raw()
-    sock.sendall((f'PUT {path(image_id)} HTTP/1.1\r\nHost: x\r\n'
+    sock.sendall((f'PUT {path(image_id)} HTTP/1.1\r\nHost: localhost\r\n'
                   'Content-Type: application/octet-stream\r\n'
                   f'Content-Length: {len(DATA)}\r\n\r\n').encode()
                  + DATA[:500_000])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import pytest
 
@@ -153,3 +154,45 @@ def test_without_a_token(start):
             assert 'x-openstack-request-id' in answer.headers
     assert service.request('GET', '/versions', token='x').status == 200
     assert service.request('GET', '/healthcheck', token='x').status == 200
+
+
+def test_a_policy_file_that_breaks_while_the_service_runs(start):
+    """What was in force stays in force, also over SIGHUP."""
+    service = start('policy.yaml', '"get_images": "role:watcher"\n')
+    path = service.conf / 'policy.yaml'
+    watcher = 'w:red:watcher'
+
+    def listed():
+        return [service.request('GET', '/v2/images', token=token).status
+                for token in (watcher, services.MEMBER)]
+    assert listed() == [200, 403]
+    for number, text in enumerate(('"get_images": [', '- 1', '',
+                                   '"get_images": "nonsense"\n')):
+        path.write_text(text)
+        services.wait_for(lambda: listed() and service.text().count(
+            'stay in force') > number)
+        assert listed() == [200, 403]
+    assert str(path) in service.text()
+    service.process.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: '[oslo_policy] policy_file' in service.text())
+    assert listed() == [200, 403]
+    path.write_text('"get_images": "role:member"\n')
+    services.wait_for(lambda: listed() == [403, 200])
+    # A conductor asks no rules, so it comes up beside a broken file.
+    path.write_text('"get_images": [')
+    os.kill(service.conductor_pid(), signal.SIGKILL)
+    image_id = service.ask(DATA)
+    service.wait_status(image_id, 'active')
+
+
+@pytest.mark.parametrize('text', ['"a": [', '- 1', '"get_image": "x"'])
+def test_a_policy_file_that_is_broken_at_the_start(make_service, text):
+    service = make_service(options={
+        'oslo_policy': {'policy_file': 'policy.yaml'}})
+    (service.conf / 'policy.yaml').write_text(text)
+    done = service.run('api')
+    assert done.returncode == 1
+    line, = (line for line in done.stderr.splitlines()
+             if line.startswith('glance-import-api:'))
+    assert '[oslo_policy] policy_file' in line
+    assert str(service.conf / 'policy.yaml') in line

@@ -24,7 +24,9 @@ from glance_import.stores import base as stores
 LOG = log.getLogger(__name__)
 
 BLOCK = 1 << 20
-_LEGACY = re.compile(r'^bytes (\d+-\d+)/(?:\d+|\*)$')
+_LEGACY = re.compile(r'bytes ([0-9]+-[0-9]+)/(?:[0-9]+|\*)')
+# Longer than any range of the largest image.
+_MAX_RANGE = 100
 
 
 def get(asked: call.Call) -> webob.Response:
@@ -110,10 +112,13 @@ def _range(req: webob.Request, size: int) -> tuple[int, int]:
 
     Glance also takes a Content-Range from clients (contract 9.6).
     """
-    given = req.headers.get('Range') or _LEGACY.sub(
-        r'bytes=\1', req.headers.get('Content-Range', ''))
+    given = req.headers.get('Range') or _of_client(
+        req.headers.get('Content-Range', ''))
     if not given:
         return 0, size
+    if len(given) > _MAX_RANGE:
+        raise exc.HTTPBadRequest(
+            f'A range has at most {_MAX_RANGE} characters.')
     if ',' in given:
         raise exc.HTTPBadRequest('Only one range at a time can be read.')
     asked = byterange.Range.parse(given)
@@ -123,6 +128,12 @@ def _range(req: webob.Request, size: int) -> tuple[int, int]:
             f'The image has {size} bytes; {given!r} is no range of them.',
             headers={'Content-Range': f'bytes */{size}'})
     return found
+
+
+def _of_client(content_range: str) -> str:
+    """The Range that such a Content-Range stands for."""
+    found = _LEGACY.fullmatch(content_range[:2 * _MAX_RANGE])
+    return f'bytes={found[1]}' if found else content_range
 
 
 def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,

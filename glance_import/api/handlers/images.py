@@ -37,7 +37,6 @@ def index(asked: call.Call) -> webob.Response:
     order = paging.image_order(query, listing.SORT_KEYS)
     tags = query.take_all('tag')
     filters = query.rest()
-    schemas.refuse_nul([filters, tags])
     found = listing.page(services, ctx, filters=filters, tags=tags,
                          order=order, limit=limit, marker=marker)
     envelope: dict[str, typing.Any] = {
@@ -75,14 +74,16 @@ def check_new(asked: call.Call, wanted: dict[str, typing.Any]) -> None:
     :raises errors.Invalid, errors.Forbidden: it is not
     """
     services, ctx = asked.services, asked.ctx
+    given = wanted if isinstance(wanted, dict) else {}
+    owner = given.get('owner', ctx.project_id)
+    target = {'project_id': ctx.project_id,
+              'owner': owner if isinstance(owner, str) else None}
+    services.policy.require(ctx, 'add_image', target)
+    visibility = given.get('visibility')
+    if isinstance(visibility, str) and visibility in VISIBILITY_RULES:
+        services.policy.require(ctx, VISIBILITY_RULES[visibility], target)
     schemas.check_image(wanted, services.conf,
                         exempt=images.READ_ONLY | images.RESERVED)
-    owner = wanted.get('owner', ctx.project_id)
-    target = {'project_id': ctx.project_id, 'owner': owner}
-    services.policy.require(ctx, 'add_image', target)
-    if wanted.get('visibility') in VISIBILITY_RULES:
-        services.policy.require(
-            ctx, VISIBILITY_RULES[wanted['visibility']], target)
 
 
 def show(asked: call.Call) -> webob.Response:
@@ -100,14 +101,13 @@ def update(asked: call.Call) -> webob.Response:
             'This request takes a body of one of the types '
             + ', '.join(patches.MEDIA_TYPES) + '.',
             headers={'Accept-Patch': ', '.join(patches.MEDIA_TYPES)})
+    image = find(asked, 'modify_image')
     operations = patches.parse(asked.json(), media_type)
     for each in operations:
         if each.op != 'remove':
             schemas.check_image(
                 {each.name: each.value if each.position is None
                  else [each.value]}, services.conf)
-    schemas.refuse_nul([each.name for each in operations])
-    image = find(asked, 'modify_image')
     for each in operations:
         if each.name == 'locations':
             services.policy.require_for_image(

@@ -23,12 +23,15 @@ TASK_RULES = ('add_task', 'get_task', 'modify_task')
 def post(asked: call.Call) -> webob.Response:
     """Accept an import; 202 when all of it is in the database."""
     services, ctx = asked.services, asked.ctx
-    body = asked.json()
-    method = _method(body, services.methods)
-    placement.check_types(body)
-    image = images.find(asked, method.rule)
+    image = images.find(asked, 'get_image')
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
+    body = asked.json()
+    method = _method(body, services.methods)
+    services.policy.require_for_image(
+        ctx, method.rule, image.id,
+        images.images.target(services, ctx, image))
+    placement.check_types(body)
     admission.check_importable(services, ctx, image, method, body['method'])
     targets = placement.targets(
         services, image, body, asked.req.headers.get(STORE_HEADER),
@@ -81,6 +84,6 @@ def _method(body: typing.Any, enabled: typing.Collection[str]
         raise errors.Invalid("'method' needs 'name', a string.")
     if name not in enabled:
         raise errors.Invalid(
-            f'Unknown import method name {name!r}; the methods here are: '
-            + ', '.join(enabled))
+            f'Unknown import method name {name[:100]!r}; the methods here '
+            'are: ' + ', '.join(enabled))
     return methods.find(name)

@@ -30,9 +30,9 @@ def create(asked: call.Call) -> webob.Response:
     active when its digests are known.
     """
     services, ctx = asked.services, asked.ctx
+    image = images.find(asked, 'add_image_location')
     wanted = asked.json()
     schemas.check_new_location(wanted)
-    image = images.find(asked, 'add_image_location')
     digests: dict[str, typing.Any] = wanted.get('validation_data') or {}
     locations.check_request(services, image, wanted['url'], digests)
     method = {'name': methods.ADD_LOCATION.name, **wanted}

@@ -8,7 +8,6 @@ import webob
 
 from glance_import.api import call
 from glance_import.api.handlers import images
-from glance_import.api import schemas
 from glance_import.api import views
 from glance_import.db import images as db_images
 from glance_import.db import members as db_members
@@ -47,21 +46,21 @@ def show(asked: call.Call) -> webob.Response:
 
 def create(asked: call.Call) -> webob.Response:
     """POST /v2/images/{image_id}/members: share it with a project."""
-    member = _name(asked.json())
     image = images.find(asked, 'get_image')
     _require(asked, image, 'add_member', None)
     members.require_shared(image)
+    member = _name(asked.json())
     return call.json_response(views.member(
         members.add(asked.services, image.id, member)))
 
 
 def update(asked: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/members/{member_id}: accept or reject."""
-    status = _status(asked.json())
     image = images.find(asked, 'get_image')
     members.require_shared(image)
     found = members.find(asked.services, image.id, asked.args['member_id'])
     _require(asked, image, 'modify_member', found.member)
+    status = _status(asked.json())
     return call.json_response(views.member(members.set_status(
         asked.services, image.id, found.member, status)))
 
@@ -111,7 +110,6 @@ def _name(body: typing.Any) -> str:
     if len(member) > members.MAX_NAME:
         raise errors.Invalid(
             f"'member' may have {members.MAX_NAME} characters.")
-    schemas.refuse_nul(member)
     return member
 
 

@@ -11,6 +11,7 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api import paging
 from glance_import.api import views
+from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import legacy
 from glance_import.domain import tasks
@@ -29,9 +30,9 @@ def index(asked: call.Call) -> webob.Response:
     sort_key = query.take('sort_key') or 'created_at'
     sort_dir = query.take('sort_dir') or 'desc'
     if sort_key not in tasks.SORT_KEYS:
-        raise errors.Invalid(f'Invalid sort key: {sort_key}')
+        raise errors.Invalid(f'Invalid sort key: {sort_key[:100]}')
     if sort_dir not in ('asc', 'desc'):
-        raise errors.Invalid(f'Invalid sort direction: {sort_dir}')
+        raise errors.Invalid(f'Invalid sort direction: {sort_dir[:100]}')
     filters = _filters(query)
     found = tasks.page(services, ctx, filters=filters, sort_key=sort_key,
                        sort_dir=sort_dir, limit=limit, marker=marker)
@@ -53,7 +54,7 @@ def _filters(query: paging.Query) -> dict[str, str]:
             continue
         if value not in known:
             raise errors.Invalid(
-                f'Invalid {name} value {value}; it is one of: '
+                f'Invalid {name} value {value[:100]}; it is one of: '
                 + ', '.join(known))
         filters[name] = value
     return filters
@@ -65,8 +66,14 @@ def show(asked: call.Call) -> webob.Response:
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'get_task')
     found = tasks.find(services, ctx, asked.args['task_id'])
-    running = tasks.progress(services, [found])
-    return call.json_response(views.task(found, running.get(found.id)))
+    return call.json_response(_views(asked, [found])[0])
+
+
+def _views(asked: call.Call, found: list[db_tasks.Task]
+           ) -> list[dict[str, typing.Any]]:
+    running = tasks.progress(asked.services, found)
+    return [views.task(tasks.shown(asked.services, asked.ctx, each),
+                       running.get(each.id)) for each in found]
 
 
 def create(asked: call.Call) -> webob.Response:
@@ -93,7 +100,7 @@ def create(asked: call.Call) -> webob.Response:
     images.check_new(asked, wanted)
     task = legacy.request(services, ctx, body['input'], wanted)
     return call.json_response(
-        views.task(task), 201,
+        _views(asked, [task])[0], 201,
         Location=f'{asked.req.application_url}/v2/tasks/{task.id}')
 
 
@@ -105,9 +112,19 @@ def delete(asked: call.Call) -> webob.Response:
 
 
 def of_image(asked: call.Call) -> webob.Response:
-    """GET /v2/images/{image_id}/tasks: for everybody who sees the image."""
+    """GET /v2/images/{image_id}/tasks: those of the caller's project.
+
+    An administrator sees all. Newest first; ``next`` is there while there
+    are more.
+    """
     image = images.find(asked, 'get_image')
-    found = tasks.of_image(asked.services, image.id)
-    running = tasks.progress(asked.services, found)
-    return call.json_response({'tasks': [
-        views.task(record, running.get(record.id)) for record in found]})
+    query = paging.Query(asked.req)
+    limit = query.limit(asked.services.conf)
+    found = tasks.of_image(asked.services, asked.ctx, image.id,
+                           limit=limit + 1, marker=query.take('marker'))
+    envelope: dict[str, typing.Any] = {
+        'tasks': _views(asked, found[:limit])}
+    if limit and len(found) > limit:
+        envelope['next'] = query.link(f'/v2/images/{image.id}/tasks',
+                                      found[limit - 1].id)
+    return call.json_response(envelope)

@@ -7,12 +7,14 @@ unless the operator says otherwise. ``keystone`` is keystonemiddleware's.
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import typing
 from urllib import parse
 
 from webob import exc
+
+from glance_import.api.middleware import browsers
+from glance_import.api.middleware import loopback
+from glance_import import context
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -23,8 +25,16 @@ IDENTITY_HEADERS = (
     'HTTP_X_USER', 'HTTP_X_PROJECT_ID', 'HTTP_X_PROJECT_NAME',
     'HTTP_X_TENANT_ID', 'HTTP_X_TENANT_NAME', 'HTTP_X_TENANT',
     'HTTP_X_ROLES', 'HTTP_X_ROLE', 'HTTP_X_SERVICE_CATALOG',
-    'HTTP_X_USER_DOMAIN_ID', 'HTTP_X_PROJECT_DOMAIN_ID',
-    'HTTP_X_IS_ADMIN_PROJECT', 'HTTP_OPENSTACK_SYSTEM_SCOPE')
+    'HTTP_X_USER_DOMAIN_ID', 'HTTP_X_USER_DOMAIN_NAME',
+    'HTTP_X_PROJECT_DOMAIN_ID', 'HTTP_X_PROJECT_DOMAIN_NAME',
+    'HTTP_X_DOMAIN_ID', 'HTTP_X_DOMAIN_NAME', 'HTTP_X_IS_ADMIN_PROJECT',
+    'HTTP_OPENSTACK_SYSTEM_SCOPE', 'HTTP_X_SERVICE_IDENTITY_STATUS',
+    'HTTP_X_SERVICE_ROLES', 'HTTP_X_SERVICE_TOKEN',
+    'HTTP_X_SERVICE_USER_ID', 'HTTP_X_SERVICE_USER_NAME',
+    'HTTP_X_SERVICE_USER_DOMAIN_ID', 'HTTP_X_SERVICE_USER_DOMAIN_NAME',
+    'HTTP_X_SERVICE_DOMAIN_ID', 'HTTP_X_SERVICE_DOMAIN_NAME',
+    'HTTP_X_SERVICE_PROJECT_ID', 'HTTP_X_SERVICE_PROJECT_NAME',
+    'HTTP_X_SERVICE_PROJECT_DOMAIN_ID', 'HTTP_X_SERVICE_PROJECT_DOMAIN_NAME')
 
 # By which a proxy names the client it speaks for.
 _FORWARDING = frozenset({'HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP',
@@ -35,19 +45,11 @@ LOCAL_PROJECT = 'local'
 LOCAL_ROLES = 'admin,member,reader'
 
 
-@functools.lru_cache(maxsize=1000)
-def is_loopback(address: str) -> bool:
-    """Whether an address, as text, is this machine."""
-    try:
-        parsed = ipaddress.ip_address(address.partition('%')[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, 'ipv4_mapped', None)
-    return (mapped or parsed).is_loopback
-
-
 class LocalFilter:
-    """Identity without Keystone; refuses whoever is not on this machine."""
+    """Identity without Keystone.
+
+    Refuses whoever is not on this machine, and web pages on it.
+    """
 
     def __init__(self, app, services: services.Services,
                  identify: typing.Callable[[dict], tuple[str, str, str] | None]
@@ -55,12 +57,16 @@ class LocalFilter:
         self._app = app
         self._identify = identify
         self._remote_too = services.conf.paste_deploy.allow_remote_noauth
+        self._guard = browsers.Guard(services.conf)
 
     def __call__(self, environ, start_response):
         if not self._remote_too and not _from_here(environ):
             raise exc.HTTPForbidden(
                 'This service answers only clients on its own machine, '
                 'since it runs without Keystone (see [paste_deploy] flavor).')
+        refusal = self._guard.refusal(environ)
+        if refusal is not None:
+            raise exc.HTTPForbidden(refusal)
         for name in IDENTITY_HEADERS:
             environ.pop(name, None)
         found = self._identify(environ)
@@ -77,13 +83,13 @@ def _from_here(environ: dict[str, typing.Any]) -> bool:
     """Whether the client, and everybody it speaks for, is on this machine.
     """
     if not environ.keys() & _FORWARDING:
-        return is_loopback(environ.get('REMOTE_ADDR', ''))
+        return loopback.is_loopback(environ.get('REMOTE_ADDR', ''))
     addresses = [environ.get('REMOTE_ADDR', '')]
     for name in ('HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP'):
         addresses += [part.strip() for part in
                       environ.get(name, '').split(',') if part.strip()]
     return 'HTTP_FORWARDED' not in environ and all(
-        is_loopback(address) for address in addresses)
+        loopback.is_loopback(address) for address in addresses)
 
 
 def _local_user(environ: dict[str, typing.Any]) -> tuple[str, str, str]:
@@ -116,18 +122,28 @@ def keystone(app, services: services.Services) -> typing.Any:
     from keystonemiddleware import auth_token
 
     return auth_token.AuthProtocol(
-        app, {'oslo_config_config': services.conf,
-              'delay_auth_decision': False, 'log_name': __name__})
+        _scoped_by_user(app),
+        {'oslo_config_config': services.conf,
+         'delay_auth_decision': False, 'log_name': __name__})
 
 
-@functools.lru_cache(maxsize=1000)
-def _roles(text: str) -> tuple[str, ...]:
-    return tuple(role.strip().lower() for role in text.split(',')
-                 if role.strip())
+def _scoped_by_user(app):
+    """Tell the scope of the user's token, whatever came beside it.
+
+    keystonemiddleware has one header for it, which a service token that
+    comes with the request overwrites with its own.
+    """
+    def answer(environ, start_response):
+        token = (environ.get('keystone.token_info') or {}).get('token') or {}
+        environ.pop('HTTP_OPENSTACK_SYSTEM_SCOPE', None)
+        if (token.get('system') or {}).get('all'):
+            environ['HTTP_OPENSTACK_SYSTEM_SCOPE'] = 'all'
+        return app(environ, start_response)
+    return answer
 
 
 class ContextFilter:
-    """Completes the context that everything behind it is told of."""
+    """Makes the context that everything behind it is told of."""
 
     def __init__(self, app, services: services.Services) -> None:
         self._app = app
@@ -137,10 +153,9 @@ class ContextFilter:
         if environ.get('HTTP_X_IDENTITY_STATUS') != 'Confirmed':
             raise exc.HTTPUnauthorized(
                 'This request needs a valid token in X-Auth-Token.')
-        ctx = environ['glance_import.context']
-        ctx.user_id = environ.get('HTTP_X_USER_ID')
-        ctx.project_id = (environ.get('HTTP_X_PROJECT_ID')
-                          or environ.get('HTTP_X_TENANT_ID') or None)
-        ctx.roles = list(_roles(environ.get('HTTP_X_ROLES', '')))
+        # Neither token goes any further than this.
+        ctx = context.RequestContext.from_environ(
+            environ, auth_token=None, service_token=None)
         ctx.is_admin = self._policy.allows(ctx, 'context_is_admin', {})
+        environ['glance_import.context'] = ctx
         return self._app(environ, start_response)

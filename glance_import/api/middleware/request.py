@@ -27,7 +27,7 @@ if typing.TYPE_CHECKING:
 
 LOG = log.getLogger(__name__)
 HEADER = 'x-openstack-request-id'
-_SAFE_ID = re.compile(r'^[A-Za-z0-9_.:+/=-]+$')
+_SAFE_ID = re.compile(r'[A-Za-z0-9_.:+/=-]+')
 # The database is away or too busy: not this request's fault, nor a bug.
 _DATABASE_AWAY = (db_exc.DBConnectionError, db_exc.DBDeadlock,
                   sa_exc.OperationalError, sa_exc.TimeoutError,
@@ -49,7 +49,7 @@ class RequestFilter:
             refusal = exc.HTTPRequestHeaderFieldsTooLarge(
                 f'The {HEADER} of the request is longer than '
                 f'{self._max_id} characters.')
-        elif given is not None and _SAFE_ID.match(given):
+        elif given is not None and _SAFE_ID.fullmatch(given):
             request_id = (given if given.startswith('req-')
                           else f'req-{given}')
         environ['openstack.request_id'] = request_id

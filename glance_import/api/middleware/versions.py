@@ -15,8 +15,9 @@ import webob
 if typing.TYPE_CHECKING:
     from glance_import import services
 
-_MINOR = re.compile(r'^v2(?:\.(\d{1,3}))?$')
-_ACCEPT = re.compile(r'application/vnd\.openstack\.images-(v2(?:\.\d{1,3})?)')
+_MINOR = re.compile(r'v2(?:\.([0-9]{1,3}))?')
+_ACCEPT = re.compile(
+    r'application/vnd\.openstack\.images-(v2(?:\.[0-9]{1,3})?)')
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
@@ -74,12 +75,12 @@ class VersionFilter:
             return '/v2' if bare else f'/v2/{rest}'
         accepted = _ACCEPT.search(environ.get('HTTP_ACCEPT', ''))
         if accepted and first and self._serves(accepted.group(1)) \
-                and not re.match(r'^v\d', first):
+                and not re.match('v[0-9]', first):
             return f'/v2/{first}' + (f'/{rest}' if rest else '')
         return None
 
     def _serves(self, name: str) -> bool:
-        match = _MINOR.match(name)
+        match = _MINOR.fullmatch(name)
         if match is None:
             return False
         return match.group(1) is None or name in dict(listed(self._conf))

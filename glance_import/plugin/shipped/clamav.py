@@ -20,7 +20,7 @@ from glance_import.plugin import Verdict
 _CHUNK = 256 * 1024
 # What one window has in common with the next: longer than a signature.
 _OVERLAP = 1 << 20
-_FOUND = re.compile(r'^stream: (.+) FOUND$')
+_FOUND = re.compile(r'stream: (.+) FOUND')
 
 
 class ClamAV(ImagePlugin):
@@ -91,7 +91,7 @@ class ClamAV(ImagePlugin):
             answer = self._answer(clamd, ctx)
         if answer == 'stream: OK':
             return None
-        found = _FOUND.match(answer)
+        found = _FOUND.fullmatch(answer)
         if found is None:
             # Its size limit, a broken database, anything: not clean.
             raise RuntimeError(f'clamd answered {answer!r}')
