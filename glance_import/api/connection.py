@@ -82,7 +82,7 @@ class Connection:
             try:
                 found = self._receive_head()
             except head.Refused as refusal:
-                self.refuse(refusal.code, refusal.reason)
+                self.refuse(refusal.code, refusal.reason, str(refusal))
                 return
             if not found:
                 return
@@ -180,12 +180,7 @@ class Connection:
     # -- one request ----------------------------------------------------
 
     def new_input(self, errand: green.Errand) -> framing.Input:
-        fields = self.head.fields
-        source = Source(self, errand)
-        if 'transfer-encoding' in fields:
-            return framing.ChunkedInput(source, self.ahead)
-        return framing.LengthInput(
-            source, self.ahead, int(fields.get('content-length', 0)))
+        return framing.input_of(self.head, Source(self, errand), self.ahead)
 
     def new_errand(self) -> green.Errand:
         """How a native thread works for this connection's green one."""
@@ -213,14 +208,15 @@ class Connection:
         except BlockingIOError:
             return 0
 
-    def refuse(self, code: int, reason: str, *headers: str) -> None:
+    def refuse(self, code: int, reason: str, text: str,
+               *headers: str) -> None:
         """On the hub: answer without asking the application, and close."""
         self.closing = True
-        text = (reason + '\n').encode()
+        data = (text + '\n').encode()
         lines = [f'HTTP/1.1 {code} {reason}', 'Connection: close',
-                 'Content-Type: text/plain', f'Content-Length: {len(text)}',
+                 'Content-Type: text/plain', f'Content-Length: {len(data)}',
                  *headers, '', '']
-        self.send('\r\n'.join(lines).encode() + text)
+        self.send('\r\n'.join(lines).encode() + data)
         self.linger()
 
     # -- receiving a body, on the hub -----------------------------------
@@ -336,9 +332,9 @@ class Source:
         self._connection = connection
         self._ask = errand.ask
         self.expected = (
-            connection.head.version >= 'HTTP/1.1' and
-            connection.head.fields.get('expect', '').lower()
-            == '100-continue')
+            connection.head.version == 'HTTP/1.1' and
+            '100-continue' in head.members(
+                connection.head.fields.get('expect', '')))
 
     def receive(self, view: memoryview) -> int | None:
         return self._ask(lambda: self._connection.receive(view))

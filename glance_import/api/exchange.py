@@ -23,6 +23,7 @@ import typing
 from glance_import.api import body
 from glance_import.api import framing
 from glance_import.api import green
+from glance_import.api import head
 
 if typing.TYPE_CHECKING:
     from glance_import.api import connection as connections
@@ -126,7 +127,8 @@ class Exchange:
             self.status = '503'
             self._log()
             self.connection.refuse(
-                503, 'Service Unavailable', 'Retry-After: 10')
+                503, 'Service Unavailable', 'There are too many requests '
+                'with a body.', 'Retry-After: 10')
         else:
             server.bodies += 1
             try:
@@ -336,11 +338,11 @@ class Exchange:
 
     def _wire(self, data: bytes) -> bytes:
         """A piece of it, the first one behind its head."""
-        head = b''
+        begin = b''
         if not self.started:
             if not self.status:
                 raise AssertionError('write before start_response')
-            head = self._head()
+            begin = self._head()
             self.started = True
         if self.bodyless:
             data = b''
@@ -350,7 +352,7 @@ class Exchange:
         self.sent += len(data)
         if data and self.chunked:
             data = b'%x\r\n%b\r\n' % (len(data), data)
-        return head + data if head else data
+        return begin + data if begin else data
 
     def _end(self) -> bytes:
         """What goes on the wire when all pieces have."""
@@ -372,7 +374,7 @@ class Exchange:
             self.left = (0 if self.bodyless
                          else int(names['content-length']))
         elif not self.bodyless:
-            if connection.head.version >= 'HTTP/1.1':
+            if connection.head.version == 'HTTP/1.1':
                 self.chunked = True
                 lines.append('Transfer-Encoding: chunked')
             else:
@@ -380,7 +382,7 @@ class Exchange:
         if not self._keeps(names):
             connection.closing = True
             lines.append('Connection: close')
-        elif connection.head.version < 'HTTP/1.1':
+        elif connection.head.version == 'HTTP/1.0':
             lines.append('Connection: keep-alive')
         return '\r\n'.join([*lines, '', '']).encode('latin-1')
 
@@ -388,7 +390,7 @@ class Exchange:
         """Whether another request may follow on this connection."""
         if (self.connection.closing or not self.server.keepalive
                 or self.server.stopping
-                or names.get('connection', '').lower() == 'close'):
+                or 'close' in head.members(names.get('connection', ''))):
             return False
         return self.input.complete or self._swallow()
 

@@ -339,6 +339,16 @@ def test_under_other_servers(make_service, kind):
         part = service.request('GET', f'/v2/images/{image_id}/file',
                                headers={'Range': 'bytes=10-19'})
         assert (part.status, part.body) == (206, DATA[10:20])
+    # Numbers that are too long to be any.
+    for header in ('Content-Length', 'Range', 'X-OpenStack-Image-Size'):
+        with service.raw() as sock:
+            sock.sendall((
+                f'GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: '
+                f'127.0.0.1\r\n{header}: {"9" * 5000}\r\n\r\n').encode())
+            # uWSGI closes the connection on so long a head.
+            with contextlib.suppress(ConnectionResetError):
+                assert services.answer_of(sock)[0] in (200, 400, 416)
+    assert 'Traceback' not in service.text()
     # A client that goes away leaves an upload known to be cut.
     image_id = service.create()
     with service.stage_by_hand(image_id, 100000) as sock:

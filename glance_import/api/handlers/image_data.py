@@ -7,7 +7,6 @@ import typing
 
 from oslo_log import log
 import webob
-from webob import byterange
 from webob import exc
 
 from glance_import.api import call
@@ -24,7 +23,11 @@ from glance_import.stores import base as stores
 LOG = log.getLogger(__name__)
 
 BLOCK = 1 << 20
-_LEGACY = re.compile(r'^bytes (\d+-\d+)/(?:\d+|\*)$')
+# RFC 9110, 14.1.2; blanks as WebOb takes them.
+_RANGE = re.compile(r'bytes *= *([0-9]*) *- *([0-9]*) *', re.I)
+_LEGACY = re.compile(r'\Abytes ([0-9]+-[0-9]+)/(?:[0-9]+|\*)\Z')
+# No image has as many bytes as this number has digits.
+_DIGITS = 18
 
 
 def get(asked: call.Call) -> webob.Response:
@@ -116,13 +119,30 @@ def _range(req: webob.Request, size: int) -> tuple[int, int]:
         return 0, size
     if ',' in given:
         raise exc.HTTPBadRequest('Only one range at a time can be read.')
-    asked = byterange.Range.parse(given)
-    found = asked.range_for_length(size) if asked is not None else None
+    asked = _RANGE.fullmatch(given)
+    found = _bytes(asked[1], asked[2], size) if asked is not None else None
     if found is None:
         raise exc.HTTPRequestRangeNotSatisfiable(
-            f'The image has {size} bytes; {given!r} is no range of them.',
-            headers={'Content-Range': f'bytes */{size}'})
+            f'The image has {size} bytes; {given[:80]!r} is no range of '
+            'them.', headers={'Content-Range': f'bytes */{size}'})
     return found
+
+
+def _bytes(first: str, last: str, size: int) -> tuple[int, int] | None:
+    """[start, stop) of a range, None when there are no such bytes."""
+    if first:
+        start = _number(first)
+        stop = min(_number(last) + 1, size) if last else size
+    else:
+        # The last so many bytes; of "-" alone, none.
+        start, stop = max(0, size - _number(last)), size
+    return (start, stop) if start < stop else None
+
+
+def _number(digits: str) -> int:
+    """Of any length; past the end of every image from some length on."""
+    digits = digits.lstrip('0')
+    return int(digits or 0) if len(digits) <= _DIGITS else 10 ** _DIGITS
 
 
 def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,
