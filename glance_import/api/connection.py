@@ -23,6 +23,7 @@ from glance_import.api import exchange
 from glance_import.api import framing
 from glance_import.api import green
 from glance_import.api import head
+from glance_import.api import places
 
 if typing.TYPE_CHECKING:
     from glance_import.api import hub
@@ -61,6 +62,8 @@ class Connection:
         self.idle = True
         #: No request has come yet.
         self.fresh = True
+        #: The last answer has been sent.
+        self.finished = False
         self._green = sock
         self._sock: socket.socket = sock.fd
         self._low_water = 1
@@ -77,6 +80,7 @@ class Connection:
         """On the hub: until the client or the server wants no more."""
         while not self.closing:
             self.idle = True
+            self.server.places.waits(self)
             if self.server.stopping:
                 self.close_idle()
             try:
@@ -84,8 +88,14 @@ class Connection:
             except head.Refused as refusal:
                 self.refuse(refusal.code, refusal.reason, str(refusal))
                 return
+            except TimeoutError:
+                if self.ahead:
+                    self.refuse(408, 'Request Timeout', 'The head of the '
+                                'request did not come in time.')
+                return
             if not found:
                 return
+            self.server.places.busy(self)
             exchange.Exchange(self).run()
 
     # -- the head of a request ------------------------------------------
@@ -95,26 +105,43 @@ class Connection:
 
         :raises head.Refused: it is none
         """
-        while not self.ahead:
-            data = self._green.recv(framing.SMALL)
-            if not data:
-                return False
-            self.ahead += data
-        self.idle = self.fresh = False
-        limit = self.server.line_limit
-        if not head.size(self.ahead, limit):
+        if self.fresh:
+            # Its time begins when the client has connected; that of others
+            # with their first byte.
             with self._time_limit():
-                while not head.size(self.ahead, limit):
-                    data = self._green.recv(framing.SMALL)
-                    if not data:
+                return self._wait_for_head() and self._read_head()
+        return self._wait_for_head() and self._read_head()
+
+    def _wait_for_head(self) -> bool:
+        """Until it has begun; empty lines before it do not count."""
+        while True:
+            del self.ahead[:head.empty_lines(self.ahead)]
+            if self.ahead:
+                self.idle = self.fresh = False
+                return True
+            if not self._receive_some():
+                return False
+
+    def _read_head(self) -> bool:
+        limit = self.server.line_limit
+        size = head.size(self.ahead, limit)
+        if not size:
+            with self._time_limit():
+                while not size:
+                    seen = len(self.ahead)
+                    if not self._receive_some():
                         return False
-                    self.ahead += data
-        self._take(head.parse(
-            self.ahead[:head.size(self.ahead, limit)], limit))
+                    size = head.size(self.ahead, limit, seen)
+        self._take(head.parse(self.ahead[:size], limit))
         return True
 
+    def _receive_some(self) -> bool:
+        data = self._green.recv(framing.SMALL)
+        self.ahead += data
+        return bool(data)
+
     def _time_limit(self) -> contextlib.AbstractContextManager:
-        limit = self.server.socket_timeout
+        limit = self.server.head_timeout
         return (eventlet.Timeout(limit, TimeoutError()) if limit
                 else contextlib.nullcontext())
 
@@ -191,15 +218,20 @@ class Connection:
 
     def wait_until_writable(self) -> None:
         """:raises TimeoutError: the client takes nothing for too long"""
+        self.server.places.stalls(self)
         hubs.trampoline(self._sock, write=True,
                         timeout=self.server.socket_timeout,
                         timeout_exc=TimeoutError())
+        self.server.places.busy(self)
 
     def send(self, data: bytes | memoryview) -> None:
         """On the hub: all of it."""
         view = memoryview(data)
         while view:
-            view = view[self._green.send(view):]
+            try:
+                view = view[self._sock.send(view):]
+            except BlockingIOError:
+                self.wait_until_writable()
 
     def send_now(self, data: bytes) -> int:
         """In a native thread: as much as the system takes."""
@@ -212,11 +244,7 @@ class Connection:
                *headers: str) -> None:
         """On the hub: answer without asking the application, and close."""
         self.closing = True
-        data = (text + '\n').encode()
-        lines = [f'HTTP/1.1 {code} {reason}', 'Connection: close',
-                 'Content-Type: text/plain', f'Content-Length: {len(data)}',
-                 *headers, '', '']
-        self.send('\r\n'.join(lines).encode() + data)
+        self.send(_refusal(code, reason, text, *headers))
         self.linger()
 
     # -- receiving a body, on the hub -----------------------------------
@@ -293,6 +321,8 @@ class Connection:
         Closing a socket with unread data resets the connection, and the
         reset overtakes the answer.
         """
+        self.server.places.waits(self)
+        self.finished = True
         deadline = time.monotonic() + LINGER
         scrap = bytearray(framing.SMALL)
         self._set_low_water(1)
@@ -309,6 +339,24 @@ class Connection:
         """On the hub: whoever waits for this client sees it gone."""
         greenio.shutdown_safe(self._green)
 
+    def give_way(self) -> bool:
+        """On the hub: end, unless more of a request has come; whether so."""
+        if not self.finished:
+            with contextlib.suppress(OSError):
+                if self._sock.recv(1, socket.MSG_PEEK):
+                    return False
+        self.shut_down()
+        return True
+
+    def turn_away(self, refusal: places.TurnedAway) -> None:
+        """On the hub: it has no place; answer, without waiting, and close.
+        """
+        with contextlib.suppress(OSError):
+            self._sock.send(_refusal(refusal.code, refusal.reason,
+                                     str(refusal), 'Retry-After: 10'))
+            self._sock.shutdown(socket.SHUT_WR)
+        self.close()
+
     def close_idle(self) -> None:
         """On the hub: unless a request is on its way, it is still answered.
         """
@@ -323,6 +371,14 @@ class Connection:
         self.idle = False
         self.shut_down()
         self._green.close()
+
+
+def _refusal(code: int, reason: str, text: str, *headers: str) -> bytes:
+    data = (text + '\n').encode()
+    lines = [f'HTTP/1.1 {code} {reason}', 'Connection: close',
+             'Content-Type: text/plain', f'Content-Length: {len(data)}',
+             *headers, '', '']
+    return '\r\n'.join(lines).encode() + data
 
 
 class Source:

@@ -31,8 +31,6 @@ if typing.TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 ACCESS_LOG = logging.getLogger('glance_import.access')
 
-# Requests with a body at once; each has a thread of about 15 KiB.
-MAX_BODIES = 1000
 # An unread rest of a body up to this size is swallowed to keep a connection.
 SWALLOW = 64 << 10
 # Bytes that a file is sent by before others have their turn.
@@ -123,7 +121,7 @@ class Exchange:
             if left is not None:
                 last, unsent = left
                 last._conclude(unsent)
-        elif server.bodies >= MAX_BODIES:
+        elif server.bodies >= server.max_bodies:
             self.status = '503'
             self._log()
             self.connection.refuse(
@@ -132,9 +130,11 @@ class Exchange:
         else:
             server.bodies += 1
             try:
-                self._conclude(self.errand.run(start_thread, self._call))
+                result = self.errand.run(start_thread, self._call)
             finally:
+                # The thread has ended: what is left costs a connection.
                 server.bodies -= 1
+            self._conclude(result)
 
     def _answer_and_stay(self) -> tuple[Exchange, Result | bytes] | None:
         """In a native thread: until no other request follows at once.
