@@ -13,6 +13,7 @@ business.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import errno
 import logging
@@ -44,13 +45,19 @@ FRESH = 2.0
 # Seconds for applications to act on connections that a stop has cut.
 CUT = 5.0
 LOG_REST = 0.02
+# Seconds between two signs that the hub turns.
+BEAT = 1.0
 
 
 class Server:
-    """All connections of one process."""
+    """All connections of one process.
+
+    :param turn: called on the hub about once a second
+    """
 
     def __init__(self, listener: greenio.GreenSocket, app: exchange.WSGIApp,
-                 conf: typing.Any) -> None:
+                 conf: typing.Any,
+                 turn: collections.abc.Callable[[], None]) -> None:
         connections = affordable(conf.max_connections)
         self.app = app
         self.keepalive = conf.http_keepalive
@@ -75,6 +82,8 @@ class Server:
             connections, conf.max_connections_per_address,
             conf.unbounded_addresses)
         self.stopping = False
+        self._turn = turn
+        self._beat = min(BEAT, (conf.worker_hang_timeout or BEAT) / 4)
         self._listener = listener
         self._pool = eventlet.GreenPool(connections)
         self._accepting: typing.Any = None
@@ -82,6 +91,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until told to stop, and until the last request is done."""
+        eventlet.spawn(self._tell_turns)
         self._accepting = eventlet.spawn(self._accept)
         self._stopped.wait()
         self._pool.waitall()
@@ -103,6 +113,12 @@ class Server:
             self._stopped.send()
         if seconds is not None:
             eventlet.spawn_after(seconds, self._cut)
+
+    def _tell_turns(self) -> None:
+        """The parent replaces a process that does not come by here."""
+        while True:
+            self._turn()
+            eventlet.sleep(self._beat)
 
     def _accept(self) -> None:
         while True:
@@ -195,9 +211,10 @@ class Worker:
     """A server process from its first to its last breath."""
 
     def __init__(self, listener: socket.socket, app: exchange.WSGIApp,
-                 conf: typing.Any) -> None:
+                 conf: typing.Any,
+                 turn: collections.abc.Callable[[], None]) -> None:
         self._timeout = conf.graceful_shutdown_timeout or None
-        self._server = Server(greenio.GreenSocket(listener), app, conf)
+        self._server = Server(greenio.GreenSocket(listener), app, conf, turn)
 
     def stop(self) -> None:
         """From a signal handler: running requests have their time."""

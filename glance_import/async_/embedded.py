@@ -20,6 +20,8 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import import signals
+
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
 RETRY_SECONDS = 1.0
@@ -131,4 +133,5 @@ def _die_with_parent() -> None:
     The thread's mask of signals would be inherited.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SERVERS_SIGNALS)
+    signals.pass_over()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

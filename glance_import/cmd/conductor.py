@@ -7,6 +7,7 @@ import signal
 import sys
 
 from glance_import.async_ import conductor
+from glance_import import signals
 from glance_import import startup
 
 PROG = 'glance-import-conductor'
@@ -18,6 +19,7 @@ EMBEDDED = '--embedded'
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
+    signals.survive()
     arguments = list(sys.argv[1:] if argv is None else argv)
     embedded = EMBEDDED in arguments
     if embedded:

@@ -15,6 +15,11 @@ OPTS = (
         'workers', default=1, min=1,
         help='Server processes that share the listening socket.'),
     cfg.IntOpt(
+        'worker_hang_timeout', default=30, min=0,
+        help='Seconds after which a worker whose event loop does not move is '
+             'killed and replaced; what its threads were doing is logged. '
+             'Requests that take long do not count. 0 waits for ever.'),
+    cfg.IntOpt(
         'backlog', default=4096, min=1,
         help='Connections the kernel may hold before they are accepted.'),
     cfg.IntOpt(
