@@ -139,10 +139,10 @@ class Server:
                 self.places.enter(made)
             except places.TurnedAway as refusal:
                 made.turn_away(refusal)
-                # Those who come on and on must not have the hub to themselves.
-                eventlet.sleep(0)
-                continue
-            self._pool.spawn_n(self._serve, made)
+            else:
+                self._pool.spawn_n(self._serve, made)
+            # Those who come on and on must not have the hub to themselves.
+            eventlet.sleep(0)
 
     def _serve(self, served: connection.Connection) -> None:
         try:

@@ -82,6 +82,7 @@ class Places:
                 'There are too many connections.'), who)
         self._all.add(who)
         self._of_client[client] += 1
+        self.waits(who)
 
     def leave(self, who: connection.Connection) -> None:
         if who not in self._all:

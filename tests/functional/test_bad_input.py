@@ -355,12 +355,17 @@ def test_digits_without_end(service, header, status):
                 f'{header}{digits}\r\n\r\n{digits}\r\n\r\n').encode())
             assert services.answer_of(sock)[0] == status, digits[-1]
     for header in ('Upload-Offset', 'Upload-Length'):
-        path = f'/v2/images/{image_id}/stage'
-        answer = service.request('PATCH', path, b'x', {
-            'Content-Type': 'application/offset+octet-stream',
-            'Tus-Resumable': '1.0.0', 'Upload-Offset': '0',
-            'Upload-Length': '1', header: '9' * 4301})
-        assert answer.status == 400, answer
+        for digits in ('9' * 4301, '9' * 20, '9' * 19):
+            answer = service.request(
+                'PATCH', f'/v2/images/{image_id}/stage', b'x', {
+                    'Content-Type': 'application/offset+octet-stream',
+                    'Tus-Resumable': '1.0.0', 'Upload-Offset': '0',
+                    'Upload-Length': '1', header: digits})
+            assert answer.status in (400, 409, 413), answer
+    for digits in ('9' * 18, '9' * 19):
+        answer = service.stage(image_id, b'x', headers={
+            'X-OpenStack-Image-Size': digits})
+        assert answer.status in (400, 413), answer
     check_usable(service, image_id)
 
 
