@@ -27,7 +27,6 @@ _VISIBLE = '[!"$-~]'
 # RFC 9112, 3: exactly one blank between the three parts.
 _FIRST_LINE = re.compile(rf'({NAME}) ({_VISIBLE}+) (HTTP/[0-9]\.[0-9])')
 # RFC 9112, 3.2: what is asked of us, and of whom where that is said.
-_ORIGIN_FORM = re.compile(rf'/{_VISIBLE}*')
 _ABSOLUTE_FORM = re.compile(
     rf'https?://(?P<host>[!"$-.0->@-~]+)(?P<path>[/?]{_VISIBLE}*|)', re.I)
 # RFC 3986, 3.2.2 and 3.2.3
@@ -188,9 +187,16 @@ def field(line: str) -> tuple[str, str]:
     :raises Refused: it is none, or goes on from the line before
     """
     name, colon, value = line.partition(':')
-    if not (colon and _NAME.fullmatch(name)):
+    known = _name(name) if colon else ''
+    if not known:
         raise Refused(400, 'A header must be of the form "Name: value".')
-    return name.lower(), value.strip(' \t')
+    return known, value.strip(' \t')
+
+
+@functools.lru_cache(maxsize=1000)
+def _name(text: str) -> str:
+    """In lower case; empty when it is none."""
+    return text.lower() if _NAME.fullmatch(text) else ''
 
 
 def _first_line(text: str) -> tuple[str, str, str, str]:
@@ -204,7 +210,7 @@ def _first_line(text: str) -> tuple[str, str, str, str]:
         raise Refused(505, 'This version of HTTP is not spoken here.')
     if method == 'CONNECT':
         raise Refused(501, 'This is no proxy.')
-    if _ORIGIN_FORM.fullmatch(target):
+    if target[0] == '/':
         # An absolute path that begins with // would look like a host.
         return (method, '/' + target.lstrip('/') if target[:2] == '//'
                 else target, version, '')
