@@ -40,6 +40,9 @@ STAY = 5
 LINGER = 10.0
 LINGER_IDLE = 2.0
 
+# Bytes of a head that is refused, in the access log.
+SAID = 200
+
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN,
                         errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT})
 
@@ -86,17 +89,22 @@ class Connection:
             try:
                 found = self._receive_head()
             except head.Refused as refusal:
-                self.refuse(refusal.code, refusal.reason, str(refusal))
+                self._refuse_head(refusal)
                 return
             except TimeoutError:
                 if self.ahead:
-                    self.refuse(408, 'Request Timeout', 'The head of the '
-                                'request did not come in time.')
+                    self._refuse_head(head.Refused(
+                        408, 'The head of the request did not come in time.'))
                 return
             if not found:
                 return
             self.server.places.busy(self)
             exchange.Exchange(self).run()
+
+    def _refuse_head(self, refusal: head.Refused) -> None:
+        line = bytes(self.ahead[:SAID]).lstrip(b'\r\n').partition(b'\r\n')[0]
+        exchange.log(self, line.decode('latin-1'), str(refusal.code))
+        self.refuse(refusal.code, refusal.reason, str(refusal))
 
     # -- the head of a request ------------------------------------------
 

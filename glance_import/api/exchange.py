@@ -406,16 +406,23 @@ class Exchange:
         return unread.complete
 
     def _log(self) -> None:
-        connection = self.connection
-        request_id = self.named.get('x-openstack-request-id', '-')
-        line = connection.head.line
-        if not (line.isascii() and line.isprintable()):
-            line = line.encode('unicode_escape').decode()
-        values = (connection.address[0], request_id, line,
-                  self.status[:3] or '-', self.sent,
-                  time.monotonic() - self.begun)
-        self.server.log_lines.start(lambda: ACCESS_LOG.info(
-            '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
+        log(self.connection, self.connection.head.line, self.status[:3],
+            self.named.get('x-openstack-request-id', '-'), self.sent,
+            time.monotonic() - self.begun)
+
+
+def log(connection: connections.Connection, line: str, status: str,
+        request_id: str = '-', sent: int = 0, seconds: float = 0.0) -> None:
+    """A line of the access log, written by a thread of its own.
+
+    :param line: the first one of the request, as it came
+    """
+    if not (line.isascii() and line.isprintable()):
+        line = line.encode('unicode_escape').decode()
+    values = (connection.address[0], request_id, line, status or '-', sent,
+              seconds)
+    connection.server.log_lines.start(lambda: ACCESS_LOG.info(
+        '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
 
 
 @functools.lru_cache(maxsize=2)

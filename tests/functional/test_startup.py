@@ -436,6 +436,24 @@ def test_keystone_pipeline_asks_for_a_token(make_service):
     assert service.request('GET', '/versions').status == 200
 
 
+def test_bodies_without_a_token_take_no_places(make_service):
+    service = make_service(options={
+        'DEFAULT': {'max_request_bodies': 2},
+        'paste_deploy': {'flavor': 'keystone'},
+        'keystone_authtoken': {
+            'www_authenticate_uri': 'http://127.0.0.1:9/v3',
+            'auth_url': 'http://127.0.0.1:9/v3', 'auth_type': 'password',
+            'username': 'glance', 'password': 'x', 'project_name': 'service',
+            'user_domain_id': 'default', 'project_domain_id': 'default'}})
+    service.start()
+    with contextlib.ExitStack() as stack:
+        for number in range(6):
+            sock = stack.enter_context(service.stage_by_hand(
+                '00000000-0000-4000-8000-000000000000', 1000))
+            assert services.answer_of(sock)[0] == 401, number
+            sock.sendall(b'x')
+
+
 def test_standard_filters_read_our_files(make_service):
     service = make_service(options={
         'cors': {'allowed_origin': 'https://horizon.example'},

@@ -387,6 +387,17 @@ def test_access_log(server):
     assert '\x1b' not in line
 
 
+def test_access_log_of_heads_that_are_refused(start):
+    server = start(client_header_timeout=1)
+    with server.send(b'GET /cut HTTP/1.1\r\nHost:'):
+        server.ask(b'GET /odd\x1b[31m\xa0HTTP/1.1\r\n\r\n')
+        server.ask(b'GET /hostless HTTP/1.1\r\n\r\n')
+        for line in (r'"GET /odd\x1b[31m\xa0HTTP/1.1" status: 400',
+                     '"GET /hostless HTTP/1.1" status: 400',
+                     '"GET /cut HTTP/1.1" status: 408'):
+            server_harness.wait_for(lambda: line in server.output())
+
+
 def test_access_log_of_requests_that_follow_each_other(server):
     with server.connect() as sock:
         for number in range(20):
