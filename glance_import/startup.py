@@ -21,6 +21,7 @@ import warnings
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.api import places
 from glance_import.async_ import extensions
 from glance_import.async_.jobboard import clients
 from glance_import.async_ import registry
@@ -91,6 +92,11 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         store_registry.register(conf)
     except store_registry.Misconfigured as failure:
         raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
+    try:
+        places.networks(conf.unbounded_addresses)
+    except ValueError as failure:
+        raise _refused(conf, 'unbounded_addresses', None,
                        str(failure)) from failure
     _check_downloads(conf)
     board = conf.taskflow_executor.jobboard

@@ -12,6 +12,9 @@ import os
 import sys
 import threading
 
+from webob import exc
+
+from glance_import.api import body
 from glance_import.api import deploy
 from glance_import.async_ import embedded
 from glance_import import conf as configuration
@@ -46,6 +49,11 @@ class _Application:
     def __call__(self, environ, start_response):
         if self._supervisor is None:
             self._supervise()
+        try:
+            body.length(environ)
+        except body.BodyMalformed as failure:
+            # Some servers hand on whatever the client has sent.
+            return exc.HTTPBadRequest(f'{failure}.')(environ, start_response)
         return self._app(environ, start_response)
 
     def _supervise(self) -> None:

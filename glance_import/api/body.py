@@ -25,6 +25,8 @@ import sys
 import typing
 
 BLOCK = 1 << 20
+# Digits of a number of bytes: it fits 64 bits wherever it goes.
+MAX_DIGITS = 18
 
 
 class BodyError(Exception):
@@ -63,8 +65,9 @@ def length(environ: Environ) -> int | None:
     if is_chunked(environ):
         return None
     text = environ.get('CONTENT_LENGTH') or '0'
-    if not (text.isascii() and text.isdigit()):
-        raise BodyMalformed('Content-Length is not a number')
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise BodyMalformed('Content-Length is not a number of at most '
+                            f'{MAX_DIGITS} digits')
     return int(text)
 
 

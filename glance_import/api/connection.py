@@ -23,6 +23,7 @@ from glance_import.api import exchange
 from glance_import.api import framing
 from glance_import.api import green
 from glance_import.api import head
+from glance_import.api import places
 
 if typing.TYPE_CHECKING:
     from glance_import.api import hub
@@ -38,6 +39,9 @@ STAY = 5
 # pieces), or its system would throw the answer away.
 LINGER = 10.0
 LINGER_IDLE = 2.0
+
+# Bytes of a head that is refused, in the access log.
+SAID = 200
 
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN,
                         errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT})
@@ -61,6 +65,8 @@ class Connection:
         self.idle = True
         #: No request has come yet.
         self.fresh = True
+        #: The last answer has been sent.
+        self.finished = False
         self._green = sock
         self._sock: socket.socket = sock.fd
         self._low_water = 1
@@ -77,16 +83,28 @@ class Connection:
         """On the hub: until the client or the server wants no more."""
         while not self.closing:
             self.idle = True
+            self.server.places.waits(self)
             if self.server.stopping:
                 self.close_idle()
             try:
                 found = self._receive_head()
             except head.Refused as refusal:
-                self.refuse(refusal.code, refusal.reason)
+                self._refuse_head(refusal)
+                return
+            except TimeoutError:
+                if self.ahead:
+                    self._refuse_head(head.Refused(
+                        408, 'The head of the request did not come in time.'))
                 return
             if not found:
                 return
+            self.server.places.busy(self)
             exchange.Exchange(self).run()
+
+    def _refuse_head(self, refusal: head.Refused) -> None:
+        line = bytes(self.ahead[:SAID]).lstrip(b'\r\n').partition(b'\r\n')[0]
+        exchange.log(self, line.decode('latin-1'), str(refusal.code))
+        self.refuse(refusal.code, refusal.reason, str(refusal))
 
     # -- the head of a request ------------------------------------------
 
@@ -95,26 +113,43 @@ class Connection:
 
         :raises head.Refused: it is none
         """
-        while not self.ahead:
-            data = self._green.recv(framing.SMALL)
-            if not data:
-                return False
-            self.ahead += data
-        self.idle = self.fresh = False
-        limit = self.server.line_limit
-        if not head.size(self.ahead, limit):
+        if self.fresh:
+            # Its time begins when the client has connected; that of others
+            # with their first byte.
             with self._time_limit():
-                while not head.size(self.ahead, limit):
-                    data = self._green.recv(framing.SMALL)
-                    if not data:
+                return self._wait_for_head() and self._read_head()
+        return self._wait_for_head() and self._read_head()
+
+    def _wait_for_head(self) -> bool:
+        """Until it has begun; empty lines before it do not count."""
+        while True:
+            del self.ahead[:head.empty_lines(self.ahead)]
+            if self.ahead:
+                self.idle = self.fresh = False
+                return True
+            if not self._receive_some():
+                return False
+
+    def _read_head(self) -> bool:
+        limit = self.server.line_limit
+        size = head.size(self.ahead, limit)
+        if not size:
+            with self._time_limit():
+                while not size:
+                    seen = len(self.ahead)
+                    if not self._receive_some():
                         return False
-                    self.ahead += data
-        self._take(head.parse(
-            self.ahead[:head.size(self.ahead, limit)], limit))
+                    size = head.size(self.ahead, limit, seen)
+        self._take(head.parse(self.ahead[:size], limit))
         return True
 
+    def _receive_some(self) -> bool:
+        data = self._green.recv(framing.SMALL)
+        self.ahead += data
+        return bool(data)
+
     def _time_limit(self) -> contextlib.AbstractContextManager:
-        limit = self.server.socket_timeout
+        limit = self.server.head_timeout
         return (eventlet.Timeout(limit, TimeoutError()) if limit
                 else contextlib.nullcontext())
 
@@ -180,12 +215,7 @@ class Connection:
     # -- one request ----------------------------------------------------
 
     def new_input(self, errand: green.Errand) -> framing.Input:
-        fields = self.head.fields
-        source = Source(self, errand)
-        if 'transfer-encoding' in fields:
-            return framing.ChunkedInput(source, self.ahead)
-        return framing.LengthInput(
-            source, self.ahead, int(fields.get('content-length', 0)))
+        return framing.input_of(self.head, Source(self, errand), self.ahead)
 
     def new_errand(self) -> green.Errand:
         """How a native thread works for this connection's green one."""
@@ -196,15 +226,20 @@ class Connection:
 
     def wait_until_writable(self) -> None:
         """:raises TimeoutError: the client takes nothing for too long"""
+        self.server.places.stalls(self)
         hubs.trampoline(self._sock, write=True,
                         timeout=self.server.socket_timeout,
                         timeout_exc=TimeoutError())
+        self.server.places.busy(self)
 
     def send(self, data: bytes | memoryview) -> None:
         """On the hub: all of it."""
         view = memoryview(data)
         while view:
-            view = view[self._green.send(view):]
+            try:
+                view = view[self._sock.send(view):]
+            except BlockingIOError:
+                self.wait_until_writable()
 
     def send_now(self, data: bytes) -> int:
         """In a native thread: as much as the system takes."""
@@ -213,14 +248,11 @@ class Connection:
         except BlockingIOError:
             return 0
 
-    def refuse(self, code: int, reason: str, *headers: str) -> None:
+    def refuse(self, code: int, reason: str, text: str,
+               *headers: str) -> None:
         """On the hub: answer without asking the application, and close."""
         self.closing = True
-        text = (reason + '\n').encode()
-        lines = [f'HTTP/1.1 {code} {reason}', 'Connection: close',
-                 'Content-Type: text/plain', f'Content-Length: {len(text)}',
-                 *headers, '', '']
-        self.send('\r\n'.join(lines).encode() + text)
+        self.send(_refusal(code, reason, text, *headers))
         self.linger()
 
     # -- receiving a body, on the hub -----------------------------------
@@ -297,6 +329,8 @@ class Connection:
         Closing a socket with unread data resets the connection, and the
         reset overtakes the answer.
         """
+        self.server.places.waits(self)
+        self.finished = True
         deadline = time.monotonic() + LINGER
         scrap = bytearray(framing.SMALL)
         self._set_low_water(1)
@@ -312,6 +346,24 @@ class Connection:
     def shut_down(self) -> None:
         """On the hub: whoever waits for this client sees it gone."""
         greenio.shutdown_safe(self._green)
+
+    def give_way(self) -> bool:
+        """On the hub: end, unless more of a request has come; whether so."""
+        if not self.finished:
+            with contextlib.suppress(OSError):
+                if self._sock.recv(1, socket.MSG_PEEK):
+                    return False
+        self.shut_down()
+        return True
+
+    def turn_away(self, refusal: places.TurnedAway) -> None:
+        """On the hub: it has no place; answer, without waiting, and close.
+        """
+        with contextlib.suppress(OSError):
+            self._sock.send(_refusal(refusal.code, refusal.reason,
+                                     str(refusal), 'Retry-After: 10'))
+            self._sock.shutdown(socket.SHUT_WR)
+        self.close()
 
     def close_idle(self) -> None:
         """On the hub: unless a request is on its way, it is still answered.
@@ -329,6 +381,14 @@ class Connection:
         self._green.close()
 
 
+def _refusal(code: int, reason: str, text: str, *headers: str) -> bytes:
+    data = (text + '\n').encode()
+    lines = [f'HTTP/1.1 {code} {reason}', 'Connection: close',
+             'Content-Type: text/plain', f'Content-Length: {len(data)}',
+             *headers, '', '']
+    return '\r\n'.join(lines).encode() + data
+
+
 class Source:
     """``framing.Source`` for a native thread: asks the hub."""
 
@@ -336,9 +396,9 @@ class Source:
         self._connection = connection
         self._ask = errand.ask
         self.expected = (
-            connection.head.version >= 'HTTP/1.1' and
-            connection.head.fields.get('expect', '').lower()
-            == '100-continue')
+            connection.head.version == 'HTTP/1.1' and
+            '100-continue' in head.members(
+                connection.head.fields.get('expect', '')))
 
     def receive(self, view: memoryview) -> int | None:
         return self._ask(lambda: self._connection.receive(view))

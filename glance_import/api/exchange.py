@@ -23,6 +23,7 @@ import typing
 from glance_import.api import body
 from glance_import.api import framing
 from glance_import.api import green
+from glance_import.api import head
 
 if typing.TYPE_CHECKING:
     from glance_import.api import connection as connections
@@ -30,8 +31,6 @@ if typing.TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 ACCESS_LOG = logging.getLogger('glance_import.access')
 
-# Requests with a body at once; each has a thread of about 15 KiB.
-MAX_BODIES = 1000
 # An unread rest of a body up to this size is swallowed to keep a connection.
 SWALLOW = 64 << 10
 # Bytes that a file is sent by before others have their turn.
@@ -122,17 +121,20 @@ class Exchange:
             if left is not None:
                 last, unsent = left
                 last._conclude(unsent)
-        elif server.bodies >= MAX_BODIES:
+        elif server.bodies >= server.max_bodies:
             self.status = '503'
             self._log()
             self.connection.refuse(
-                503, 'Service Unavailable', 'Retry-After: 10')
+                503, 'Service Unavailable', 'There are too many requests '
+                'with a body.', 'Retry-After: 10')
         else:
             server.bodies += 1
             try:
-                self._conclude(self.errand.run(start_thread, self._call))
+                result = self.errand.run(start_thread, self._call)
             finally:
+                # The thread has ended: what is left costs a connection.
                 server.bodies -= 1
+            self._conclude(result)
 
     def _answer_and_stay(self) -> tuple[Exchange, Result | bytes] | None:
         """In a native thread: until no other request follows at once.
@@ -336,11 +338,11 @@ class Exchange:
 
     def _wire(self, data: bytes) -> bytes:
         """A piece of it, the first one behind its head."""
-        head = b''
+        begin = b''
         if not self.started:
             if not self.status:
                 raise AssertionError('write before start_response')
-            head = self._head()
+            begin = self._head()
             self.started = True
         if self.bodyless:
             data = b''
@@ -350,7 +352,7 @@ class Exchange:
         self.sent += len(data)
         if data and self.chunked:
             data = b'%x\r\n%b\r\n' % (len(data), data)
-        return head + data if head else data
+        return begin + data if begin else data
 
     def _end(self) -> bytes:
         """What goes on the wire when all pieces have."""
@@ -372,7 +374,7 @@ class Exchange:
             self.left = (0 if self.bodyless
                          else int(names['content-length']))
         elif not self.bodyless:
-            if connection.head.version >= 'HTTP/1.1':
+            if connection.head.version == 'HTTP/1.1':
                 self.chunked = True
                 lines.append('Transfer-Encoding: chunked')
             else:
@@ -380,7 +382,7 @@ class Exchange:
         if not self._keeps(names):
             connection.closing = True
             lines.append('Connection: close')
-        elif connection.head.version < 'HTTP/1.1':
+        elif connection.head.version == 'HTTP/1.0':
             lines.append('Connection: keep-alive')
         return '\r\n'.join([*lines, '', '']).encode('latin-1')
 
@@ -388,7 +390,7 @@ class Exchange:
         """Whether another request may follow on this connection."""
         if (self.connection.closing or not self.server.keepalive
                 or self.server.stopping
-                or names.get('connection', '').lower() == 'close'):
+                or 'close' in head.members(names.get('connection', ''))):
             return False
         return self.input.complete or self._swallow()
 
@@ -404,16 +406,23 @@ class Exchange:
         return unread.complete
 
     def _log(self) -> None:
-        connection = self.connection
-        request_id = self.named.get('x-openstack-request-id', '-')
-        line = connection.head.line
-        if not (line.isascii() and line.isprintable()):
-            line = line.encode('unicode_escape').decode()
-        values = (connection.address[0], request_id, line,
-                  self.status[:3] or '-', self.sent,
-                  time.monotonic() - self.begun)
-        self.server.log_lines.start(lambda: ACCESS_LOG.info(
-            '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
+        log(self.connection, self.connection.head.line, self.status[:3],
+            self.named.get('x-openstack-request-id', '-'), self.sent,
+            time.monotonic() - self.begun)
+
+
+def log(connection: connections.Connection, line: str, status: str,
+        request_id: str = '-', sent: int = 0, seconds: float = 0.0) -> None:
+    """A line of the access log, written by a thread of its own.
+
+    :param line: the first one of the request, as it came
+    """
+    if not (line.isascii() and line.isprintable()):
+        line = line.encode('unicode_escape').decode()
+    values = (connection.address[0], request_id, line, status or '-', sent,
+              seconds)
+    connection.server.log_lines.start(lambda: ACCESS_LOG.info(
+        '%s [%s] "%s" status: %s bytes: %d seconds: %.4f', *values))
 
 
 @functools.lru_cache(maxsize=2)

@@ -2,7 +2,8 @@
 
 Runs in the native thread of the request; the bytes come through a *source*,
 which asks the hub to receive. A body that stops before its end raises, so a
-cut one is never taken for complete, chunked or not. Touches nothing else.
+cut one is never taken for complete, chunked or not. The grammar of chunks is
+that of RFC 9112, section 7.1. Touches nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import typing
 
 from glance_import.api import body
+from glance_import.api import head
 
 # Largest buffer a flowing body is received into, and what it starts with.
 BLOCK = 1 << 20
@@ -21,7 +23,14 @@ LEAST = 4 << 10
 # Longest chunk-size line with its extensions, and most bytes of trailers.
 LINE_LIMIT = 4096
 TRAILER_LIMIT = 16384
-_CHUNK = re.compile(rb'([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\Z')
+_NAME = head.NAME.encode()
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+# A size, which fits 64 bits, and extensions, which mean nothing here. No
+# blanks: those that the grammar lets stand between them, others refuse.
+_CHUNK = re.compile(rb'([0-9a-fA-F]{1,15})(?:;%b(?:=(?:%b|%b))?)*' % (
+    _NAME, _NAME, _QUOTED))
+# Trailers that would say again where the body ends, or whom it was sent to.
+_NO_TRAILERS = frozenset({'content-length', 'transfer-encoding', 'host'})
 
 
 class Source(typing.Protocol):
@@ -224,7 +233,7 @@ class ChunkedInput(Input):
             raise body.truncated(self._got, None)
 
     def _begin_chunk(self) -> None:
-        found = _CHUNK.match(self._line(LINE_LIMIT))
+        found = _CHUNK.fullmatch(self._line(LINE_LIMIT))
         if not found:
             raise body.BodyMalformed('a chunk does not begin with its size')
         self._chunk = int(found[1], 16)
@@ -243,6 +252,7 @@ class ChunkedInput(Input):
         left = TRAILER_LIMIT
         while line := self._line(left):
             left -= len(line)
+            _check_trailer(line)
 
     def _line(self, limit: int) -> bytes:
         """A line without its end, of at most ``limit`` bytes."""
@@ -265,3 +275,22 @@ class ChunkedInput(Input):
             raise body.BodyMalformed('a line of the chunked data does not '
                                      'end with CR LF')
         return bytes(line[:-2])
+
+
+def input_of(request: head.Head, source: Source, ahead: bytearray) -> Input:
+    """The body of a request (RFC 9112, 6.3)."""
+    if 'transfer-encoding' in request.fields:
+        return ChunkedInput(source, ahead)
+    return LengthInput(source, ahead,
+                       int(request.fields.get('content-length', 0)))
+
+
+def _check_trailer(line: bytes) -> None:
+    """A header like any other (RFC 9112, 7.1.2), which nobody is told."""
+    try:
+        name, _ = head.field(line.decode('latin-1'))
+    except head.Refused as refusal:
+        raise body.BodyMalformed(f'behind the last chunk: {refusal}'
+                                 ) from refusal
+    if name in _NO_TRAILERS or not head.only_text(line):
+        raise body.BodyMalformed('this trailer must not be sent')

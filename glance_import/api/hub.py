@@ -13,6 +13,7 @@ business.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import errno
 import logging
@@ -29,29 +30,41 @@ from eventlet import greenio
 from glance_import.api import connection
 from glance_import.api import exchange
 from glance_import.api import green
+from glance_import.api import places
 
 LOG = logging.getLogger(__name__)
 
 # Native threads that requests without a body share, and those for sendfile.
 REQUEST_THREADS = 20
 DISK_THREADS = 8
-MAX_CONNECTIONS = 8192
+# Descriptors that are not for connections, each of which may need another
+# one for the file that it is sent.
+SPARE_DESCRIPTORS = 200
 # Seconds a new connection may take to send a request while the server stops.
 FRESH = 2.0
 # Seconds for applications to act on connections that a stop has cut.
 CUT = 5.0
 LOG_REST = 0.02
+# Seconds between two signs that the hub turns.
+BEAT = 1.0
 
 
 class Server:
-    """All connections of one process."""
+    """All connections of one process.
+
+    :param turn: called on the hub about once a second
+    """
 
     def __init__(self, listener: greenio.GreenSocket, app: exchange.WSGIApp,
-                 conf: typing.Any) -> None:
+                 conf: typing.Any,
+                 turn: collections.abc.Callable[[], None]) -> None:
+        connections = affordable(conf.max_connections)
         self.app = app
         self.keepalive = conf.http_keepalive
         self.line_limit = conf.max_header_line
         self.socket_timeout = conf.client_socket_timeout or None
+        self.head_timeout = conf.client_header_timeout or None
+        self.max_bodies = conf.max_request_bodies
         self.environ = {
             'wsgi.version': (1, 0), 'wsgi.errors': sys.stderr,
             'wsgi.url_scheme': 'http', 'wsgi.multithread': True,
@@ -65,15 +78,20 @@ class Server:
         self.disk = green.Threads(DISK_THREADS, 'send')
         self.log_lines = green.Threads(1, 'access-log', LOG_REST)
         self.bodies = 0
+        self.places = places.Places(
+            connections, conf.max_connections_per_address,
+            conf.unbounded_addresses)
         self.stopping = False
+        self._turn = turn
+        self._beat = min(BEAT, (conf.worker_hang_timeout or BEAT) / 4)
         self._listener = listener
-        self._connections: set[connection.Connection] = set()
-        self._pool = eventlet.GreenPool(MAX_CONNECTIONS)
+        self._pool = eventlet.GreenPool(connections)
         self._accepting: typing.Any = None
         self._stopped = event.Event()
 
     def run(self) -> None:
         """Serve until told to stop, and until the last request is done."""
+        eventlet.spawn(self._tell_turns)
         self._accepting = eventlet.spawn(self._accept)
         self._stopped.wait()
         self._pool.waitall()
@@ -89,12 +107,18 @@ class Server:
             self.stopping = True
             self._accepting.kill()
             self._listener.close()
-            for each in list(self._connections):
+            for each in self.places:
                 each.close_idle()
             eventlet.spawn_after(FRESH, self._close_fresh)
             self._stopped.send()
         if seconds is not None:
             eventlet.spawn_after(seconds, self._cut)
+
+    def _tell_turns(self) -> None:
+        """The parent replaces a process that does not come by here."""
+        while True:
+            self._turn()
+            eventlet.sleep(self._beat)
 
     def _accept(self) -> None:
         while True:
@@ -106,12 +130,19 @@ class Server:
                 # Out of descriptors or memory, or a client that has gone.
                 LOG.warning('cannot accept a connection: %s',
                             failure.strerror)
+                self.places.make_room()
                 eventlet.sleep(0.1)
                 continue
             client.settimeout(self.socket_timeout)
             made = connection.Connection(self, client, address)
-            self._connections.add(made)
-            self._pool.spawn_n(self._serve, made)
+            try:
+                self.places.enter(made)
+            except places.TurnedAway as refusal:
+                made.turn_away(refusal)
+            else:
+                self._pool.spawn_n(self._serve, made)
+            # Those who come on and on must not have the hub to themselves.
+            eventlet.sleep(0)
 
     def _serve(self, served: connection.Connection) -> None:
         try:
@@ -121,18 +152,18 @@ class Server:
         except Exception:
             LOG.exception('a connection failed')
         finally:
-            self._connections.discard(served)
+            self.places.leave(served)
             with contextlib.suppress(OSError):
                 served.close()
 
     def _close_fresh(self) -> None:
-        for each in list(self._connections):
+        for each in self.places:
             if each.idle:
                 each.shut_down()
 
     def _cut(self) -> None:
         """Applications see their bodies end too early and act on it."""
-        for each in list(self._connections):
+        for each in self.places:
             LOG.warning('cutting a request of %s that takes too long',
                         each.address[0])
             each.shut_down()
@@ -152,25 +183,38 @@ def leave(code: int) -> typing.NoReturn:
     os._exit(code)
 
 
-def raise_descriptor_limit() -> None:
-    """Each connection costs a descriptor; the usual 1024 is too few."""
+def affordable(connections: int) -> int:
+    """How many of them there can be.
+
+    Each costs descriptors, of which the usual 1024 are too few.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MAX_CONNECTIONS
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    wanted = 4 * connections + SPARE_DESCRIPTORS
+    if resource.RLIM_INFINITY in (soft, hard):
+        limit = wanted
+    else:
+        limit = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            soft = limit
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    found = max(1, min(connections, (soft - SPARE_DESCRIPTORS) // 2))
+    if found < connections:
+        LOG.warning('the limit of %d open files leaves room for %d '
+                    'connections', soft, found)
+    return found
 
 
 class Worker:
     """A server process from its first to its last breath."""
 
     def __init__(self, listener: socket.socket, app: exchange.WSGIApp,
-                 conf: typing.Any) -> None:
-        raise_descriptor_limit()
+                 conf: typing.Any,
+                 turn: collections.abc.Callable[[], None]) -> None:
         self._timeout = conf.graceful_shutdown_timeout or None
-        self._server = Server(greenio.GreenSocket(listener), app, conf)
+        self._server = Server(greenio.GreenSocket(listener), app, conf, turn)
 
     def stop(self) -> None:
         """From a signal handler: running requests have their time."""

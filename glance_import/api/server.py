@@ -9,7 +9,11 @@ no event loop is ever carried over a fork. Touches processes and signals.
 Signals to the parent: SIGTERM or SIGINT ends the service when running
 requests are done (a second one ends it at once); SIGHUP reads the
 configuration again and replaces the children one generation by the next
-without refusing a connection: new ones are up before old ones stop.
+without refusing a connection: new ones are up before old ones stop. SIGUSR1
+and SIGUSR2 write to the log what its threads are doing, and so in a child.
+
+A child whose event loop stands still is killed and replaced; the others do
+not notice.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ import socket
 import sys
 import time
 import typing
+
+from glance_import.api import pulse
+from glance_import import signals
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +52,8 @@ KILL_MARGIN = 10.0
 _PR_SET_PDEATHSIG = 1
 _HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
                       signal.SIGCHLD})
-_RETIRE = signal.SIGUSR1
+# One that nobody sends by hand.
+_RETIRE = signal.SIGRTMIN
 
 
 class CannotListen(Exception):
@@ -107,12 +115,29 @@ class Child:
     pidfd: int
     ready: int
     started: float
+    pulse: pulse.Pulse
     up: bool = False
+    hung: bool = False
     retired: bool = False
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def stacks(self) -> str:
+        """What its threads are doing, as far as it tells."""
+        # Its green threads, if it can still run a handler; by its own log.
+        self.signal(signals.REPORT[0])
+        try:
+            return self.pulse.stacks(self.pid)
+        except ProcessLookupError:
+            return ''
+
+    def close(self) -> None:
+        """Give back what it took in this process."""
+        os.close(self.pidfd)
+        os.close(self.ready)
+        self.pulse.close()
 
 
 class Parent:
@@ -137,6 +162,7 @@ class Parent:
     def run(self) -> int:
         # Signals wait until they are asked for, so none is lost between a
         # look at the children and the wait.
+        signals.survive()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             if not self._start_generation():
@@ -158,6 +184,7 @@ class Parent:
         elif number == signal.SIGHUP and not self._stopping:
             self._renew()
         self._reap()
+        self._look_after()
         if not self._stopping:
             self._fill_up()
         elif self._kill_at is not None and time.monotonic() > self._kill_at:
@@ -183,26 +210,29 @@ class Parent:
 
     def _start(self) -> Child:
         ready, told = os.pipe2(os.O_CLOEXEC)
+        beat = pulse.Pulse()
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid:
             os.close(told)
-            child = Child(pid, os.pidfd_open(pid), ready, time.monotonic())
+            child = Child(pid, os.pidfd_open(pid), ready, time.monotonic(),
+                          beat)
             self._children[pid] = child
             return child
         # From here on this is the child, and it never returns.
         try:
             os.close(ready)
             _die_with(parent)
-            self._be_child(told)
+            self._be_child(told, beat)
         except BaseException as failure:  # noqa: BLE001
             _report(failure)
         finally:
             os._exit(1)
 
-    def _be_child(self, told: int) -> typing.NoReturn:
+    def _be_child(self, told: int, beat: pulse.Pulse) -> typing.NoReturn:
+        beat.begin()
         for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL)
         # The parent decides; a Ctrl-C reaches the whole process group.
@@ -210,15 +240,14 @@ class Parent:
         signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGHUP, lambda *_: None)
         for child in self._children.values():
-            os.close(child.ready)
-            os.close(child.pidfd)
+            child.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         from glance_import.api import hub
         app = self._load_app()
         if self._on_worker_start is not None:
             self._on_worker_start()
         self._listener.setblocking(False)
-        worker = hub.Worker(self._listener, app, self._conf)
+        worker = hub.Worker(self._listener, app, self._conf, beat.turn)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         signal.signal(_RETIRE, lambda *_: worker.retire())
         os.write(told, b'1')
@@ -242,10 +271,23 @@ class Parent:
             if not pid:
                 continue
             del self._children[pid]
-            os.close(child.pidfd)
-            os.close(child.ready)
+            child.close()
             if not (child.retired or self._stopping):
                 self._mourn(child, os.waitstatus_to_exitcode(status))
+
+    def _look_after(self) -> None:
+        """Kill whoever stands still; it is replaced like any that dies."""
+        for child in self._children.values():
+            limit = (self._conf.worker_hang_timeout if child.up
+                     else START_LIMIT)
+            silence = child.pulse.silence()
+            if not limit or silence < limit or child.hung:
+                continue
+            child.hung = True
+            LOG.error('worker %d has not moved for %.0f seconds and is '
+                      'killed; its threads: %s', child.pid, silence,
+                      child.stacks() or 'it does not tell')
+            child.signal(signal.SIGKILL)
 
     def _mourn(self, child: Child, code: int) -> None:
         how = f'signal {-code}' if code < 0 else f'status {code}'

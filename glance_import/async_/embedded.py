@@ -20,6 +20,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import import signals
 from glance_import import state
 
 LOG = log.getLogger(__name__)
@@ -144,4 +145,5 @@ def _die_with_parent() -> None:
     The thread's mask of signals would be inherited.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SERVERS_SIGNALS)
+    signals.pass_over()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

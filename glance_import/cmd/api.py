@@ -9,6 +9,7 @@ from glance_import.api import deploy
 from glance_import.api import server
 from glance_import.async_ import embedded
 from glance_import import services
+from glance_import import signals
 from glance_import import startup
 
 PROG = 'glance-import-api'
@@ -16,6 +17,7 @@ PROG = 'glance-import-api'
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit status."""
+    signals.survive()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         conf = startup.read(arguments, PROG)

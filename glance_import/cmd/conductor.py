@@ -15,6 +15,7 @@ from oslo_log import log
 
 from glance_import.async_ import conductor
 from glance_import.async_ import embedded
+from glance_import import signals
 from glance_import import startup
 
 LOG = log.getLogger(__name__)
@@ -23,6 +24,7 @@ PROG = 'glance-import-conductor'
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
+    signals.survive()
     given = list(sys.argv[1:] if argv is None else argv)
     # The API has judged the files for the conductor that it starts; should
     # they have been spoilt since, imports go on: each brings what it is
@@ -45,6 +47,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     if begin_again.is_set():
         # In the same process: whoever started it sees no end.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.pass_over()
         command = embedded.command(given)
         os.execv(command[0], command)  # nosec B606: our own interpreter
     return 0

@@ -15,6 +15,11 @@ OPTS = (
         'workers', default=1, min=1,
         help='Server processes that share the listening socket.'),
     cfg.IntOpt(
+        'worker_hang_timeout', default=30, min=0,
+        help='Seconds after which a worker whose event loop does not move is '
+             'killed and replaced; what its threads were doing is logged. '
+             'Requests that take long do not count. 0 waits for ever.'),
+    cfg.IntOpt(
         'backlog', default=4096, min=1,
         help='Connections the kernel may hold before they are accepted.'),
     cfg.IntOpt(
@@ -25,6 +30,30 @@ OPTS = (
         'client_socket_timeout', default=900, min=0,
         help='Seconds a client connection may be idle, also in the middle '
              'of an upload, before it is closed. 0 waits for ever.'),
+    cfg.IntOpt(
+        'client_header_timeout', default=30, min=0,
+        help='Seconds a client may take to send the head of a request, '
+             'counted from its first byte, or from when it connects. '
+             '0 waits for ever.'),
+    cfg.IntOpt(
+        'max_connections', default=8192, min=1,
+        help='Connections that a worker has at once. When all are taken, the '
+             'one that has sent no whole request for longest is closed for a '
+             'new one. The limit on open files (ulimit -n) should be more '
+             'than twice as high; where it is not there are fewer.'),
+    cfg.IntOpt(
+        'max_connections_per_address', default=1024, min=0,
+        help='Connections that a worker has at once from one IPv4 address, '
+             'or from one /64 of IPv6 addresses; more are answered with 429. '
+             '0: as many as come.'),
+    cfg.ListOpt(
+        'unbounded_addresses', default=['127.0.0.0/8', '::1/128'],
+        help='Networks for which max_connections_per_address does not hold: '
+             'those of the proxies in front of the service.'),
+    cfg.IntOpt(
+        'max_request_bodies', default=1000, min=1,
+        help='Requests with a body that a worker receives at once, each in a '
+             'thread of its own; more are answered with 503.'),
     cfg.BoolOpt(
         'http_keepalive', default=True,
         help='Keep connections open between requests.'),

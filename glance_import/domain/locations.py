@@ -41,6 +41,8 @@ if typing.TYPE_CHECKING:
     from glance_import import services
 
 LOG = log.getLogger(__name__)
+# Of a position in a list; an image never has as many locations.
+MAX_DIGITS = 9
 
 FORMATS = ('disk_format', 'container_format')
 Locations = list[db_images.Location]
@@ -321,7 +323,7 @@ def _position(operation: changes.Operation, last: int, *,
     if new and text == '-':
         return last
     if text is None or not text.isascii() or not text.isdigit() \
-            or len(text) > 9 or int(text) > last:
+            or len(text) > MAX_DIGITS or int(text) > last:
         raise errors.Invalid(
             f'There is no position {str(text)[:20]!r} in the locations of '
             'the image.')

@@ -161,6 +161,7 @@ def test_which_store_has_it_is_not_for_users_to_say(service, web):
     (lambda w: add('nonsense'), 400, 'No store'),
     (lambda w: add(f'{w}/disk', 7), 400, 'position'),
     (lambda w: add(f'{w}/disk', 'x'), 400, 'position'),
+    (lambda w: add(f'{w}/disk', '9' * 5000), 400, 'position'),
     (lambda w: {'op': 'add', 'path': '/locations',
                 'value': [{'url': f'{w}/disk', 'metadata': {}}]}, 400,
      'position'),

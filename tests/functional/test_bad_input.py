@@ -341,6 +341,34 @@ def test_announced_size_that_is_no_number(service, given):
     check_usable(service, image_id)
 
 
+@pytest.mark.parametrize('header, status', [
+    ('Content-Length: ', 400), ('X-OpenStack-Image-Size: ', 400),
+    ('Transfer-Encoding: chunked\r\nX: ', 400)])
+def test_digits_without_end(service, header, status):
+    """More than Python makes a number of; as sizes of chunks as well."""
+    image_id = service.create()
+    for digits in ('9' * 4301, '0' * 4301, '0' * 4300 + '5'):
+        with service.raw() as sock:
+            sock.sendall((
+                f'PUT /v2/images/{image_id}/stage HTTP/1.1\r\nHost: '
+                f'127.0.0.1\r\nContent-Type: application/octet-stream\r\n'
+                f'{header}{digits}\r\n\r\n{digits}\r\n\r\n').encode())
+            assert services.answer_of(sock)[0] == status, digits[-1]
+    for header in ('Upload-Offset', 'Upload-Length'):
+        for digits in ('9' * 4301, '9' * 20, '9' * 19):
+            answer = service.request(
+                'PATCH', f'/v2/images/{image_id}/stage', b'x', {
+                    'Content-Type': 'application/offset+octet-stream',
+                    'Tus-Resumable': '1.0.0', 'Upload-Offset': '0',
+                    'Upload-Length': '1', header: digits})
+            assert answer.status in (400, 409, 413), answer
+    for digits in ('9' * 18, '9' * 19):
+        answer = service.stage(image_id, b'x', headers={
+            'X-OpenStack-Image-Size': digits})
+        assert answer.status in (400, 413), answer
+    check_usable(service, image_id)
+
+
 def test_announced_size_that_is_wrong(service):
     image_id = service.create()
     for chunks in (None, [DATA]):

@@ -39,6 +39,9 @@ def line_of(done):
     ('DEFAULT', 'enabled_import_methods', 'glance-direct', ['brackets']),
     ('DEFAULT', 'bind_port', 'http', ['bind_port']),
     ('DEFAULT', 'bind_host', '0.0.0.0', ['loopback', 'flavor']),
+    ('DEFAULT', 'unbounded_addresses', '10.0.0.0/8, proxy', ["'proxy'"]),
+    ('DEFAULT', 'unbounded_addresses', '10.0.0.1/8', ['host bits']),
+    ('DEFAULT', 'max_connections', '0', ['max_connections']),
     ('DEFAULT', 'image_size_cap', '0', ['image_size_cap']),
     ('taskflow_executor', 'engine_mode', 'worker-based', ['engine_mode']),
     ('taskflow_executor', 'max_workers', '0', ['max_workers']),
@@ -208,6 +211,57 @@ def test_children_die_with_their_parent(make_service):
         os.path.exists(f'/proc/{pid}') for pid in children), 10)
 
 
+@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_sent_out_of_habit_end_nothing(make_service, number):
+    service = make_service().start()
+    services.wait_for(lambda: 'runs up to' in service.text())
+    processes = [service.process.pid, *service.children()]
+    for _ in range(3):
+        for pid in processes:
+            os.kill(pid, number)
+    image_id = service.ask(DATA)
+    assert service.wait_status(image_id, 'active')
+    assert [service.process.pid, *service.children()] == processes
+    services.wait_for(lambda: service.text().count(
+        f'{number.name}: thread MainThread') >= len(processes))
+
+
+def test_a_conductor_that_starts_survives_them_too(make_service):
+    """From its first moment on, which is when nobody listens yet."""
+    service = make_service().start()
+    first = service.conductor_pid()
+    os.kill(first, signal.SIGKILL)
+    second = services.wait_for(lambda: next((
+        pid for pid, words in service.children().items()
+        if 'cmd.conductor' in words and pid != first), None))
+    os.kill(second, signal.SIGUSR1)
+    os.kill(second, signal.SIGUSR2)
+    image_id = service.ask(DATA)
+    service.wait_status(image_id, 'active')
+    assert service.conductor_pid() == second
+
+
+def test_a_conductor_on_its_own_survives_them(make_service):
+    service = make_service(
+        options={'taskflow_executor': {'embedded_conductor': False}}).start()
+    with open(service.log, 'ab') as log:
+        process = subprocess.Popen(
+            service.command('conductor'), env=service.environment, stdout=log,
+            stderr=log, start_new_session=True)
+    try:
+        services.wait_for(lambda: 'runs up to' in service.text())
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
+        image_id = service.ask(DATA)
+        service.wait_status(image_id, 'active')
+        services.wait_for(lambda: all(
+            f'{name}: thread MainThread' in service.text()
+            for name in ('SIGUSR1', 'SIGUSR2')))
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_reload_takes_new_options_and_refuses_bad_ones(make_service):
     service = make_service().start()
     assert service.request('GET', '/v2/images?limit=7').status == 200
@@ -340,6 +394,16 @@ def test_under_other_servers(make_service, kind):
         part = service.request('GET', f'/v2/images/{image_id}/file',
                                headers={'Range': 'bytes=10-19'})
         assert (part.status, part.body) == (206, DATA[10:20])
+    # Numbers that are too long to be any.
+    for header in ('Content-Length', 'Range', 'X-OpenStack-Image-Size'):
+        with service.raw() as sock:
+            sock.sendall((
+                f'GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: '
+                f'127.0.0.1\r\n{header}: {"9" * 5000}\r\n\r\n').encode())
+            # uWSGI closes the connection on so long a head.
+            with contextlib.suppress(ConnectionResetError):
+                assert services.answer_of(sock)[0] in (200, 400, 416)
+    assert 'Traceback' not in service.text()
     # A client that goes away leaves an upload known to be cut.
     image_id = service.create()
     with service.stage_by_hand(image_id, 100000) as sock:
@@ -371,6 +435,24 @@ def test_keystone_pipeline_asks_for_a_token(make_service):
         assert 'x-openstack-request-id' in answer.headers
         assert 'www-authenticate' in answer.headers
     assert service.request('GET', '/versions').status == 200
+
+
+def test_bodies_without_a_token_take_no_places(make_service):
+    service = make_service(options={
+        'DEFAULT': {'max_request_bodies': 2},
+        'paste_deploy': {'flavor': 'keystone'},
+        'keystone_authtoken': {
+            'www_authenticate_uri': 'http://127.0.0.1:9/v3',
+            'auth_url': 'http://127.0.0.1:9/v3', 'auth_type': 'password',
+            'username': 'glance', 'password': 'x', 'project_name': 'service',
+            'user_domain_id': 'default', 'project_domain_id': 'default'}})
+    service.start()
+    with contextlib.ExitStack() as stack:
+        for number in range(6):
+            sock = stack.enter_context(service.stage_by_hand(
+                '00000000-0000-4000-8000-000000000000', 1000))
+            assert services.answer_of(sock)[0] == 401, number
+            sock.sendall(b'x')
 
 
 def test_standard_filters_read_our_files(make_service):

@@ -10,6 +10,7 @@ from tests import service as services
 
 DATA = os.urandom(3 * 1024 * 1024 + 17)
 PARTS = {'1 byte': 1, '64 KiB': 65536, '4 MiB': 4 << 20}
+MANY = '9' * 5000
 
 
 def parts(data, size):
@@ -99,18 +100,36 @@ def test_ranges(service):
     for given, wanted in (
             ('bytes=0-0', DATA[:1]), ('bytes=100-199', DATA[100:200]),
             ('bytes=1000000-', DATA[1000000:]), ('bytes=-17', DATA[-17:]),
-            (f'bytes=5-{len(DATA) + 9}', DATA[5:])):
+            (f'bytes=5-{len(DATA) + 9}', DATA[5:]),
+            # Numbers of any length are numbers.
+            ('bytes=5-' + MANY, DATA[5:]),
+            (f'bytes={"0" * 5000}5-{"0" * 5000}9', DATA[5:10]),
+            ('Bytes = 5 - 9 ', DATA[5:10])):
         answer = service.request('GET', path, headers={'Range': given})
         assert (answer.status, answer.body) == (206, wanted), given
         assert answer.headers['content-range'].endswith(f'/{len(DATA)}')
     for given, status in ((f'bytes={len(DATA)}-', 416), ('bytes=9-3', 416),
-                          ('lines=1-2', 416), ('bytes=0-1,3-4', 400)):
+                          ('lines=1-2', 416), ('bytes=0-1,3-4', 400),
+                          ('bytes=-', 416), ('bytes=', 416),
+                          ('bytes=-0', 416), ('bytes=--1', 416),
+                          ('bytes=1-2-3', 416), ('bytes=+1-2', 416),
+                          ('bytes=1_0-20', 416), ('bytes=0x1-2', 416),
+                          ('bytes=\xb2-3', 416), ('bytes=' + MANY + '-', 416),
+                          (f'bytes={MANY}-{MANY}', 416)):
         answer = service.request('GET', path, headers={'Range': given})
         assert answer.status == status, given
     # The older way to ask, which Glance still takes.
     answer = service.request('GET', path, headers={
         'Content-Range': 'bytes 3-9/*'})
     assert (answer.status, answer.body) == (206, DATA[3:10])
+    for given, status in ((f'bytes 3-{MANY}/*', 206), ('bytes -3/*', 416),
+                          (f'bytes 3-9/{MANY}', 206), ('bytes */9', 416),
+                          (f'bytes {MANY}-{MANY}/{MANY}', 416),
+                          ('bytes 3-9', 416), ('bytes 3-9/x', 416)):
+        answer = service.request('GET', path, headers={
+            'Content-Range': given})
+        assert answer.status == status, given
+    assert 'Traceback' not in service.text()
 
 
 def test_head_of_data(service):

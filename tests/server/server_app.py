@@ -6,6 +6,8 @@ It is served by our own server, gunicorn and uWSGI alike.
 import hashlib
 import json
 import os
+import re
+import signal
 import threading
 import time
 
@@ -101,6 +103,31 @@ def sleep(request, start_response):
     return webob.Response(text='slept')
 
 
+def busy(request, start_response):
+    end = time.monotonic() + float(request.GET.get('seconds', 1))
+    while time.monotonic() < end:
+        hashlib.sha256(b'x' * 100).digest()
+    return webob.Response(text='was busy')
+
+
+def hang(request, start_response):
+    STATE['how'] = request.GET['how']
+    # Signals are handled in the main thread, which is the hub's.
+    os.kill(os.getpid(), signal.SIGWINCH)
+    return webob.Response(text='it hangs')
+
+
+def stand_still(number, frame):
+    print('stands still:', os.getpid(), flush=True)
+    if STATE['how'] == 'sleep':
+        time.sleep(1000)
+    # With the lock on the interpreter held.
+    re.match('(a+)+$', 'a' * 100 + 'b')
+
+
+signal.signal(signal.SIGWINCH, stand_still)
+
+
 def environ(request, start_response):
     return webob.Response(json={
         name: value for name, value in request.environ.items()
@@ -119,7 +146,8 @@ ROUTES = {
     '/upload': upload, '/refuse': refuse, '/file': file, '/pieces': pieces,
     '/whole': whole,
     '/broken': broken, '/breaks-off': breaks_off, '/sleep': sleep,
-    '/environ': environ, '/state': state, '/json': echo_json,
+    '/busy': busy, '/hang': hang, '/environ': environ, '/state': state,
+    '/json': echo_json,
 }
 
 

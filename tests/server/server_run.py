@@ -2,10 +2,12 @@
 
 import logging
 import os
+import resource
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from glance_import.api import places  # noqa: E402
 from glance_import.api import server  # noqa: E402
 from glance_import import conf as options  # noqa: E402
 
@@ -20,6 +22,11 @@ def load_app():
 def main():
     logging.basicConfig(level=os.environ.get('TEST_APP_LOG', 'INFO'))
     logging.getLogger('glance_import.api.hub').setLevel(logging.DEBUG)
+    # What would take a test too long.
+    places.STALLED = float(os.environ.get('TEST_APP_STALLED', places.STALLED))
+    if 'TEST_APP_FILES' in os.environ:
+        files = int(os.environ['TEST_APP_FILES'])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     conf = options.load(sys.argv[1:])
     return server.serve(conf, load_app, reload=conf.reload_config_files)
 

@@ -1,0 +1,73 @@
+"""Signals that operators send out of habit, and that must not end a process.
+
+SIGUSR1 and SIGUSR2 (other services rotate their log files by the one, and
+report by the other) write to the log what every thread is doing. Touches the
+handlers of these two.
+"""
+
+from __future__ import annotations
+
+import _thread
+import collections
+import collections.abc
+import gc
+import logging
+import signal
+import sys
+import threading
+import traceback
+import types
+
+LOG = logging.getLogger(__name__)
+REPORT = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def survive() -> None:
+    """In the main thread, as early as can be; children by fork do too."""
+    for number in REPORT:
+        signal.signal(number, _report)
+
+
+def pass_over() -> None:
+    """Before the exec of a program that calls ``survive`` by itself."""
+    for number in REPORT:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _report(number: int, frame: types.FrameType | None) -> None:
+    # The code that was interrupted may be writing to the log, or starting a
+    # thread: nothing here may wait for what it holds.
+    _thread.start_new_thread(_log, (signal.Signals(number).name,))
+
+
+def _log(name: str) -> None:
+    try:
+        for what in stacks():
+            LOG.info('%s: %s', name, what)
+    except Exception:
+        LOG.exception('cannot tell what the threads are doing')
+
+
+def stacks() -> collections.abc.Iterator[str]:
+    """What each thread and each green thread is doing; without our own."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        if ident != _thread.get_ident():
+            yield f'thread {names.get(ident, ident)}:\n' + _text(frame)
+    waiting = collections.Counter(map(_text, _green_frames()))
+    for text, count in waiting.items():
+        yield f'{count} green thread(s):\n' + text
+
+
+def _green_frames() -> collections.abc.Iterator[types.FrameType]:
+    module = sys.modules.get('greenlet')
+    if module is None:
+        return
+    for each in gc.get_objects():
+        # Not isinstance(), which asks proxies what they stand for.
+        if issubclass(type(each), module.greenlet) and each.gr_frame:
+            yield each.gr_frame
+
+
+def _text(frame: types.FrameType) -> str:
+    return ''.join(traceback.format_stack(frame)).rstrip()
