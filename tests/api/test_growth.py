@@ -7,6 +7,7 @@ a pattern that tries every place from every place takes sixteen times.
 """
 
 import ast
+import importlib
 import os
 import pathlib
 import re
@@ -63,6 +64,12 @@ def flags_of(node):
     return flags
 
 
+def module_of(name):
+    """The module of a file of the package."""
+    return importlib.import_module('glance_import.' + name.removesuffix(
+        '.py').removesuffix('/__init__').replace('/', '.'))
+
+
 def collect():
     """(file, pattern, flags, how it is used) of the whole package."""
     found, elsewhere = [], set()
@@ -98,6 +105,12 @@ def collect():
                 continue
             method = node.func.attr
             if method not in (*METHODS, 'compile'):
+                continue
+            made = getattr(module_of(name), names.get(id(node), ''), None)
+            if isinstance(made, re.Pattern):
+                # As it came to be, whatever it is put together from.
+                found.append((name, made.pattern, made.flags & ~re.UNICODE,
+                              used.get(names[id(node)], set())))
                 continue
             pattern = text_of(node.args[0])
             if pattern is None:

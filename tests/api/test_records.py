@@ -293,15 +293,16 @@ def test_long_values_in_errors(api):
         'ab' for _ in range(1001))).status == 400
 
 
-@pytest.mark.parametrize('given', [
-    'bytes=0-' + '9' * 5000, 'bytes=' + '1' * 5000 + '-', 'bytes='
-    + ' ' * 5000 + '1', 'bytes=-' + '9' * 4999])
-def test_ranges_without_end(api, active, given):
+@pytest.mark.parametrize('given, status', [
+    ('bytes=0-' + '9' * 5000, 200), ('bytes=-' + '9' * 4999, 200),
+    ('bytes=' + '1' * 5000 + '-', 416), ('bytes=' + ' ' * 5000 + '1', 416)])
+def test_ranges_without_end(api, active, given, status):
+    """What is past the end of the image is cut to it (RFC 9110, 14.1.2)."""
     image_id = active()
     for name in ('Range', 'Content-Range'):
         answer = api.request('GET', f'/v2/images/{image_id}/file',
                              headers={name: given})
-        assert answer.status in (400, 416), answer
+        assert answer.status == status, answer
 
 
 @pytest.mark.parametrize('text, values', [
