@@ -14,6 +14,7 @@ import importlib.util
 import itertools
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -55,10 +56,21 @@ def need_module(name: str) -> None:
         missing(f'the Python module {name} is not installed')
 
 
+# Below the ports that the kernel gives to connections; so many for each of
+# the processes that run the tests side by side.
+_PORTS, _EACH = 10_000, 2_500
+_next_port = itertools.count(random.randrange(_EACH))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    """A port of loopback that nobody listens on, nor is given again soon."""
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+    for number in _next_port:
+        port = _PORTS + worker % 8 * _EACH + number % _EACH
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(('127.0.0.1', port))
+            return port
+    raise AssertionError
 
 
 class Server:
