@@ -14,8 +14,8 @@ from oslo_config import cfg
 
 from glance_import.domain import errors
 from glance_import.domain import members
-from glance_import.domain import states
 from glance_import.domain import tasks
+from glance_import import states
 
 Schema = dict[str, typing.Any]
 

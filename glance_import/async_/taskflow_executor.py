@@ -36,8 +36,8 @@ from glance_import.domain import admission
 from glance_import.domain import errors
 from glance_import.domain import imports
 from glance_import.domain import snapshot
-from glance_import.domain import states
 from glance_import import services
+from glance_import import states
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)

@@ -19,9 +19,9 @@ from glance_import.async_ import extensions
 from glance_import.cmd import opening
 from glance_import.db import images as db_images
 from glance_import.domain import rejudging
-from glance_import.domain import states
 from glance_import.plugin import chain
 from glance_import import services
+from glance_import import states
 
 NAME = 'images'
 HELP = 'Images in the stores: judge them again.'

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from glance_import.db import engine
 from glance_import.db import tables
+from glance_import import states
 
 Columns = tables.images.c
 
@@ -298,13 +299,16 @@ def move(conn: sa.Connection, image_id: str,
          **changes: typing.Any) -> bool:
     """Compare-and-swap the status; False when another status was found.
 
-    Entering ``queued`` clears the sizes (contract 2.4).
+    Entering ``queued`` clears the sizes, as Glance does.
+
+    :raises states.NoSuchMove: the table of moves does not have it
     """
     if isinstance(expected, str):
         expected = (expected,)
-    if wanted == 'queued':
+    states.check(expected, wanted)
+    if wanted == states.QUEUED:
         changes = {'size': None, 'virtual_size': None, **changes}
-    if wanted == 'deleted':
+    if wanted == states.DELETED:
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
     result = conn.execute(

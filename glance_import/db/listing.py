@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from glance_import.db import images
 from glance_import.db import tables
+from glance_import import states
 
 Columns = tables.images.c
 _LIVE = Columns.deleted == sa.false()
@@ -38,7 +39,7 @@ _OPERATORS: dict[str, typing.Callable] = {
     'eq': operator.eq, 'neq': operator.ne, 'gt': operator.gt,
     'gte': operator.ge, 'lt': operator.lt, 'lte': operator.le}
 # No list shows them.
-_NOT_KILLED = Columns.status != 'killed'
+_NOT_KILLED = Columns.status != states.KILLED
 _NEVER = datetime.datetime(9999, 12, 31)
 # Columns with an index that can tell whether few images match.
 _SELECTIVE = ('id', 'name', 'checksum', 'os_hash_value', 'owner')

@@ -1,7 +1,7 @@
 """What is known of staged data: one row for each image that has some.
 
 The bytes are the staging area's (glance_import.staging); this is the record
-of how far they got and what they are. States: glance_import.domain.states.
+of how far they got and what they are. States: glance_import.states.
 Every function takes a connection whose transaction the caller owns.
 """
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from glance_import.db import tables
+from glance_import import states
 
 _IMAGES = tables.images.c
 _LOCATIONS = tables.image_locations.c
-UPLOADING = ('saving', 'uploading', 'importing')
+UPLOADING = (states.SAVING, states.UPLOADING, states.IMPORTING)
 
 
 def owner(conn: sa.Connection, image_id: str) -> str | None:

@@ -24,7 +24,7 @@ from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import signatures
 from glance_import.domain import snapshot
-from glance_import.domain import states
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa

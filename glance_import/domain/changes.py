@@ -17,7 +17,7 @@ from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import locations
 from glance_import.domain import protections
-from glance_import.domain import states
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa

@@ -27,9 +27,9 @@ from glance_import.domain import integrity
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
-from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
+from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import several
 

@@ -30,11 +30,11 @@ from glance_import.domain import imports
 from glance_import.domain import integrity
 from glance_import.domain import quotas
 from glance_import.domain import scratch
-from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import.net import client
 from glance_import.net import urls
 from glance_import import staging
+from glance_import import states
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

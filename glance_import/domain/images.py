@@ -16,9 +16,9 @@ from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import quotas
-from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.net import urls
+from glance_import import states
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

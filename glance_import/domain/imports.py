@@ -25,10 +25,10 @@ from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import methods
 from glance_import.domain import placement
-from glance_import.domain import states
 from glance_import.domain import tasks
 from glance_import.domain import uploads
 from glance_import import staging
+from glance_import import states
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

@@ -28,8 +28,8 @@ from glance_import.domain import quotas
 from glance_import.domain import sample
 from glance_import.domain import signatures
 from glance_import.domain import sources
-from glance_import.domain import states
 from glance_import import staging
+from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import http
 

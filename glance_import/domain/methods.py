@@ -15,7 +15,7 @@ from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import regions
 from glance_import.domain import sources
-from glance_import.domain import states
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     from glance_import import services  # noqa: F401

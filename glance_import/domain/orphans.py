@@ -20,8 +20,8 @@ from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import states
 from glance_import.domain import tasks
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     from glance_import import services

@@ -16,7 +16,7 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import states
+from glance_import import states
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

@@ -24,7 +24,7 @@ from glance_import.domain import imports
 from glance_import.domain import locations
 from glance_import.domain import methods
 from glance_import.domain import placement
-from glance_import.domain import states
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     from glance_import import services

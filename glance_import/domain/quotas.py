@@ -16,8 +16,8 @@ import typing
 
 from glance_import.db import usage
 from glance_import.domain import errors
-from glance_import.domain import states
 from glance_import import limits
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa

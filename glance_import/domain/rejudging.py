@@ -22,12 +22,12 @@ from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import sample
 from glance_import.domain import scratch as room
-from glance_import.domain import states
 from glance_import.plugin import chain
 from glance_import.plugin import host
 from glance_import.plugin import verdicts
 from glance_import import staging
 from glance_import.staging import formats
+from glance_import import states
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:

@@ -23,9 +23,9 @@ from glance_import.db import staging as db_staging
 from glance_import.domain import errors
 from glance_import.domain import integrity
 from glance_import.domain import quotas
-from glance_import.domain import states
 from glance_import.domain import uploads
 from glance_import import staging
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     from glance_import import services

@@ -8,7 +8,7 @@ import re
 from taskflow import engines
 from taskflow.patterns import linear_flow
 
-from glance_import.domain import states
+from glance_import import states
 
 DOC = pathlib.Path(__file__).resolve().parents[2] / 'doc' / 'source'
 

@@ -8,7 +8,7 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.domain import changes
 from glance_import.domain import rejudging
-from glance_import.domain import states
+from glance_import import states
 
 
 def deactivate(asked: call.Call) -> webob.Response:

@@ -17,7 +17,7 @@ from glance_import.db import images as db_images
 from glance_import.domain import direct
 from glance_import.domain import errors
 from glance_import.domain import placement
-from glance_import.domain import states
+from glance_import import states
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)

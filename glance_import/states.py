@@ -1,10 +1,14 @@
 """Which status an image may have after which: one table.
 
-Contract section 2.4, with one move more: ``importing`` goes back to
-``uploading`` when an import failed and the staged bytes are intact, so that
-the user can import again without uploading again. Every move is one
-conditional UPDATE on this table's word (glance_import.db.images.move).
+The statuses and their moves are those of Glance, with one move more:
+``importing`` goes back to ``uploading`` when an import failed and the staged
+bytes are intact, so that the user can import again without uploading again.
+Every move is one conditional UPDATE, and glance_import.db.images.move refuses
+one that is not here. ``killed`` and ``pending_delete`` are found in databases
+that Glance has made.
 """
+
+import collections.abc
 
 QUEUED = 'queued'
 UPLOADING = 'uploading'
@@ -20,7 +24,7 @@ MOVES = {
     QUEUED: (SAVING, UPLOADING, IMPORTING, ACTIVE, DELETED),
     UPLOADING: (IMPORTING, QUEUED, DELETED),
     IMPORTING: (ACTIVE, QUEUED, UPLOADING, DELETED),
-    SAVING: (ACTIVE, KILLED, DELETED, QUEUED),
+    SAVING: (ACTIVE, DELETED, QUEUED),
     ACTIVE: (DEACTIVATED, PENDING_DELETE, DELETED),
     DEACTIVATED: (ACTIVE, DELETED),
     KILLED: (DELETED,),
@@ -43,9 +47,15 @@ SUCCESS = 'success'
 FAILURE = 'failure'
 
 
-def allowed(found: str, wanted: str) -> bool:
-    """Whether an image in status ``found`` may move to ``wanted``."""
-    return wanted in MOVES.get(found, ())
+class NoSuchMove(ValueError):
+    """The service would do what the table does not have: a fault of ours."""
+
+
+def check(found: collections.abc.Iterable[str], wanted: str) -> None:
+    """:raises NoSuchMove: not from each of those an image may move there"""
+    for each in found:
+        if wanted not in MOVES.get(each, ()):
+            raise NoSuchMove(f'no image goes from {each} to {wanted}')
 
 
 def sources(wanted: str) -> tuple[str, ...]:
