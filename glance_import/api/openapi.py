@@ -71,7 +71,26 @@ _DONE: dict[tuple[str, str], tuple[str, str | None]] = {
     ('DELETE', '/v2/stores/{store_id}/{image_id}'): ('204', None),
     ('PUT', '/v2/images/{image_id}/tags/{tag}'): ('204', None),
     ('GET', '/v2/tasks'): ('200', 'tasks'),
+    ('POST', '/v2/tasks'): ('201', 'task'),
     ('GET', '/v2/tasks/{task_id}'): ('200', 'task'),
+    # Tasks are deleted by their age alone, as in Glance.
+    ('DELETE', '/v2/tasks/{task_id}'): ('405', None),
+    ('HEAD', '/v2/images/{image_id}/stage'): ('200', None),
+    ('HEAD', '/v2/images/{image_id}/file'): ('200', None),
+}
+# Answers besides, where all is well too or the headers are at fault.
+_DATA = {'204': 'There is no data yet.', '206': 'The range asked for.',
+         '416': 'The image has no such range.'}
+_UPLOAD = {'410': 'It was there when the request began.',
+           '412': 'Another version of the upload protocol.',
+           '460': 'The checksum of the part is another one.'}
+_ALSO: dict[tuple[str, str], dict[str, str]] = {
+    ('GET', '/v2/images/{image_id}/file'): _DATA,
+    ('HEAD', '/v2/images/{image_id}/file'): _DATA,
+    ('PUT', '/v2/images/{image_id}/file'): _UPLOAD,
+    ('PUT', '/v2/images/{image_id}/stage'): _UPLOAD,
+    ('PATCH', '/v2/images/{image_id}/stage'): _UPLOAD,
+    ('HEAD', '/v2/images/{image_id}/stage'): _UPLOAD,
 }
 _QUERY = ('limit', 'marker', 'sort_key', 'sort_dir')
 _IMAGE_QUERY = ('sort', 'name', 'status', 'owner', 'visibility', 'tag',
@@ -132,7 +151,8 @@ def _operation(path: str, method: str, endpoint: router.Endpoint) -> Json:
     text = inspect.getdoc(endpoint.handler) or ''
     status, shape = _DONE.get(
         (method, path), ('204' if method != 'GET' else '200', None))
-    done: Json = {'description': 'Done.'}
+    done: Json = {'description': 'Done.' if status < '300'
+                  else 'Not to be done by anybody.'}
     if shape is not None:
         done['content'] = {'application/json': {
             'schema': {'$ref': f'#/components/schemas/{shape}'}}}
@@ -140,7 +160,8 @@ def _operation(path: str, method: str, endpoint: router.Endpoint) -> Json:
         'summary': ' '.join(text.partition('\n\n')[0].split()),
         'responses': {status: done, **{
             code: {'description': meaning}
-            for code, meaning in _ERRORS.items()}},
+            for code, meaning in {
+                **_ERRORS, **_ALSO.get((method, path), {})}.items()}},
     }
     if (method, path) in _BODIES:
         media, schema = _BODIES[method, path]

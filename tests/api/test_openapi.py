@@ -117,6 +117,7 @@ def test_never_an_error_of_ours(api, image_id, path, method, operation):
             {'Content-Type': media, 'Accept': accept} if sends
             else {'Accept': accept}, token=services.ADMIN)
         assert answer.status < 500, answer
+        assert str(answer.status) in operation['responses'], answer
         if answer.headers.get('content-type', '').startswith(
                 'application/json'):
             json.loads(answer.body, parse_constant=pytest.fail)
