@@ -291,7 +291,8 @@ def test_a_plain_upload_that_was_cut_goes_on(service):
 
 
 @pytest.mark.parametrize('extra', [
-    '', f'Upload-Checksum: {checksum(DATA[1_000_000:])}\r\n'])
+    '', f'Upload-Checksum: {checksum(DATA[1_000_000:])}\r\n'],
+    ids=['plain', 'checksum'])
 def test_killed_in_mid_part(make_service, extra):
     service = make_service().start()
     image_id = service.create()
