@@ -13,18 +13,27 @@ import json
 import os
 import sys
 import tempfile
+import types
 import typing
 
 from oslo_config import cfg
 from oslo_config import generator
+from taskflow import flow
 
 from glance_import.async_ import extensions
+from glance_import.async_.flows import api_image_import
 from glance_import.async_ import registry
+from glance_import.async_ import runtime
 from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
 from glance_import.conf import plugins as conf_plugins
+from glance_import import context
+from glance_import.db import jobs as db_jobs
+from glance_import.domain import admission
+from glance_import.domain import methods
 from glance_import.plugin import chain
 from glance_import.plugin import verdicts
+from glance_import import services
 
 NAME = 'plugins'
 HELP = 'The configured plugins: list them, try them on a file, draw the flow.'
@@ -173,26 +182,40 @@ def _tell(conf: cfg.ConfigOpts, records: list[chain.Record],
 # -- the flow, drawn
 
 def draw(conf: cfg.ConfigOpts) -> int:
-    """Draw the steps of an import with its plugins."""
+    """Draw the steps of an import with its plugins.
+
+    They are those of the flow that an import by that method runs.
+    """
     _registry, loaded = _load(conf)
-    print(_DRAWN[conf.command.format](_steps(loaded)))
+    try:
+        steps = api_image_import.outline(
+            _flow(conf, loaded, conf.command.method))
+    except api_image_import.PluginFailed as failure:
+        raise extensions.ExtensionError(
+            f'{failure.plugin}: {failure}') from failure
+    print(_DRAWN[conf.command.format](steps))
     return 0
 
 
-def _steps(loaded: list[registry.Loaded]) -> list[list[str]]:
-    """The steps in order; those in one list run side by side."""
-    early = [f'{plugin.label}: precheck'
-             for plugin in chain.prechecks(loaded)]
-    steps = [['begin']] + ([early] if early else []) + [
-        ['bring the data (the method)'], ['verify what is staged']]
-    for stage in chain.stages(loaded):
-        if stage.do == chain.FLOW:
-            steps.append([f'{stage.plugins[0].name}: get_flow'])
-        else:
-            steps.append([f'{plugin.label}: {stage.do}'
-                          for plugin in stage.plugins])
-    return steps + [['store'], ['image active, task successful'],
-                    ['remove what was staged']]
+def _flow(conf: cfg.ConfigOpts, loaded: list[registry.Loaded], method: str
+          ) -> flow.Flow:
+    """The flow of an import that nobody has asked for, to look at."""
+    listed = loaded if methods.find(method).plugins else []
+    job = db_jobs.Job(
+        id='drawn', image_id='drawn', project=None, user_id=None, area=None,
+        method=method, roles=[], request_id=None, request={},
+        plugins=[each.name for each in listed], epoch=0, attempts=0,
+        owner=None, cancel=False, step=None)
+    # Making a flow looks at options and touches nothing.
+    box = typing.cast(services.Services, types.SimpleNamespace(conf=conf))
+    with runtime.use(runtime.Runtime(
+            box, job, db_jobs.Claim(job.id, '', 0), context.RequestContext(),
+            runtime.Stop(), plugins=listed)):
+        return typing.cast(flow.Flow, api_image_import.get_flow(
+            task_id=job.id, task_type=admission.TASK_TYPE,
+            image_id=job.image_id, method=method,
+            import_req={'method': {'name': method}}, plugins=job.plugins,
+            backend=[None]))
 
 
 def _text(steps: list[list[str]]) -> str:
@@ -289,5 +312,8 @@ COMMANDS: dict[str, tuple] = {
     'sample': (sample, ()),
     'draw': (draw, (
         (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',
-                         'help': 'text (default), dot or svg'}),)),
+                         'help': 'text (default), dot or svg'}),
+        (('--method',), {'choices': sorted(methods.TABLE),
+                         'default': 'glance-direct',
+                         'help': 'the import method (glance-direct)'}))),
 }

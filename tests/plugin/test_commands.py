@@ -188,7 +188,14 @@ def test_dry_run(configured, tmp_path):
 def test_draw(configured):
     drawn = configured.run('manage', 'plugins', 'draw').stdout
     assert '[marker: inspect] || [format_report: inspect]' in drawn
-    assert drawn.index('property_policy: precheck') < drawn.index('verify')
+    assert drawn.index('property_policy: precheck') < drawn.index(
+        'ConfigureStaging')
+    assert drawn.index('[no_op: get_flow]') < drawn.index(
+        '[Check-no_op]') < drawn.index('[CheckContent]') < drawn.index(
+        '[ImportToStore]') < drawn.index('[CompleteTask]')
+    copied = configured.run('manage', 'plugins', 'draw', '--method',
+                            'copy-image').stdout
+    assert '[CopyImage]' in copied and 'no_op' not in copied
     dot = configured.run('manage', 'plugins', 'draw', '--format', 'dot')
     assert dot.stdout.startswith('digraph import {')
     svg = configured.run('manage', 'plugins', 'draw', '--format', 'svg')

@@ -45,6 +45,14 @@ class PluginFailed(errors.ImportFailed):
         self.plugin = plugin
 
 
+class _PluginFlow(linear_flow.Flow):
+    """What a get_flow plugin gave."""
+
+    def __init__(self, plugin: str, task_id: str) -> None:
+        self.plugin = plugin
+        super().__init__(f'plugin-{plugin}-{task_id}')
+
+
 class _VerifyStaging(_Step):
     """The staged file is there. Its place follows from options and id."""
 
@@ -182,7 +190,7 @@ def _plugin_flow(name: str, make: extensions.GetFlow,
             name, 'get_flow returned '
             f'{"None" if made is None else type(made).__name__}, not a '
             'taskflow flow or task')
-    wrapped = linear_flow.Flow(f'plugin-{name}-{task_id}')
+    wrapped = _PluginFlow(name, task_id)
     try:
         wrapped.add(made)
         for atom_name in atom_names(wrapped):
@@ -209,6 +217,22 @@ def atom_names(flow: flow_base.Flow) -> typing.Iterator[str]:
             yield from atom_names(node)
         else:
             yield node.name
+
+
+def outline(flow: flow_base.Flow) -> list[list[str]]:
+    """What an import does, in order; what stands in one list side by side."""
+    found: list[list[str]] = []
+    for node, _data in flow.iter_nodes():
+        if isinstance(node, contract_plugins.Step):
+            found.append([f'{plugin.label}: {node.do}'
+                          for plugin in node.plugins])
+        elif isinstance(node, steps.Step):
+            found.append([node.label])
+        elif isinstance(node, _PluginFlow):
+            found.append([f'{node.plugin}: get_flow'])
+        elif isinstance(node, flow_base.Flow):
+            found += outline(node)
+    return found
 
 
 def plugin_of_atoms(flow: flow_base.Flow, plugins: list[str],
