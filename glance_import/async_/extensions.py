@@ -7,7 +7,6 @@ skipped. Touches entry-point metadata and imports the modules they name.
 
 from __future__ import annotations
 
-import collections
 import collections.abc
 import functools
 import importlib.metadata
@@ -148,19 +147,6 @@ def _file_of(name: str) -> str | None:
     package = importlib.resources.files(PLUGIN_PACKAGE)
     path = str(package / f'{name}.py')
     return path if os.path.exists(path) else None
-
-
-def load_plugins(names: collections.abc.Sequence[str]
-                 ) -> dict[str, GetFlow]:
-    """The plugins of image_import_plugins, in the listed order.
-
-    :raises ExtensionError: any of them cannot be used
-    """
-    twice = [name for name, number in collections.Counter(names).items()
-             if number > 1]
-    if twice:
-        raise ExtensionError(f"'{twice[0]}' is listed twice")
-    return {name: load(PLUGINS, name) for name in names}
 
 
 def method_entry(method: str) -> str:

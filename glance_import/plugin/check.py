@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import collections.abc
     from typing import Any
 
-_VARARGS = 0x04
 _GENERATOR = 0x20
 _COROUTINES = 0x80 | 0x100 | 0x200
 # Names of settings that every plugin's section has.
