@@ -292,7 +292,7 @@ def fail(prog: str, failure: BaseException) -> int:
 def _readable(conf: cfg.ConfigOpts) -> None:
     """Read every option once: oslo.config judges values when they are read.
 
-    (A list without its brackets, contract 6.3, is found here and not in the
+    (A list without its brackets is found here and not in the
     middle of an import.)
     """
     for group, options in (configuration.list_opts()

@@ -1,6 +1,6 @@
 """Errors as answers: which class means which status, in one table.
 
-The bodies are WebOb's own (contract 0.1): JSON with code, title and message
+The bodies are WebOb's own, as Glance's are: JSON with code, title and message
 when JSON is accepted, HTML or plain text otherwise.
 """
 

@@ -1,4 +1,4 @@
-"""Records as JSON: the shapes of contract 5 and 9.1."""
+"""Records as JSON, in the shapes of the Image API v2."""
 
 from __future__ import annotations
 

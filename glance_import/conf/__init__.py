@@ -2,7 +2,7 @@
 
 Nothing here reads a global: ``load`` makes a fresh ``ConfigOpts`` that is
 passed on, so that two services can live in one process. The names, types and
-defaults are Glance's wherever Glance has the option (contract section 6).
+defaults are Glance's wherever Glance has the option.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def _beside(path: str) -> str:
 def expand_args(argv: collections.abc.Sequence[str]) -> list[str]:
     """Put glance-image-import.conf behind each glance-api.conf named.
 
-    The seed's operators edit glance-image-import.conf and expect it to be
-    read; Glance's own server once did not look for it (contract 6.3). It is
-    loaded right after the file it lies beside, so it wins for its groups and
-    a later ``--config-dir`` still wins over both.
+    Operators edit glance-image-import.conf and expect it to be read, which
+    Glance's eventlet server did not do by itself. It is loaded right after
+    the file it lies beside, so it wins for its groups and a later
+    ``--config-dir`` still wins over both.
     """
     named = [os.path.abspath(argv[i + 1]) for i, word in enumerate(argv[:-1])
              if word == '--config-file']

@@ -42,7 +42,7 @@ MAX_PROPERTY_NAME = 255
 # property that it was not told, these too, so that must not be an error.
 REMOVABLE = frozenset({ERROR, IMPORTING_STORES, FAILED_STORES})
 
-# What a user can never set: the service's own (contract 9.2).
+# What a user can never set: the service's own, as in Glance.
 READ_ONLY = frozenset({
     'status', 'checksum', 'size', 'virtual_size', 'created_at', 'updated_at',
     'self', 'file', 'schema', 'direct_url', 'stores', 'os_hash_algo',

@@ -109,7 +109,7 @@ def put(asked: call.Call) -> webob.Response:
 def _range(req: webob.Request, size: int) -> tuple[int, int]:
     """The bytes asked for as [start, stop).
 
-    Glance also takes a Content-Range from clients (contract 9.6).
+    Clients of Glance may also send it as a Content-Range.
     """
     given = req.headers.get('Range') or _of_client(
         req.headers.get('Content-Range', ''))

@@ -16,7 +16,7 @@ from glance_import.domain import quotas
 
 STORE_HEADER = 'X-Image-Meta-Store'
 # Asked while the import is accepted, so that a denial is a 403 here and not
-# a task that hangs (contract 3.3).
+# a task that hangs, as it was in the first Glance with imports.
 TASK_RULES = ('add_task', 'get_task', 'modify_task')
 
 

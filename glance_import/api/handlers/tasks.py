@@ -105,7 +105,7 @@ def create(asked: call.Call) -> webob.Response:
 
 
 def delete(asked: call.Call) -> webob.Response:
-    """DELETE /v2/tasks/{task_id} is never allowed (contract 5)."""
+    """DELETE /v2/tasks/{task_id} is never allowed: they go by their age."""
     asked.services.policy.require(asked.ctx, ACCESS)
     raise exc.HTTPMethodNotAllowed(
         'Tasks cannot be deleted; they expire.', headers={'Allow': 'GET'})
