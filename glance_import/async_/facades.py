@@ -1,11 +1,11 @@
 """What get_flow plugins are given: repositories with nothing dangerous in.
 
 The names and shapes are those that plugins written for Glance expect, see
-doc/source/admin/specifying-plugins.rst. Behind them is the domain: saving writes only what the
-plugin changed, under the import's claim, and what a plugin must not decide -
-status, locations, digests, owner, the service's own properties - is refused
-with the plugin named. No token is handed out: ``context`` is made again from
-what the task remembers.
+doc/source/admin/specifying-plugins.rst. Behind them is the domain: saving
+writes only what the plugin changed, under the import's claim, and what a
+plugin must not decide - status, locations, digests, owner, the service's own
+properties - is refused with the plugin named. No token is handed out:
+``context`` is made again from what the task remembers.
 """
 
 from __future__ import annotations
