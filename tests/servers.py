@@ -223,6 +223,8 @@ class MariaDB(Server):
                 f'--datadir={self.path("data")}', f'--port={self.port}',
                 '--bind-address=127.0.0.1', '--skip-name-resolve',
                 f'--socket={self.path("socket")}',
+                # Two servers would delete each other's files in /tmp.
+                f'--tmpdir={self.path("")}',
                 f'--pid-file={self.path("pid")}',
                 f'--init-file={self.path("init.sql")}',
                 '--innodb-flush-log-at-trx-commit=0',

@@ -118,7 +118,8 @@ def test_a_conductor_that_slept_changes_nothing(deploy, database, board):
 @pytest.mark.parametrize('database, board', SOME)
 def test_another_node_takes_over(deploy, database, board):
     """How long it takes, from the kill and from being ready; printed."""
-    made = deploy(database, board, slow=1.0)
+    # Longer than a conductor takes to be there again.
+    made = deploy(database, board, slow=3.0)
     made.kill_two(signal.SIGTERM)
     made.ask(os.urandom(100_000))
     services.wait_for(made.running)
