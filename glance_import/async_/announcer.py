@@ -57,11 +57,7 @@ class Announcer:
         with self._services.db.read() as conn:
             demands = db_jobs.demanding(
                 conn, [offer.job_id for offer in offers])
-        refused = {}
-        for job_id, text in demands.items():
-            failure = self._problem(text)
-            if failure is not None:
-                refused[job_id] = failure
+        refused = self._problems(demands)
         for job_id, failure in refused.items():
             self.refuse(job_id, failure)
         return [offer for offer in offers if offer.job_id not in refused]
@@ -78,8 +74,8 @@ class Announcer:
         with self._services.db.read() as conn:
             ids = db_conductors.refused_by(conn, self._name)
             demands = db_jobs.demanding(conn, ids)
-        fine = [job_id for job_id in ids if job_id not in demands
-                or self._problem(demands[job_id]) is None]
+        still = self._problems(demands)
+        fine = [job_id for job_id in ids if job_id not in still]
         if fine:
             with self._services.db.write() as conn:
                 for job_id in fine:
@@ -92,6 +88,16 @@ class Announcer:
             unhonoured.end(self._services, self._name)
         except errors.ClaimLost as failure:
             LOG.debug('%s', failure)
+
+    def _problems(self, demands: dict[str, str | None]
+                  ) -> dict[str, snapshot.NotHonoured]:
+        """Why imports cannot be run here; those that can are absent.
+
+        Each demand is looked at once, however many imports have it.
+        """
+        known = {text: self._problem(text) for text in {*demands.values()}}
+        return {job_id: failure for job_id, text in demands.items()
+                if (failure := known[text]) is not None}
 
     def _problem(self, text: str | None) -> snapshot.NotHonoured | None:
         try:

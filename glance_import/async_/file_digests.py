@@ -49,7 +49,16 @@ def of_code(place: str) -> str:
     if not os.path.isdir(place):
         return of_file(place)
     digest = hashlib.sha256()
-    for directory, directories, files in os.walk(place):
+    seen: dict[tuple[int, int], str] = {}
+    # Through links to directories too, as an import goes.
+    for directory, directories, files in os.walk(place, followlinks=True):
+        found = os.stat(directory)
+        first = seen.setdefault((found.st_dev, found.st_ino), directory)
+        if first != directory:
+            # A link to what was read already, perhaps in a circle.
+            directories[:], files = [], []
+            digest.update(f'{os.path.relpath(directory, place)}\0'
+                          f'{os.path.relpath(first, place)}/\n'.encode())
         directories[:] = sorted(each for each in directories
                                 if each != _IGNORED)
         for name in sorted(files):

@@ -15,6 +15,7 @@ import dataclasses
 import os
 import shutil
 import threading
+import time
 import typing
 
 from oslo_config import cfg
@@ -44,6 +45,11 @@ _TAKEN_ALONG = (formats, *bundled.MODULES)
 _OF_A_HOST = frozenset({'second_opinion_program', 'second_opinion_timeout'})
 # Those of its get_flow plugins that run in the sandbox.
 _SANDBOXED = ('image_decompression', 'image_conversion')
+# In place of the digest of a directory in read_paths.
+_DIRECTORY = 'directory'
+# How long a plugin that cannot be described is not asked again, in times of
+# what the asking took: that must not keep imports without it waiting.
+_REST = 20
 
 Key = collections.abc.Callable[[], bytes]
 
@@ -98,6 +104,18 @@ class _Described:
         return snapshot.CONTRACT_VERSION if self.found.shipped else self.code
 
 
+@dataclasses.dataclass(frozen=True)
+class _Failed:
+    """A contract plugin whose code could not be asked what it is.
+
+    ``until`` is when it may be asked again, by the monotonic clock.
+    """
+
+    code: str
+    reason: str
+    until: float
+
+
 class Registry:
     """The plugins of one configuration; each is looked at once."""
 
@@ -106,6 +124,7 @@ class Registry:
         self._flows: dict[str, FlowPlugin] = {}
         self._points: dict[str, plugin_targets.Found | None] = {}
         self._known: dict[str, _Described] = {}
+        self._failed: dict[str, _Failed] = {}
         # Options are those of a configuration that does not change.
         self._pinned: dict[str, tuple[_Described, snapshot.Pinned]] = {}
         self._options: dict[str, snapshot.Values] = {}
@@ -257,6 +276,11 @@ class Registry:
             raise snapshot.NotHonoured(
                 f'the plugin {label} cannot be used here',
                 str(failure)) from failure
+        except (TypeError, ValueError, LookupError,
+                AttributeError) as failure:
+            raise snapshot.NotHonoured(
+                f'the options that the plugin {label} had cannot be used '
+                'by this release', repr(failure)) from failure
 
     def check_needs(self, flow: FlowPlugin) -> None:
         """What a get_flow plugin that comes with us needs beside itself.
@@ -362,8 +386,8 @@ class Registry:
                     raise extensions.ExtensionError(
                         f"'{name}' would have the section [{section}], which "
                         'is taken; rename it')
-                known = _Described(name, found, self._describe(name, found),
-                                   code)
+                known = _Described(name, found,
+                                   self._said(name, found, code), code)
                 self._declare(known)
                 self._known[name] = known
             return known
@@ -399,6 +423,24 @@ class Registry:
                 {name: value for name, value in values.items()
                  if name not in _secret_names(described)},
                 _files(values['read_paths'])))
+
+    def _said(self, name: str, found: plugin_targets.Found, code: str
+              ) -> dict[str, typing.Any]:
+        """The same as ``_describe``, but that a failure is remembered."""
+        failed = self._failed.get(name)
+        begun = time.monotonic()
+        if failed is not None and failed.code == code \
+                and begun < failed.until:
+            raise extensions.ExtensionError(failed.reason)
+        try:
+            return self._describe(name, found)
+        except SectionError:
+            raise
+        except extensions.ExtensionError as failure:
+            now = time.monotonic()
+            self._failed[name] = _Failed(
+                code, str(failure), now + _REST * (now - begun))
+            raise
 
     def _describe(self, name: str, found: plugin_targets.Found
                   ) -> dict[str, typing.Any]:
@@ -509,10 +551,14 @@ def _keyed(key: Key, name: str, secrets: snapshot.Values) -> dict[str, str]:
 
 
 def _files(paths: collections.abc.Iterable[str]) -> dict[str, str | None]:
-    """Digests of those that are files; a directory changes as it likes."""
+    """Digests of those that are files; a directory changes as it likes.
+
+    It has to be there all the same: without it a plugin sees nothing.
+    """
     found: dict[str, str | None] = {}
     for path in paths:
         if os.path.isdir(path):
+            found[path] = _DIRECTORY
             continue
         try:
             found[path] = file_digests.of_file(path)

@@ -42,11 +42,13 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     begin_again = _reload_on_hangup(runner, arguments)
+    # One that came since the files were read has waited.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     runner.run(patience=conf.graceful_shutdown_timeout)
     box.close()
     if begin_again.is_set():
         # In the same process: whoever started it sees no end.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         signals.pass_over()
         command = embedded.command(given)
         os.execv(command[0], command)  # nosec B606: our own interpreter

@@ -233,13 +233,16 @@ def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
     """Of those that not every conductor can run: what each is judged by.
 
     None where an earlier release accepted it and kept no options. One that
-    is to be cancelled demands nothing.
+    is to be cancelled demands nothing, nor does one whose image is active:
+    nothing is left to be judged.
     """
     if not ids:
         return {}
     return dict(conn.execute(
         sa.select(Columns.id, Columns.snapshot).where(
             Columns.id.in_(ids), Columns.cancel.is_(sa.false()),
+            ~sa.exists().where(tables.tasks.c.id == Columns.id,
+                               tables.tasks.c.status == 'success'),
             sa.or_(Columns.requirement.is_not(None),
                    sa.and_(Columns.snapshot.is_(None),
                            Columns.plugins.is_not(None),

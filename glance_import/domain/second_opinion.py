@@ -13,6 +13,7 @@ import collections.abc
 import functools
 import shutil
 import threading
+import time
 
 from oslo_config import cfg
 from oslo_log import log
@@ -34,6 +35,9 @@ QEMU = {'qcow2': 'qcow2', 'vmdk': 'vmdk', 'vdi': 'vdi', 'vhd': 'vpc',
 # Bytes of addresses, most of which qemu-img never uses.
 _MEMORY = 1 << 30
 _PROCESSES = 64
+# Seconds after which it is tried again where it could not be had, and the
+# same in times of what the trying took.
+_REST, _REST_TIMES = 60.0, 20
 _TARGET = host.Target('second opinion', 'class', info.__name__, 'Opinion')
 
 
@@ -52,6 +56,7 @@ class Adviser:
         self._lock = threading.Lock()
         self._tried = False
         self._trouble: str | None = None
+        self._again = 0.0
 
     def judging_by(self, conf: cfg.ConfigOpts) -> Adviser:
         """One that goes by the options of an import.
@@ -70,12 +75,19 @@ class Adviser:
     def trouble(self) -> str | None:
         """Why there is no second opinion here; None when there is one.
 
-        Found out once, by asking for one.
+        Found out once, by asking for one. Trouble may pass (no space, no
+        process left), so after a while it is looked at again.
         """
         with self._lock:
-            if not self._tried:
-                self._trouble = self._try()
+            begun = time.monotonic()
+            if not self._tried or (self._trouble and begun >= self._again):
+                before, self._trouble = self._trouble, self._try()
+                if before and not self._trouble:
+                    LOG.warning('second opinion on images: it can be had '
+                                'again')
                 self._tried = True
+                now = time.monotonic()
+                self._again = now + max(_REST, _REST_TIMES * (now - begun))
             return self._trouble
 
     def _try(self) -> str | None:

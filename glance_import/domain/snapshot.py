@@ -107,11 +107,26 @@ def load(text: str | None, plugins: collections.abc.Collection[str] = ('?',)
         if said.pop('form') != _FORM:
             raise ValueError('another form')
         said['plugins'] = tuple(Pinned(**each) for each in said['plugins'])
-        return Snapshot(**said)
+        found = Snapshot(**said)
+        _check(found)
+        return found
     except (ValueError, TypeError, KeyError, AttributeError) as failure:
         raise NotHonoured(
             'the record of its plugins and options cannot be read by this '
             'release', str(failure)) from failure
+
+
+def _check(found: Snapshot) -> None:
+    """:raises TypeError: it has not the types that were written"""
+    tables: list[typing.Any] = [found.options, found.foreign,
+                                *found.options.values()]
+    texts: list[typing.Any] = [*found.foreign.values()]
+    for each in found.plugins:
+        texts += [each.name, each.kind, each.code, *each.secrets.values()]
+        tables += [each.values, each.secrets, each.files]
+    if not all(isinstance(each, dict) for each in tables) \
+            or not all(isinstance(each, str) for each in texts):
+        raise TypeError('a value of another type')
 
 
 def keyed_digest(key: bytes, *parts: typing.Any) -> str:

@@ -13,9 +13,12 @@ import sqlite3
 import subprocess
 import textwrap
 import time
+import types
 
 import pytest
 
+from glance_import.async_ import announcer
+from glance_import.domain import snapshot
 from tests import servers
 from tests import service as services
 
@@ -468,3 +471,101 @@ def test_a_conductor_reads_its_files_again(make_node, tmp_path):
     os.kill(node.conductor.pid, signal.SIGTERM)
     assert node.conductor.wait(30) == 0
     assert query(node, 'SELECT * FROM import_conductors') == []
+
+
+def test_sighup_while_it_begins_again(make_node, tmp_path):
+    """One that comes when the files have been read already is not lost."""
+    slow = write(tmp_path / 'hook' / 'sitecustomize.py', '''
+        import sys, time
+        if 'glance_import.cmd.conductor' in ' '.join(sys.orig_argv):
+            from glance_import import startup
+            real = startup.open_all
+            def slow(*args, **kwargs):
+                print('opening', file=sys.stderr, flush=True)
+                time.sleep(1)
+                return real(*args, **kwargs)
+            startup.open_all = slow
+    ''')
+    node = make_node('conductor', path=[slow.parent])
+    assert node.run('manage', 'db', 'sync').returncode == 0
+    start_conductor(node)
+    node.conductor.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: node.text().count('opening') == 2)
+    node.conductor.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: node.text().count('runs up to') == 3)
+    assert node.conductor.poll() is None
+    node.conductor.terminate()
+    assert node.conductor.wait(30) == 0
+
+
+def test_a_directory_that_may_be_read(make_node, tmp_path):
+    """What is in it may change; without it a plugin would see nothing."""
+    path = write(tmp_path / 'marker.py', CLASS)
+    rules = tmp_path / 'share' / 'rules'
+    rules.mkdir(parents=True)
+    api = make_node('api', [f'file:{path}:Marker'],
+                    {'marker': {'read_paths': rules}},
+                    embedded_conductor=False).start()
+    image_id = api.ask(GOOD)
+    rules.rmdir()
+    start_conductor(make_node('conductor'))
+    services.wait_for(lambda: refusals(api))
+    assert 'may read is another one here' in refusals(api)[0][0]
+    write(rules / 'rule', 'a new one')
+    manage(api, 'retry', image_id)
+    api.wait_status(image_id, 'active')
+
+
+@pytest.mark.parametrize('damage', [
+    '[1]', '{"form": 1, "plugins": [5]}', '{"form": 1, "options": 7}',
+    '{"form": 1, "plugins": [{"name": 5, "kind": "a", "code": "b"}]}',
+    '{"form": 1, "plugins": [{"name": "digest_list", "kind": "class",'
+    ' "code": "contract:1", "values": 5}]}',
+    '{"form": 1, "plugins": [{"name": "digest_list", "kind": "class",'
+    ' "code": "contract:1", "values": {"memory_limit": "x"}}]}'])
+def test_a_damaged_snapshot(make_node, damage):
+    """It holds up nobody else, and is not run."""
+    api = make_node('api', ['digest_list'],
+                    {'digest_list': {'denied': DIGEST}},
+                    embedded_conductor=False).start()
+    bad, good = api.ask(GOOD), api.ask(GOOD)
+    query(api, f"UPDATE import_jobs SET snapshot = '{damage}' "
+               f"WHERE image_id = '{bad}'")
+    start_conductor(make_node('conductor'))
+    api.wait_status(good, 'active')
+    assert len(refusals(api)) == 1
+    assert api.show(bad)['status'] == 'importing'
+
+
+def test_a_demand_is_looked_at_once():
+    """However many imports have it: a look may take long."""
+    asked = []
+    box = types.SimpleNamespace(honour=asked.append)
+    voice = announcer.Announcer(box, 'name', 'node')
+    text = snapshot.Snapshot().text
+    found = voice._problems({'1': text, '2': text, '3': '[]', '4': '[]'})
+    assert sorted(found) == ['3', '4'] and len(asked) == 1
+
+
+def test_an_active_image_is_left_to_nobody(make_node, tmp_path):
+    """Its conductor died with little left to do, which anybody may do."""
+    dying = write(tmp_path / 'hook' / 'sitecustomize.py', '''
+        import os, sys
+        if 'glance_import.cmd.conductor' in ' '.join(sys.orig_argv):
+            from glance_import.domain import imports
+            imports.clean_up = lambda *args: os.kill(os.getpid(), 9)
+    ''')
+    ours, _theirs, _reason = differing('missing', tmp_path)
+    api = make_node('api', *ours, embedded_conductor=False).start()
+    first = make_node('first', ours[0], ours[1], [*ours[2], dying.parent])
+    image_id = api.ask(GOOD)
+    start_conductor(first)
+    assert first.conductor.wait(30) == -signal.SIGKILL
+    query(api, 'UPDATE import_jobs SET claim_expires = 0')
+    second = make_node('second')
+    start_conductor(second)
+    services.wait_for(
+        lambda: not query(api, 'SELECT id FROM import_jobs'), 20)
+    assert api.show(image_id)['status'] == 'active'
+    assert api.staged() == []
+    assert 'left to another' not in second.text()

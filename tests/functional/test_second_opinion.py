@@ -4,6 +4,7 @@ Programs that take the place of qemu-img run in the real sandbox.
 """
 
 import os
+import types
 
 import pytest
 
@@ -137,6 +138,26 @@ def test_a_sandbox_that_does_not_start_is_no_fault_of_the_image(adviser):
     asked = adviser()
     with pytest.raises(errors.Unavailable):
         asked.check(str(adviser.directory / 'gone'), ('raw',), host.never)
+
+
+def test_trouble_may_pass(adviser):
+    """A start on a host without a process left is not for ever."""
+    other, failures = adviser(), [sandbox.SandboxError('no process left')]
+
+    def wall():
+        if failures:
+            raise failures[0]
+        return sandbox.Strict()
+
+    asked = second_opinion.Adviser(
+        types.SimpleNamespace(image_format=other._options), other._area,
+        wall)
+    assert asked.trouble() == 'no process left'
+    failures.clear()
+    assert asked.trouble() == 'no process left'
+    # A minute later.
+    asked._again = 0.0
+    assert asked.trouble() is None
 
 
 @pytest.fixture

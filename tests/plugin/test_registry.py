@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from glance_import.async_ import extensions
+from glance_import.async_ import file_digests
 from glance_import.async_ import plugin_targets
 from glance_import.async_ import registry
 from glance_import import conf as configuration
@@ -221,6 +222,38 @@ def test_one_name_of_both_kinds(load, tmp_path, monkeypatch):
         {'glance_import.plugins': {'acme': 'acme:Acme'},
          'glance.image_import.plugins': {'acme': 'acme:get_flow'}})))
     assert 'is registered both in' in refused(load, ['acme'])
+
+
+def test_a_failure_is_remembered(load, acme, tmp_path, monkeypatch):
+    """Who asks for many imports does not wait for each of them."""
+    name, asked = acme('import time\ntime.sleep(0.5)\n1 / 0\n'), []
+    real = registry.host.run
+    monkeypatch.setattr(registry.host, 'run', lambda *args, **kwargs: (
+        asked.append(1), real(*args, **kwargs))[1])
+    load([])
+    known = registry.Registry(configuration.load(
+        ['--config-file', str(tmp_path / 'glance-api.conf')]))
+    reasons = {refused(known.load, [name]) for _ in range(5)}
+    assert len(reasons) == 1 and 'ZeroDivisionError' in reasons.pop()
+    assert len(asked) == 1
+    # What was mended is asked at once.
+    acme()
+    assert known.load([name])[0].methods == ('inspect',)
+
+
+def test_code_behind_links(tmp_path):
+    """A package is all that can be imported from it, circles or not."""
+    real, package = tmp_path / 'real', tmp_path / 'package'
+    real.mkdir()
+    package.mkdir()
+    (real / '__init__.py').write_text('x = 1\n')
+    (package / '__init__.py').write_text('')
+    (package / 'sub').symlink_to(real)
+    (package / 'again').symlink_to(package)
+    before = file_digests.of_code(str(package))
+    assert file_digests.of_code(str(package)) == before
+    (real / '__init__.py').write_text('x = 22\n')
+    assert file_digests.of_code(str(package)) != before
 
 
 def test_an_entry_point(load, tmp_path, monkeypatch):
