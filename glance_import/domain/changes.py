@@ -73,6 +73,9 @@ class _Draft:
             return
         if name in self.properties:
             if operation.exclusive:
+                if not self._judge.allows(name, 'read'):
+                    # What one may not read is absent here too.
+                    self._judge.require(name, 'create')
                 raise errors.Conflict(f'Property {name} already present.')
             self._judge.require(name, 'update')
         else:
