@@ -71,8 +71,9 @@ def set_defaults(conf: cfg.ConfigOpts | None = None) -> None:
                      connection='sqlite:///$state_path/glance.sqlite')
     cors.set_defaults(
         allow_headers=['Content-MD5', 'Image-ID', 'X-Image-Meta-Store',
-                       'X-Identity-Status', 'X-Roles', 'X-Service-Catalog',
-                       'X-User-Id', 'X-Tenant-Id', 'X-OpenStack-Request-ID'],
+                       'X-Auth-Token', 'X-Identity-Status', 'X-Roles',
+                       'X-Service-Catalog', 'X-User-Id', 'X-Tenant-Id',
+                       'X-OpenStack-Request-ID'],
         expose_headers=['X-Image-Meta-Checksum', 'X-Auth-Token',
                         'X-Subject-Token', 'X-Service-Token',
                         'OpenStack-image-import-methods',

@@ -343,14 +343,23 @@ def lock(conn: sa.Connection, image_id: str) -> bool:
 
 
 def set_property(conn: sa.Connection, image_id: str, name: str,
-                 value: str | None) -> None:
-    """Write one property, reviving a removed one (the key is unique)."""
+                 value: str | None, *, alone: bool = False) -> None:
+    """Write one property, reviving a removed one (the key is unique).
+
+    :param alone: do not take the place of a live one whose name is another
+        that the database takes for the same
+    :raises oslo_db.exception.DBDuplicateEntry: there is one
+    """
     table = tables.image_properties
     now = engine.utcnow()
-    found = conn.execute(
-        sa.update(table)
-        .where(table.c.image_id == image_id, table.c.name == name)
-        .values(value=value, deleted=False, deleted_at=None, updated_at=now))
+    query = sa.update(table).where(
+        table.c.image_id == image_id, table.c.name == name)
+    if alone:
+        query = query.where(sa.or_(table.c.deleted == sa.true(),
+                                   tables.is_spelled(table.c.name, name)))
+    found = conn.execute(query.values(
+        name=name, value=value, deleted=False, deleted_at=None,
+        updated_at=now))
     if found.rowcount == 0:
         conn.execute(sa.insert(table).values(
             image_id=image_id, name=name, value=value, created_at=now,

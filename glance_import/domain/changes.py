@@ -11,6 +11,8 @@ import collections.abc
 import dataclasses
 import typing
 
+from oslo_db import exception as db_exc
+
 from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import errors
@@ -73,6 +75,9 @@ class _Draft:
             return
         if name in self.properties:
             if operation.exclusive:
+                if not self._judge.allows(name, 'read'):
+                    # What one may not read is absent here too.
+                    self._judge.require(name, 'create')
                 raise errors.Conflict(f'Property {name} already present.')
             self._judge.require(name, 'update')
         else:
@@ -208,13 +213,23 @@ def _write(conn, before: db_images.Image, draft: _Draft) -> None:
     for name, value in draft.properties.items():
         if name not in before.properties \
                 or before.properties[name] != value:
-            db_images.set_property(conn, before.id, name, value)
+            _set_property(conn, before.id, name, value)
     for name in before.properties.keys() - draft.properties.keys():
         db_images.drop_property(conn, before.id, name)
     for tag in sorted(set(draft.tags) - set(before.tags)):
         db_images.add_tag(conn, before.id, tag)
     for tag in sorted(set(before.tags) - set(draft.tags)):
         db_images.drop_tag(conn, before.id, tag)
+
+
+def _set_property(conn: sa.Connection, image_id: str, name: str,
+                  value: str | None) -> None:
+    try:
+        db_images.set_property(conn, image_id, name, value, alone=True)
+    except db_exc.DBDuplicateEntry as failure:
+        raise errors.Conflict(
+            f'Property {name} cannot be there beside one whose name the '
+            "service's database takes for the same.") from failure
 
 
 def _write_locations(services: services.Services, conn: sa.Connection,

@@ -135,10 +135,15 @@ def _names(text: str) -> frozenset[str]:
 def is_malformed(text: typing.Any, check: _checks.BaseCheck) -> bool:
     """Whether oslo.policy could not read a rule, or a part of it.
 
-    It puts a check there that is always false, as if ``!`` stood there.
+    It puts a check there that is always false, as if ``!`` stood there; but
+    what is no text and empty (a name with nothing behind it, as in a file
+    that was cut short, or ``false``) it takes for "always true".
     """
-    if not isinstance(text, str):
+    if isinstance(text, list):
+        # The old form of rules.
         return False
+    if not isinstance(text, str):
+        return True
     meant = sum(word.strip('()') == '!' for word in text.split())
     return _false(check) > meant
 

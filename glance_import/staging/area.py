@@ -125,10 +125,10 @@ class Area:
                 running.Digests(hash_algo, legacy_checksum),
                 size_limit=size_limit, also=also)
         except OSError as failure:
-            os.close(fd)
+            uploads.let_go(fd)
             raise errors.from_os(failure) from failure
         except BaseException:
-            os.close(fd)
+            uploads.let_go(fd)
             raise
 
     def resume(self, image_id: str, hash_algo: str, *,
@@ -170,10 +170,10 @@ class Area:
                 fd, names, digests, size=size, size_limit=size_limit,
                 also=also)
         except OSError as failure:
-            os.close(fd)
+            uploads.let_go(fd)
             raise errors.from_os(failure) from failure
         except BaseException:
-            os.close(fd)
+            uploads.let_go(fd)
             raise
 
     def take_back(self, image_id: str, size: int) -> bool:
@@ -204,7 +204,7 @@ class Area:
             try:
                 return not _try_lock(fd, fcntl.LOCK_SH)
             finally:
-                os.close(fd)
+                uploads.let_go(fd)
 
     def identity(self, image_id: str) -> identities.Identity | None:
         """What lies complete under this image's name, None when nothing."""
@@ -372,7 +372,7 @@ class _Names:
                 if not _same(fd, self.part):
                     raise _discarded()
             finally:
-                os.close(fd)
+                uploads.let_go(fd)
             fd = os.open(self.part, os.O_RDONLY | os.O_CLOEXEC
                          | os.O_NOFOLLOW)
             if not _try_lock(fd, fcntl.LOCK_EX):
@@ -471,7 +471,7 @@ def _locked_id(directory: str, default: str
             sync_directory(directory)
         yield found
     finally:
-        os.close(fd)
+        uploads.let_go(fd)
 
 
 def _try_lock(fd: int, kind: int) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections.abc
 import ctypes
 import dataclasses
+import fcntl
 import os
 import typing
 
@@ -40,6 +41,18 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
     if call is not None:
         call(fd, ctypes.c_int64(offset), ctypes.c_int64(length),
              _SYNC_FILE_RANGE_WRITE)
+
+
+def let_go(fd: int) -> None:
+    """Unlock a file and close it.
+
+    Closing alone is not enough: a program that is being started has all our
+    descriptors for a moment, between fork and exec, and with them the lock.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 class Digest(typing.Protocol):
@@ -100,7 +113,7 @@ class Sealed:
         except OSError as failure:
             raise errors.from_os(failure) from failure
         finally:
-            os.close(fd)
+            let_go(fd)
 
 
 class Upload:
@@ -327,4 +340,4 @@ class Upload:
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        let_go(fd)

@@ -4,6 +4,7 @@ import pytest
 
 from tests import service as services
 
+V20 = 'application/openstack-images-v2.0-json-patch'
 V21 = 'application/openstack-images-v2.1-json-patch'
 PROTECTED = '''
 [^x_billing_]
@@ -13,6 +14,11 @@ update = biller
 delete = !
 [^secret$]
 create = @
+read = admin
+update = admin
+delete = admin
+[^x_hidden_]
+create = admin
 read = admin
 update = admin
 delete = admin
@@ -88,6 +94,15 @@ def test_protected_properties(service):
                      ) == status, (op, name, token)
     listed = service.request('GET', '/v2/images').json['images']
     assert all('secret' not in each for each in listed)
+
+
+def test_the_older_add_tells_nothing_of_what_is_hidden(service):
+    hidden = service.create(services.ADMIN, owner='red', x_hidden_code='1')
+    for image_id in (hidden, service.create()):
+        answer = service.request(
+            'PATCH', f'/v2/images/{image_id}',
+            [{'add': '/x_hidden_code', 'value': 'x'}], {'Content-Type': V20})
+        assert answer.status == 403, answer
 
 
 @pytest.mark.parametrize('text, reason', [

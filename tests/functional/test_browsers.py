@@ -110,6 +110,19 @@ def test_all_of_the_api(service):
     connection.close()
 
 
+@pytest.mark.parametrize('origin, allowed', [
+    ('https://horizon.example', 'https://horizon.example'),
+    ('https://evil.example', None)])
+def test_a_page_that_is_named_may_send_its_token(service, origin, allowed):
+    connection = http.client.HTTPConnection('127.0.0.1', service.port)
+    connection.request('OPTIONS', '/v2/images', headers={
+        'Origin': origin, 'Access-Control-Request-Method': 'POST',
+        'Access-Control-Request-Headers': 'content-type,x-auth-token'})
+    assert connection.getresponse().getheader(
+        'Access-Control-Allow-Origin') == allowed
+    connection.close()
+
+
 def test_a_default_port_is_the_same_place(service):
     for host, origin in (('images.example', 'https://images.example:443'),
                          ('images.example:443', 'https://images.example')):

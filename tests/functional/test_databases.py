@@ -109,3 +109,57 @@ def test_a_reason_that_the_database_cannot_keep(
     image = service.wait_status(image_id, 'uploading', 'active')
     assert 'no \ufffd taken' in image['os_glance_import_error']
     assert service.tasks(image_id)[0]['status'] == 'failure'
+
+
+PROTECTED = """
+[^secret$]
+create = admin
+read = admin
+update = admin
+delete = admin
+[.*]
+create = @
+read = @
+update = @
+delete = @
+"""
+
+
+@pytest.mark.parametrize('kind', ['postgresql', 'mariadb'])
+def test_names_that_a_database_takes_for_the_same(
+        make_service, request, tmp_path, kind):
+    """What protects one property is not got round by spelling it anew."""
+    rules = tmp_path / 'protected.conf'
+    rules.write_text(PROTECTED)
+    service = make_service(options={
+        'database': {'connection': request.getfixturevalue(kind).create()},
+        'paste_deploy': {'flavor': 'fakeauth'},
+        'DEFAULT': {'property_protection_file': rules}},
+        token=services.MEMBER)
+    assert service.run('manage', 'db', 'sync').returncode == 0
+    service.start()
+    image_id = service.create(services.ADMIN, owner='red', secret='s',
+                              plain='p')
+
+    def patch(name, op='add', token=None):
+        return service.request(
+            'PATCH', f'/v2/images/{image_id}',
+            [{'op': op, 'path': f'/{name}', 'value': 'mine'}], {
+                'Content-Type':
+                'application/openstack-images-v2.1-json-patch'},
+            token=token).status
+    alike = 409 if kind == 'mariadb' else 200
+    for name, quoted in (('SECRET', 'SECRET'), ('s\u00e9cret', 's%C3%A9cret')):
+        for query in (quoted, quoted + '%20'):
+            found = service.request('GET', f'/v2/images?{query}=s').json
+            assert found['images'] == [], query
+        assert patch(name) == alike
+        assert service.show(image_id, services.ADMIN)['secret'] == 's'
+    assert service.request('GET', '/v2/images?plain=p').json['images']
+    # The name of one that was removed may come back in another spelling,
+    # and is then what was asked for.
+    assert patch('secret', 'remove', services.ADMIN) == 200
+    assert patch('Secret') == 200
+    image = service.show(image_id, services.ADMIN)
+    assert image['Secret'] == 'mine'
+    assert 'secret' not in image

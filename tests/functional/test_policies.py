@@ -167,7 +167,9 @@ def test_a_policy_file_that_breaks_while_the_service_runs(start):
                 for token in (watcher, services.MEMBER)]
     assert listed() == [200, 403]
     for number, text in enumerate(('"get_images": [', '- 1', '',
-                                   '"get_images": "nonsense"\n')):
+                                   '"get_images": "nonsense"\n',
+                                   '"get_images":', '"get_images": false',
+                                   '"context_is_admin": {}')):
         path.write_text(text)
         services.wait_for(lambda: listed() and service.text().count(
             'stay in force') > number)
@@ -185,7 +187,9 @@ def test_a_policy_file_that_breaks_while_the_service_runs(start):
     service.wait_status(image_id, 'active')
 
 
-@pytest.mark.parametrize('text', ['"a": [', '- 1', '"get_image": "x"'])
+@pytest.mark.parametrize('text', ['"a": [', '- 1', '"get_image": "x"',
+                                  '"publicize_image":',
+                                  '"publicize_image": false'])
 def test_a_policy_file_that_is_broken_at_the_start(make_service, text):
     service = make_service(options={
         'oslo_policy': {'policy_file': 'policy.yaml'}})

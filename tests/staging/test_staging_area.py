@@ -451,3 +451,31 @@ def test_window_is_bounded(area, image_id):
     sender.join()
     assert held <= 8
     assert upload.finish().size == 32 << 20
+
+
+def test_a_program_that_is_being_started_holds_no_lock(area, image_id):
+    """Between fork and exec it has a copy of every descriptor."""
+    copies = []
+
+    def fork():
+        for name in os.listdir('/proc/self/fd'):
+            place = f'/proc/self/fd/{name}'
+            if os.path.realpath(place).startswith(area.directory):
+                copies.append(os.dup(int(name)))
+    try:
+        upload = area.begin(image_id, ALGO)
+        upload.write(b'bytes')
+        fork()
+        sealed = upload.seal()
+        fork()
+        sealed.close()
+        assert not area.is_live(image_id)
+        upload = area.begin(image_id, ALGO)
+        fork()
+        upload.cut()
+        assert not area.is_live(image_id)
+        area.begin(image_id, ALGO).finish()
+        assert len(copies) >= 3
+    finally:
+        for copy in copies:
+            os.close(copy)

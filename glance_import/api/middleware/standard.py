@@ -11,6 +11,7 @@ import typing
 from oslo_middleware import cors as oslo_cors
 from oslo_middleware import healthcheck as oslo_healthcheck
 from oslo_middleware import http_proxy_to_wsgi as oslo_proxy
+from webob import exc
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -18,7 +19,15 @@ if typing.TYPE_CHECKING:
 
 def cors(app, services: services.Services):
     """Answers browsers' preflight requests as [cors] says."""
-    filtered = oslo_cors.CORS(app, services.conf)
+    def answered(environ, start_response):
+        # A refusal that is raised would pass by the filter, and a browser
+        # asks before the request without a token.
+        try:
+            return app(environ, start_response)
+        except exc.HTTPException as refusal:
+            return refusal(environ, start_response)
+
+    filtered = oslo_cors.CORS(answered, services.conf)
 
     def either(environ, start_response):
         # Without an Origin it is not for the filter, which would make a 200
