@@ -84,9 +84,14 @@ def retry(services: services.Services, wanted: str, *,
 
 
 def _rebind(services: services.Services, entry: db_queue.Entry) -> None:
-    judged_by = services.judged_by(
-        plugins=methods.of_job(entry.method).plugins)
+    method = methods.of_job(entry.method)
+    judged_by = services.judged_by(plugins=method.plugins)
     with services.db.write() as conn:
+        if method.seal is not None and db_jobs.secret(conn, entry.id) is None:
+            raise errors.Conflict(
+                f'import {entry.id} would have to begin again, and the token '
+                'of who asked for it is wiped; cancel it, so that they can '
+                'ask again')
         free = db_queue.rebind(
             conn, entry.id, plugins=[each.name for each in
                                      judged_by.plugins],
