@@ -144,12 +144,12 @@ class Download:
                 self._receive_all()
                 self._check.verify(self._upload.settle())
                 staged = self._upload.finish()
+                self._record_complete(staged)
             finally:
                 self._upload.cut()
         except staging.StagingError as failure:
             raise uploads.as_domain_error(
                 failure, self._image_id, self._cap) from failure
-        self._record_complete(staged)
         LOG.info('fetched image %s: %d bytes', self._image_id, staged.size)
 
     # -- what is there already
@@ -169,14 +169,11 @@ class Download:
         mark = Mark(**found) if found else None
         usable = (mark is not None and mark.validator is not None
                   and mark.boot == _boot_id())
-        if usable:
-            # Published by a process that died before it could say so.
-            complete = area.identity(self._image_id)
-            if complete is not None:
-                area.take_back(self._image_id, complete.size)
         until = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
+                if usable:
+                    self._take_back()
                 upload = area.resume(
                     self._image_id, conf.hashing_algorithm,
                     confirm=lambda size: size if usable else 0,
@@ -202,6 +199,13 @@ class Download:
         except BaseException:
             upload.cut()
             raise
+
+    def _take_back(self) -> None:
+        """Published by a process that died before it could say so."""
+        area = self._services.area
+        complete = area.identity(self._image_id)
+        if complete is not None:
+            area.take_back(self._image_id, complete.size)
 
     def _catch_up(self, upload: staging.Upload) -> None:
         """Have the digests that only the request names see the part."""

@@ -288,7 +288,9 @@ def _resume(services: services.Services, image_id: str,
         found[0] = _record_part(services, now, part, length)
         return counted
     if record.expected is not None:
-        services.area.take_back(image_id, record.expected)
+        length = record.expected
+        _patiently(image_id,
+                   lambda: services.area.take_back(image_id, length))
     conf = services.conf
     try:
         upload = _patiently(image_id, lambda: services.area.resume(
@@ -371,6 +373,25 @@ def _receive(services: services.Services, record: db_staging.Record,
              upload: staging.Upload,
              blocks: collections.abc.Iterable[staging.Block],
              part: Part, check: integrity.Check) -> Position:
+    try:
+        got = _take(services, record, upload, blocks, part, check)
+        if isinstance(got, Position):
+            return got
+        uploads.record_complete(services, record.image_id,
+                                record.upload_id, got)
+    finally:
+        # Whatever else happened: what came is kept, and the lock let go of.
+        upload.cut()
+    LOG.info('staged image %s: %d bytes, the last %d in one part',
+             record.image_id, got.size, got.size - part.offset)
+    return Position(got.size, got.size)
+
+
+def _take(services: services.Services, record: db_staging.Record,
+          upload: staging.Upload,
+          blocks: collections.abc.Iterable[staging.Block],
+          part: Part, check: integrity.Check) -> Position | staging.Staged:
+    """The part; all of the data when it was the last one."""
     image_id, length = record.image_id, record.expected
     assert length is not None
     # Only what may have to be undone is worth a copy.
@@ -385,7 +406,7 @@ def _receive(services: services.Services, record: db_staging.Record,
         check.verify()
         if upload.size < length:
             return _suspend(services, record, upload)
-        staged = upload.finish()
+        return upload.finish()
     except uploads.UploadCut:
         if part.checksums:
             upload.drop_after(part.offset, before)
@@ -397,13 +418,6 @@ def _receive(services: services.Services, record: db_staging.Record,
         if isinstance(failure, integrity.DigestMismatch):
             raise ChecksumMismatch(str(failure)) from failure
         raise uploads.as_domain_error(failure, image_id) from failure
-    finally:
-        # Whatever else happened: what came is kept, and the lock let go of.
-        upload.cut()
-    uploads.record_complete(services, image_id, record.upload_id, staged)
-    LOG.info('staged image %s: %d bytes, the last %d in one part', image_id,
-             staged.size, staged.size - part.offset)
-    return Position(staged.size, staged.size)
 
 
 def _suspend(services: services.Services, record: db_staging.Record,

@@ -108,7 +108,10 @@ def stage(services: services.Services, image_id: str,
         # A cut, or a fault of ours: the bytes stay, known to be unfinished.
         upload.cut()
         raise
-    record_complete(services, image_id, upload_id, staged)
+    try:
+        record_complete(services, image_id, upload_id, staged)
+    finally:
+        upload.release()
     LOG.info('staged image %s: %d bytes', image_id, staged.size)
 
 

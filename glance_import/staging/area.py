@@ -181,6 +181,8 @@ class Area:
 
         For an upload that was published by a process which died before it
         could say so. False when there is a part, or no such data.
+
+        :raises UploadInProgress: that process is alive
         """
         part = self._part(image_id)
         with self._names():
@@ -188,7 +190,15 @@ class Area:
             if (found is None or found.size != size
                     or os.path.lexists(part)):
                 return False
-            os.rename(self.path(image_id), part)
+            fd = os.open(self.path(image_id), os.O_RDONLY | os.O_CLOEXEC
+                         | os.O_NOFOLLOW)
+            try:
+                if not _try_lock(fd, fcntl.LOCK_EX):
+                    raise errors.UploadInProgress(
+                        'another upload is just being completed')
+                os.rename(self.path(image_id), part)
+            finally:
+                uploads.let_go(fd)
             return True
 
     def is_live(self, image_id: str) -> bool:
@@ -353,12 +363,25 @@ class _Names:
         self._image_id = image_id
         self.part = area._part(image_id)
 
-    def publish(self, fd: int) -> None:
-        with self._area._names():
-            if not _same(fd, self.part):
-                raise _discarded()
-            os.replace(self.part, self._area.path(self._image_id))
-        sync_directory(self._area.directory)
+    def publish(self, fd: int) -> int:
+        try:
+            held = os.open(self.part,
+                           os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise _discarded() from None
+        try:
+            with self._area._names():
+                if not _same(fd, self.part) or not _same(held, self.part):
+                    raise _discarded()
+                # Two descriptors, one file: both may only share its lock.
+                fcntl.flock(fd, fcntl.LOCK_SH)
+                fcntl.flock(held, fcntl.LOCK_SH)
+                os.replace(self.part, self._area.path(self._image_id))
+            sync_directory(self._area.directory)
+        except BaseException:
+            uploads.let_go(held)
+            raise
+        return held
 
     def remove(self, fd: int) -> None:
         with self._area._names():

@@ -68,8 +68,12 @@ class Names(typing.Protocol):
     means this very file.
     """
 
-    def publish(self, fd: int) -> None:
-        """Give the part the name of complete data, durably."""
+    def publish(self, fd: int) -> int:
+        """Give the part the name of complete data, durably.
+
+        A descriptor for reading that has a lock on it: as long as it is open
+        nobody takes the data for that of a process which died.
+        """
 
     def remove(self, fd: int) -> None:
         """Remove the part."""
@@ -129,6 +133,8 @@ class Upload:
         self.size = size
         self._fd = fd
         self._names = names
+        # Of data that is published and perhaps not recorded yet.
+        self._held = -1
         self._size_limit = size_limit
         self._pending = bytearray()
         self._written = size
@@ -190,6 +196,9 @@ class Upload:
     def finish(self) -> identities.Staged:
         """Make the bytes durable and complete, under the image's name.
 
+        They stay locked until ``release`` or ``cut``, which come when it is
+        recorded that they are complete.
+
         :raises UploadGone: the part file was removed meanwhile
         :raises StagingFull, StagingUnwritable: as in ``write``; the upload
             is still open then, to be refused or cut
@@ -197,12 +206,18 @@ class Upload:
         self.settle()
         try:
             os.fdatasync(self._fd)
-            self._names.publish(self._fd)
+            self._held = self._names.publish(self._fd)
             found = identities.Identity.of_fd(self._fd)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         self._close()
         return self._staged(found)
+
+    def release(self) -> None:
+        """Unlock what ``finish`` has published."""
+        fd, self._held = self._held, -1
+        if fd >= 0:
+            let_go(fd)
 
     def seal(self) -> Sealed:
         """Make the bytes durable where they are; nobody may write any more.
@@ -270,6 +285,7 @@ class Upload:
 
     def cut(self) -> None:
         """Keep what came as an unfinished part and let go of it."""
+        self.release()
         if not self.is_open:
             return
         self._flush()
@@ -278,6 +294,7 @@ class Upload:
 
     def refuse(self) -> None:
         """Delete what came and let go of it."""
+        self.release()
         if not self.is_open:
             return
         self._pending = bytearray()

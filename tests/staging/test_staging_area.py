@@ -178,6 +178,24 @@ def test_refused_upload_leaves_earlier_data(area, image_id):
     assert area.identity(image_id) == staged.identity
 
 
+def test_nobody_takes_back_what_is_just_complete(area, image_id):
+    """Until it is recorded; a process that died holds nothing."""
+    upload = area.begin(image_id, 'sha512')
+    upload.write(b'data')
+    staged = upload.finish()
+    with pytest.raises(staging.UploadInProgress):
+        area.take_back(image_id, 4)
+    assert area.identity(image_id) == staged.identity
+    upload.release()
+    assert area.take_back(image_id, 4)
+    assert area.identity(image_id) is None
+    assert area.part_size(image_id) == 4
+    with pytest.raises(staging.UploadGone):
+        upload = area.begin(image_id, 'sha512')
+        os.unlink(upload.part)
+        upload.finish()
+
+
 def test_size_limit(area, image_id):
     upload = area.begin(image_id, ALGO, size_limit=10)
     upload.write(b'x' * 10)
