@@ -84,6 +84,8 @@ def _known(value: typing.Any, keys: Keys | None) -> typing.Any:
 # Asked for by a call of its own, not as a method of an import.
 ADD_LOCATION = Method('add-location', needs=states.QUEUED, plugins=False,
                       copies=True, keys={
+                          # False where a service's word is enough.
+                          'judged': None,
                           'url': None, 'validation_data': {
                               'os_hash_algo': None, 'os_hash_value': None}})
 LOCATION_TASK = 'location_import'

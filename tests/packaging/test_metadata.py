@@ -137,7 +137,9 @@ def test_sample_defaults_name_no_machine():
     values = re.findall(r'^#(\w+) = (.*)$', text, re.M)
     paths = {name for name, value in values if '/' in value}
     assert paths == {'connection', 'filesystem_store_datadir',
-                     'node_staging_uri', 'remote_content_type', 'state_path'}
+                     'node_staging_uri', 'remote_content_type', 'state_path',
+                     # Networks: those of loopback.
+                     'unbounded_addresses'}
     assert socket.gethostname() not in dict(values).values()
 
 
