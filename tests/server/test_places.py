@@ -14,6 +14,7 @@ from test_http_server import get
 from test_http_server import head
 from test_http_server import response
 from test_http_server import status
+from tests import servers
 
 
 def test_a_slow_head_is_cut_off(start):
@@ -212,13 +213,12 @@ def test_few_descriptors(start):
 
 
 def test_ipv6_clients(start):
-    if not socket.has_ipv6:
-        pytest.skip('no IPv6')
     try:
-        server = start(bind_host='::1', max_connections_per_address=2,
-                       unbounded_addresses='')
-    except AssertionError:
-        pytest.skip('no IPv6 loopback')
+        socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+    except OSError as failure:
+        servers.missing(f'no IPv6 on loopback: {failure}')
+    server = start(bind_host='::1', max_connections_per_address=2,
+                   unbounded_addresses='')
 
     def connect():
         return socket.create_connection(('::1', server.port))
