@@ -18,10 +18,10 @@ import tempfile
 import time
 
 from glance_import import conf as configuration
-from glance_import.domain import second_opinion
 from glance_import.plugin import chain
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import second_opinion
 from glance_import import staging
 from tests import cpu
 
@@ -42,8 +42,8 @@ class Reader(ImagePlugin):
         return self.accept()
 '''
 HASHER = '''
-import hashlib
 from glance_import.plugin import ImagePlugin
+import hashlib
 class Hasher(ImagePlugin):
     api = 1
     def inspect(self, data):

@@ -13,20 +13,20 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.async_ import extensions
-from glance_import.async_ import jobboard
-from glance_import.async_ import registry as plugin_registry
 from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import keys
-from glance_import.domain import errors
-from glance_import.domain import protections
-from glance_import.domain import second_opinion
-from glance_import.domain import snapshot
+from glance_import import errors
+from glance_import import jobboard
 from glance_import import limits
+from glance_import.plugin import entry_points
+from glance_import.plugin import registry as plugin_registry
 from glance_import.plugin import sandbox
+from glance_import.plugin import second_opinion
+from glance_import.plugin import snapshot
 from glance_import import policies
 from glance_import.policies import enforce
+from glance_import.policies import protections
 from glance_import.staging import area as staging_area
 from glance_import import state
 from glance_import.stores import registry as store_registry
@@ -63,7 +63,7 @@ class Services:
         try:
             return self.registry.pin(
                 self.plugins if plugins else (), self.snapshot_key)
-        except extensions.ExtensionError as failure:
+        except entry_points.ExtensionError as failure:
             LOG.error('no import is accepted: %s', failure)
             raise errors.Unavailable(
                 'A plugin that every import goes through cannot be used at '
@@ -122,7 +122,7 @@ def build(conf: cfg.ConfigOpts,
     :raises glance_import.stores.registry.Misconfigured: nor can a store
     :raises glance_import.policies.rules_file.BrokenRules: nor can the policy
         file
-    :raises glance_import.domain.protections.ProtectionError: nor can the
+    :raises glance_import.policies.protections.ProtectionError: nor can the
         file of property protections
     """
     known = plugins or plugin_registry.Registry(conf)

@@ -22,21 +22,21 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.api import places
-from glance_import.async_ import extensions
-from glance_import.async_.jobboard import clients
-from glance_import.async_ import registry
 from glance_import import conf as configuration
 from glance_import.conf import reserved
 from glance_import.db import engine
 from glance_import.db import upgrade
-from glance_import.domain import methods
-from glance_import.domain import protections
 from glance_import.domain import quotas
-from glance_import.domain import second_opinion
+from glance_import.imports import methods
+from glance_import.jobboard import clients
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
+from glance_import.plugin import entry_points
+from glance_import.plugin import registry
+from glance_import.plugin import second_opinion
 from glance_import import policies
+from glance_import.policies import protections
 from glance_import.policies import rules_file
 from glance_import import services
 from glance_import import staging
@@ -146,7 +146,7 @@ def check_extensions(conf: cfg.ConfigOpts) -> registry.Registry:
     """
     for method in conf.enabled_import_methods:
         _extension(conf, 'enabled_import_methods', None,
-                   functools.partial(extensions.load_method, method))
+                   functools.partial(entry_points.load_method, method))
         if method not in methods.TABLE:
             raise _refused(conf, 'enabled_import_methods', None,
                            f"'{method}' is not a method of this service; "
@@ -328,7 +328,7 @@ def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
     except registry.SectionError as failure:
         raise _refused(conf, failure.option or '', failure.section,
                        str(failure)) from failure
-    except extensions.ExtensionError as failure:
+    except entry_points.ExtensionError as failure:
         raise _refused(conf, option, group, str(failure)) from failure
 
 

@@ -16,8 +16,8 @@ from webob import exc
 
 from glance_import.api import body
 from glance_import.api import deploy
-from glance_import.async_ import embedded
 from glance_import import conf as configuration
+from glance_import.imports import embedded
 from glance_import import startup
 
 PROG = 'glance-import-api'

@@ -21,8 +21,8 @@ import sys
 import time
 import typing
 
-from glance_import.async_ import file_digests
-from glance_import.domain import snapshot
+from glance_import.plugin import file_digests
+from glance_import.plugin import snapshot
 from tests import servers
 
 DEADLINE = 60.0

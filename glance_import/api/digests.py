@@ -13,8 +13,8 @@ import hashlib
 import re
 import typing
 
-from glance_import.domain import errors
 from glance_import.domain import integrity
+from glance_import import errors
 
 # Names of RFC 9530's registry -> hashlib's.
 RFC9530 = {'sha-256': 'sha256', 'sha-512': 'sha512', 'md5': 'md5',

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from webob import exc
 
-from glance_import.domain import errors
 from glance_import.domain import uploads
+from glance_import import errors
 
 # The first row that fits is taken, so a subclass stands above its base.
 STATUS = (

@@ -9,7 +9,7 @@ from oslo_config import cfg
 import webob
 
 from glance_import.api import records
-from glance_import.domain import errors
+from glance_import import errors
 
 
 class Query:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing
 
 from glance_import.domain import changes
-from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import import errors
 
 V21 = 'application/openstack-images-v2.1-json-patch'
 V20 = 'application/openstack-images-v2.0-json-patch'

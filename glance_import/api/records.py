@@ -11,7 +11,7 @@ import json
 import math
 import typing
 
-from glance_import.domain import errors
+from glance_import import errors
 
 # Far above any record.
 MAX_BYTES = 256 << 10

@@ -30,7 +30,7 @@ from glance_import.api.handlers import stage
 from glance_import.api.handlers import stores
 from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
-from glance_import.domain import errors
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services

@@ -12,9 +12,9 @@ import typing
 import jsonschema
 from oslo_config import cfg
 
-from glance_import.domain import errors
 from glance_import.domain import members
 from glance_import.domain import tasks
+from glance_import import errors
 from glance_import import states
 
 Schema = dict[str, typing.Any]

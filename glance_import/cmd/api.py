@@ -7,7 +7,7 @@ import sys
 
 from glance_import.api import deploy
 from glance_import.api import server
-from glance_import.async_ import embedded
+from glance_import.imports import embedded
 from glance_import import services
 from glance_import import signals
 from glance_import import startup

@@ -13,8 +13,8 @@ import threading
 
 from oslo_log import log
 
-from glance_import.async_ import conductor
-from glance_import.async_ import embedded
+from glance_import.imports import conductor
+from glance_import.imports import embedded
 from glance_import import signals
 from glance_import import startup
 

@@ -17,13 +17,13 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.async_ import extensions
 from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
 from glance_import.cmd import manage_plugins
 from glance_import import conf as configuration
 from glance_import.db import engine
+from glance_import.plugin import entry_points
 from glance_import import state
 
 PROG = 'glance-import-manage'
@@ -32,7 +32,7 @@ PROG = 'glance-import-manage'
 GROUPS = (manage_db, manage_images, manage_imports, manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
-ERRORS = (engine.DatabaseProblem, cfg.Error, extensions.ExtensionError,
+ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,
           state.StateError)
 
 

@@ -15,11 +15,11 @@ import typing
 
 from oslo_config import cfg
 
-from glance_import.async_ import extensions
 from glance_import.cmd import opening
 from glance_import.db import images as db_images
 from glance_import.domain import rejudging
 from glance_import.plugin import chain
+from glance_import.plugin import entry_points
 from glance_import import services
 from glance_import import states
 
@@ -114,7 +114,7 @@ def _inspectors(box: services.Services) -> list[chain.Plugin]:
              and chain.INSPECT in each.methods
              and each.settings.enforcement != 'off']
     if not found:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             'image_import_plugins lists no plugin that inspects data')
     return found
 
@@ -171,13 +171,13 @@ def _place(conf: cfg.ConfigOpts, question: str
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                      | os.O_NOFOLLOW, 0o600)
     except OSError as failure:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f'{path}: {failure.strerror}') from failure
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as failure:
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 f'{path}: another run is under way') from failure
         yield _Place(fd, question)
     finally:

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from glance_import.cmd import opening
 from glance_import.db import conductors as db_conductors
 from glance_import.db import queue as db_queue
-from glance_import.domain import errors
-from glance_import.domain import orphans
-from glance_import.domain import queue
+from glance_import import errors
+from glance_import.imports import orphans
+from glance_import.imports import queue
 
 NAME = 'imports'
 HELP = 'See and steer the imports that wait or run; free what Glance left.'

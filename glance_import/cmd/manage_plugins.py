@@ -20,18 +20,18 @@ from oslo_config import cfg
 from oslo_config import generator
 from taskflow import flow
 
-from glance_import.async_ import extensions
-from glance_import.async_.flows import api_image_import
-from glance_import.async_ import registry
-from glance_import.async_ import runtime
 from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
 from glance_import.conf import plugins as conf_plugins
 from glance_import import context
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import admission
-from glance_import.domain import methods
+from glance_import.imports import admission
+from glance_import.imports import flow as import_flow
+from glance_import.imports import methods
+from glance_import.imports import runtime
 from glance_import.plugin import chain
+from glance_import.plugin import entry_points
+from glance_import.plugin import registry
 from glance_import.plugin import verdicts
 from glance_import import services
 
@@ -94,7 +94,7 @@ def _row(number: int, plugin: registry.Loaded, isolation: str
 
 
 def _version(name: str) -> str:
-    point = extensions.find(extensions.PLUGINS, name)
+    point = entry_points.find(entry_points.PLUGINS, name)
     return point.dist.version if point and point.dist else 'unknown'
 
 
@@ -114,11 +114,11 @@ def dry_run(conf: cfg.ConfigOpts) -> int:
     known, loaded = _load(conf)
     path = os.path.abspath(conf.command.image)
     if not os.path.isfile(path):
-        raise extensions.ExtensionError(f'there is no file {path}')
+        raise entry_points.ExtensionError(f'there is no file {path}')
     try:
         image = cmd_plugin._image(conf.command.meta or [], path)
     except cmd_plugin.Unusable as failure:
-        raise extensions.ExtensionError(str(failure)) from failure
+        raise entry_points.ExtensionError(str(failure)) from failure
     records: list[chain.Record] = []
     with tempfile.TemporaryDirectory(prefix='dry-run-') as directory:
         for batch in _batches(known, loaded, image, path, directory):
@@ -188,10 +188,10 @@ def draw(conf: cfg.ConfigOpts) -> int:
     """
     _registry, loaded = _load(conf)
     try:
-        steps = api_image_import.outline(
+        steps = import_flow.outline(
             _flow(conf, loaded, conf.command.method))
-    except api_image_import.PluginFailed as failure:
-        raise extensions.ExtensionError(
+    except import_flow.PluginFailed as failure:
+        raise entry_points.ExtensionError(
             f'{failure.plugin}: {failure}') from failure
     print(_DRAWN[conf.command.format](steps))
     return 0
@@ -211,7 +211,7 @@ def _flow(conf: cfg.ConfigOpts, loaded: list[registry.Loaded], method: str
     with runtime.use(runtime.Runtime(
             box, job, db_jobs.Claim(job.id, '', 0), context.RequestContext(),
             runtime.Stop(), plugins=listed)):
-        return typing.cast(flow.Flow, api_image_import.get_flow(
+        return typing.cast(flow.Flow, import_flow.get_flow(
             task_id=job.id, task_type=admission.TASK_TYPE,
             image_id=job.image_id, method=method,
             import_req={'method': {'name': method}}, plugins=job.plugins,

@@ -15,10 +15,10 @@ from oslo_db import exception as db_exc
 
 from glance_import import context
 from glance_import.db import images as db_images
-from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import locations
-from glance_import.domain import protections
+from glance_import import errors
+from glance_import.policies import protections
 from glance_import import states
 
 if typing.TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import collections.abc
 import typing
 
-from glance_import.domain import errors
 from glance_import.domain import signatures
+from glance_import import errors
 from glance_import.formats import judge
 from glance_import.formats import reader
 

@@ -14,9 +14,9 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
 from glance_import.domain import quotas
 from glance_import.domain import tasks
+from glance_import import errors
 from glance_import.net import urls
 from glance_import import states
 from glance_import.stores import base as stores

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import typing
 
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import.staging import digests as running
 
 

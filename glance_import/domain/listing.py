@@ -15,9 +15,9 @@ from oslo_utils import timeutils
 from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.db import listing as db_listing
-from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import members
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa

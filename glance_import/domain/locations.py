@@ -21,13 +21,13 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.domain import content
 from glance_import.domain import direct
-from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import sample
 from glance_import.domain import signatures
 from glance_import.domain import sources
+from glance_import import errors
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores

@@ -6,7 +6,7 @@ import typing
 
 from glance_import.db import images as db_images
 from glance_import.db import members as db_members
-from glance_import.domain import errors
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services

@@ -12,9 +12,9 @@ import hashlib
 import typing
 
 from glance_import.domain import content
-from glance_import.domain import errors
 from glance_import.domain import locations
 from glance_import.domain import sample
+from glance_import import errors
 from glance_import import staging
 from glance_import.stores import base as stores
 

@@ -14,8 +14,8 @@ import typing
 from oslo_log import log
 
 from glance_import.db import images as db_images
-from glance_import.domain import errors
 from glance_import.domain import images
+from glance_import import errors
 from glance_import import states
 from glance_import.stores import base as stores
 

@@ -15,7 +15,7 @@ import re
 import typing
 
 from glance_import.db import usage
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import import limits
 from glance_import import states
 

@@ -18,8 +18,8 @@ import uuid
 
 from cryptography import fernet
 
-from glance_import.domain import errors
 from glance_import.domain import quotas
+from glance_import import errors
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import urls

@@ -17,11 +17,11 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.domain import content
-from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import sample
 from glance_import.domain import scratch as room
+from glance_import import errors
 from glance_import.plugin import chain
 from glance_import.plugin import host
 from glance_import.plugin import verdicts

@@ -20,10 +20,10 @@ from oslo_log import log
 from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
-from glance_import.domain import errors
 from glance_import.domain import integrity
 from glance_import.domain import quotas
 from glance_import.domain import uploads
+from glance_import import errors
 from glance_import import staging
 from glance_import import states
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from glance_import.domain import errors
+from glance_import import errors
 
 
 def free(directory: str) -> int:

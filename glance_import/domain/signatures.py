@@ -13,7 +13,7 @@ import typing
 
 from oslo_log import log
 
-from glance_import.domain import errors
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from oslo_config import cfg

@@ -10,9 +10,9 @@ import typing
 
 from oslo_config import cfg
 
-from glance_import.domain import errors
 from glance_import.domain import integrity
 from glance_import.domain import quotas
+from glance_import import errors
 from glance_import.net import options as net_options
 from glance_import.net import urls
 

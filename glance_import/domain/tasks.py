@@ -11,7 +11,7 @@ from glance_import import context
 from glance_import.db import engine
 from glance_import.db import jobs as db_jobs
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import.net import urls
 
 if typing.TYPE_CHECKING:

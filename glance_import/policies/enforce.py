@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 
 from glance_import import context
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import.policies import decisions
 from glance_import.policies import rules_file
 

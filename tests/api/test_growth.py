@@ -23,8 +23,8 @@ from glance_import.api import records
 from glance_import.api import schemas
 from glance_import import conf as configuration
 from glance_import.conf import plugins as plugin_options
-from glance_import.domain import errors
 from glance_import.domain import listing
+from glance_import import errors
 from glance_import.net import urls
 
 TOP = pathlib.Path(glance_import.__file__).parent

@@ -313,8 +313,8 @@ def test_ranges_without_end(api, active, given, status):
     ('"', None), ('"a', None), ('a"b', None), ('"a"b', None), ('"a\\"', None),
     ('a,"', None), ('"a\\', None)])
 def test_lists_of_values(text, values):
-    from glance_import.domain import errors
     from glance_import.domain import listing
+    from glance_import import errors
     if values is not None:
         assert listing._split(text) == values
         return

@@ -2,8 +2,8 @@
 
 import pytest
 
-from glance_import.async_ import extensions
-from glance_import.domain import methods
+from glance_import.imports import methods
+from glance_import.plugin import entry_points
 from glance_import import states
 
 
@@ -19,4 +19,4 @@ def test_the_moves_of_a_method_are_allowed(method):
 
 @pytest.mark.parametrize('name', methods.TABLE)
 def test_each_method_has_an_entry_point(name):
-    assert callable(extensions.load_method(name))
+    assert callable(entry_points.load_method(name))

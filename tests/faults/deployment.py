@@ -21,9 +21,9 @@ import uuid
 
 import sqlalchemy as sa
 
-from glance_import.async_ import jobboard
 from glance_import import conf as configuration
 from glance_import.db import engine
+from glance_import import jobboard
 from tests import service as services
 
 # Slow enough that most kills fall into the middle of something. Each step
@@ -32,8 +32,8 @@ SLOW = '''
 import os
 import select
 
-from taskflow import task
 from taskflow.patterns import linear_flow
+from taskflow import task
 
 
 class _Note(task.Task):

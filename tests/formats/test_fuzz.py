@@ -14,8 +14,8 @@ import subprocess
 
 import pytest
 
-from glance_import.domain import second_opinion
 from glance_import.formats import judge
+from glance_import.plugin import second_opinion
 from glance_import.plugin.workers import info
 from tests.formats import corpus
 from tests import servers

@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from glance_import.async_ import conductor as conductors
-from glance_import.async_ import taskflow_executor
 from glance_import import conf as configuration
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import housekeeping
+from glance_import.imports import conductor as conductors
+from glance_import.imports import executor
 from glance_import import startup
 from tests import service as services
 
@@ -69,9 +69,9 @@ def test_a_claim_is_kept_whatever_the_board_says(running, monkeypatch):
         with self._services.db.read() as conn:
             free = db_jobs.waiting(conn, areas=None, limit=10)
         held.append(job.id not in free and not stopped.is_set())
-        raise taskflow_executor.Interrupted
+        raise executor.Interrupted
 
-    monkeypatch.setattr(taskflow_executor.TaskFlowExecutor, 'run', run)
+    monkeypatch.setattr(executor.TaskFlowExecutor, 'run', run)
     service, runner, box = running()
 
     def refuse(_posting, _seconds):

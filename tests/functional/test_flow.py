@@ -2,13 +2,13 @@
 
 import json
 
-from glance_import.async_ import extensions
-from glance_import.async_.flows import api_image_import
-from glance_import.async_ import registry
-from glance_import.async_ import runtime
 from glance_import import conf as configuration
 from glance_import import context
 from glance_import.db import jobs as db_jobs
+from glance_import.imports import flow as import_flow
+from glance_import.imports import runtime
+from glance_import.plugin import entry_points
+from glance_import.plugin import registry
 
 ARGUMENTS = {
     'task_id': '11111111-1111-4111-8111-111111111111',
@@ -40,15 +40,15 @@ def build():
         claim=db_jobs.Claim(ARGUMENTS['task_id'], 't', 1),
         context=context.RequestContext(), stopped=None,
         plugins=registry.Registry(configuration.new()).load(['no_op']))
-    make = extensions.load(extensions.FLOWS, 'api_image_import')
-    assert make is api_image_import.get_flow
+    make = entry_points.load(entry_points.FLOWS, 'api_image_import')
+    assert make is import_flow.get_flow
     with runtime.use(rt):
         return make(**json.loads(json.dumps(ARGUMENTS)))
 
 
 def test_same_steps_each_time():
-    names = list(api_image_import.atom_names(build()))
-    assert names == list(api_image_import.atom_names(build()))
+    names = list(import_flow.atom_names(build()))
+    assert names == list(import_flow.atom_names(build()))
     assert len(names) == len(set(names))
     steps = [name.split('-')[1] for name in names]
     assert steps == ['Retry', 'ConfigureStaging', 'NoOp', 'Check',
@@ -58,7 +58,7 @@ def test_same_steps_each_time():
 
 def test_plugins_own_their_atoms():
     flow = build()
-    owners = api_image_import.plugin_of_atoms(
+    owners = import_flow.plugin_of_atoms(
         flow, ['no_op'], ARGUMENTS['task_id'])
     assert {name.split('-')[1] for name in owners} == {'NoOp', 'Check'}
     assert set(owners.values()) == {'no_op'}

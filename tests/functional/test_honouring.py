@@ -17,8 +17,8 @@ import types
 
 import pytest
 
-from glance_import.async_ import announcer
-from glance_import.domain import snapshot
+from glance_import.imports import announcer
+from glance_import.plugin import snapshot
 from tests import servers
 from tests import service as services
 
@@ -552,7 +552,7 @@ def test_an_active_image_is_left_to_nobody(make_node, tmp_path):
     dying = write(tmp_path / 'hook' / 'sitecustomize.py', '''
         import os, sys
         if 'glance_import.cmd.conductor' in ' '.join(sys.orig_argv):
-            from glance_import.domain import imports
+            from glance_import.imports import life
             imports.clean_up = lambda *args: os.kill(os.getpid(), 9)
     ''')
     ours, _theirs, _reason = differing('missing', tmp_path)

@@ -4,13 +4,10 @@ import os
 import uuid
 
 import pytest
-from taskflow import exceptions
-from taskflow.jobs import backends
-from taskflow import states
 
-from glance_import.async_ import jobboard
 from glance_import import conf as configuration
 from glance_import.db import jobs as db_jobs
+from glance_import import jobboard
 from glance_import import startup
 from tests.boards import etcd  # noqa: F401
 from tests.boards import redis  # noqa: F401
@@ -143,33 +140,3 @@ def test_a_client_that_is_not_installed(make_service, monkeypatch):
     monkeypatch.setitem(jobboard.clients.KINDS, 'etcd', (2379, 'no_such'))
     with pytest.raises(startup.StartupError, match=r'no_such.*\[etcd\]'):
         startup.check_options(conf)
-
-
-def test_the_sql_board_is_taskflows(make_service):
-    """Found by taskflow, looked at and claimed as any board of its."""
-    service = make_service(options={
-        'taskflow_executor': {'embedded_conductor': False}}).start()
-    service.ask(DATA)
-    conf = configuration.load(['--config-dir', str(service.conf)])
-    box = startup.open_all(conf, accepting=False)
-    with backends.backend('imports', {'board': 'sql'}, client=box.db) as board:
-        job, = board.iterjobs(only_unclaimed=True)
-        assert (job.state, board.job_count) == (states.UNCLAIMED, 1)
-        board.claim(job, 'me', expiry=20)
-        assert job.state == states.CLAIMED
-        assert board.find_owner(job) == 'me'
-        assert not list(board.iterjobs(only_unclaimed=True))
-        again, = board.iterjobs()
-        with pytest.raises(exceptions.UnclaimableJob):
-            board.claim(again, 'you')
-        with pytest.raises(exceptions.JobFailure):
-            board.abandon(again, 'you')
-        assert job.extend_expiry(20)
-        board.abandon(job, 'me')
-        assert not job.extend_expiry(20)
-        board.claim(job, 'you')
-        board.consume(job, 'you')
-        assert job.state == states.COMPLETE
-        with pytest.raises(exceptions.NotFound):
-            board.claim(again, 'me')
-    box.close()

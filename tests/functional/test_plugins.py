@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from glance_import.domain import snapshot
+from glance_import.plugin import snapshot
 from tests import service as services
 
 DATA = os.urandom(300_000)

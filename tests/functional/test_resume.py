@@ -11,16 +11,16 @@ import uuid
 import pytest
 from stevedore import extension
 
-from glance_import.async_ import extensions
-from glance_import.async_ import persistence
-from glance_import.async_ import runtime
-from glance_import.async_ import taskflow_executor
 from glance_import import conf as configuration
 from glance_import.db import jobs as db_jobs
 from glance_import.db import tables
-from glance_import.domain import errors
-from glance_import.domain import imports
-from glance_import.domain import snapshot
+from glance_import import errors
+from glance_import.imports import executor
+from glance_import.imports import life
+from glance_import.imports import recording
+from glance_import.imports import runtime
+from glance_import.plugin import entry_points
+from glance_import.plugin import snapshot
 from glance_import import startup
 from glance_import.stores import base as stores
 from glance_import.stores import several
@@ -29,9 +29,9 @@ from tests import service as services
 DATA = os.urandom(300_000)
 PLUGINS = '''
 import os
+from taskflow.patterns import linear_flow
 from taskflow import retry
 from taskflow import task
-from taskflow.patterns import linear_flow
 
 
 def note(line):
@@ -90,7 +90,7 @@ class Desk:
         self.notes = notes
         conf = configuration.load(['--config-dir', str(service.conf)])
         self.box = startup.open_all(conf, accepting=False)
-        self.executor = taskflow_executor.TaskFlowExecutor(self.box)
+        self.executor = executor.TaskFlowExecutor(self.box)
 
     def accept(self, data=DATA):
         image_id = self.service.create()
@@ -117,7 +117,7 @@ class Desk:
     def records(self):
         with self.box.db.read() as conn:
             return {table.name: conn.execute(table.select()).all()
-                    for table in persistence.TABLES}
+                    for table in recording.TABLES}
 
     def nothing_left(self):
         assert not any(self.records().values())
@@ -167,7 +167,7 @@ def dies(*args, **kwargs):
     raise Died('here the process ends')
 
 
-def begun(desk, monkeypatch, at=(imports, 'succeed'), then=dies,
+def begun(desk, monkeypatch, at=(life, 'succeed'), then=dies,
           times=1):
     """An import whose process ended ``at`` some function; its image."""
     image_id = desk.accept()
@@ -217,7 +217,7 @@ def test_a_plugin_that_is_gone_by_then(desk, monkeypatch, tmp_path):
         {'glance.image_import.plugins': {'one': 'noting:one'}})
     monkeypatch.setattr(extension.ExtensionManager, 'ENTRY_POINT_CACHE', {})
     # As in the process that is started in place of the one that died.
-    extensions._load.cache_clear()
+    entry_points._load.cache_clear()
     desk.box.registry._flows.clear()
     before = desk.records()
     with pytest.raises(snapshot.NotHonoured, match='plugin two') as caught:
@@ -255,7 +255,7 @@ def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
 def test_effect_without_record(desk, monkeypatch):
     """Killed between the commit of success and the record of its step."""
     desk = desk()
-    succeed = imports.succeed
+    succeed = life.succeed
 
     def and_dies(*args, **kwargs):
         succeed(*args, **kwargs)
@@ -275,8 +275,8 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(several, 'add_file', full)
         image_id = begun(
-            desk, monkeypatch, (persistence.Record, 'update_atom_details'),
-            after(persistence.Record.update_atom_details, 'FAILURE', dies))
+            desk, monkeypatch, (recording.Record, 'update_atom_details'),
+            after(recording.Record.update_atom_details, 'FAILURE', dies))
     assert desk.seen() == ['one', 'two']
     desk.run(image_id)
     assert desk.seen() == ['one', 'two', 'undo two', 'undo one']
@@ -294,7 +294,7 @@ def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk = desk('one')
     with monkeypatch.context() as patch:
         patch.setattr(several, 'add_file', full)
-        image_id = begun(desk, monkeypatch, (imports, 'fail'))
+        image_id = begun(desk, monkeypatch, (life, 'fail'))
     assert desk.seen() == ['one', 'undo one']
     (state,), = desk.service.execute('SELECT state FROM import_flowdetails')
     assert state == 'REVERTED'
@@ -456,7 +456,7 @@ def test_a_book_of_another_release_is_left_alone(desk, monkeypatch):
     desk.service.execute('UPDATE import_flowdetails SET meta = ?',
                          json.dumps({'version': 99}))
     before = desk.records()
-    with pytest.raises(taskflow_executor.LeftAlone, match='version 99'):
+    with pytest.raises(executor.LeftAlone, match='version 99'):
         desk.run(image_id)
     assert desk.records() == before
     assert desk.service.show(image_id)['status'] == 'importing'

@@ -9,10 +9,10 @@ import types
 import pytest
 
 from glance_import import conf as configuration
-from glance_import.domain import errors
-from glance_import.domain import second_opinion
+from glance_import import errors
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import second_opinion
 from glance_import.staging import area as areas
 from tests import cpu
 from tests.formats import corpus

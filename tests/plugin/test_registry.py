@@ -5,11 +5,11 @@ import textwrap
 
 import pytest
 
-from glance_import.async_ import extensions
-from glance_import.async_ import file_digests
-from glance_import.async_ import plugin_targets
-from glance_import.async_ import registry
 from glance_import import conf as configuration
+from glance_import.plugin import entry_points
+from glance_import.plugin import file_digests
+from glance_import.plugin import registry
+from glance_import.plugin import targets
 from tests import service as services
 
 GOOD = '''
@@ -53,7 +53,7 @@ def acme(tmp_path):
 
 
 def refused(load, *args):
-    with pytest.raises(extensions.ExtensionError) as caught:
+    with pytest.raises(entry_points.ExtensionError) as caught:
         load(*args)
     assert '\n' not in str(caught.value)
     return str(caught.value)
@@ -83,7 +83,7 @@ def test_a_good_one(load, acme):
     ('file:/a/b.py:ClamAV2', 'clam_av2'), ('digest-list', 'digest_list'),
     ('exec:/usr/bin/scan-it.sh', 'scan_it_sh'), ('Acme.X', 'acme_x')])
 def test_sections(name, section):
-    assert plugin_targets.section_of(name) == section
+    assert targets.section_of(name) == section
 
 
 @pytest.mark.parametrize('change,said', [

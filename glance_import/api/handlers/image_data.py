@@ -15,8 +15,8 @@ from glance_import.api.handlers import imports
 from glance_import.api.handlers import stage
 from glance_import.db import images as db_images
 from glance_import.domain import direct
-from glance_import.domain import errors
 from glance_import.domain import placement
+from glance_import import errors
 from glance_import import states
 from glance_import.stores import base as stores
 

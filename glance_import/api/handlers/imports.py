@@ -8,11 +8,11 @@ import webob
 
 from glance_import.api import call
 from glance_import.api.handlers import images
-from glance_import.domain import admission
-from glance_import.domain import errors
-from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import import errors
+from glance_import.imports import admission
+from glance_import.imports import methods
 
 STORE_HEADER = 'X-Image-Meta-Store'
 # Asked while the import is accepted, so that a denial is a 403 here and not

@@ -7,8 +7,8 @@ import typing
 import webob
 
 from glance_import.api import call
-from glance_import.domain import errors
 from glance_import.domain import quotas
+from glance_import import errors
 
 
 def import_methods(asked: call.Call) -> webob.Response:

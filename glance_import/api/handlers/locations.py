@@ -10,9 +10,9 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports as imports_handler
 from glance_import.api import schemas
-from glance_import.domain import admission
 from glance_import.domain import locations
-from glance_import.domain import methods
+from glance_import.imports import admission
+from glance_import.imports import methods
 
 
 def index(asked: call.Call) -> webob.Response:

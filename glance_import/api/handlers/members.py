@@ -11,8 +11,8 @@ from glance_import.api.handlers import images
 from glance_import.api import views
 from glance_import.db import images as db_images
 from glance_import.db import members as db_members
-from glance_import.domain import errors
 from glance_import.domain import members
+from glance_import import errors
 
 
 def index(asked: call.Call) -> webob.Response:

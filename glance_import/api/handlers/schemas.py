@@ -6,7 +6,7 @@ import webob
 
 from glance_import.api import call
 from glance_import.api import schemas
-from glance_import.domain import errors
+from glance_import import errors
 
 
 def show(asked: call.Call) -> webob.Response:

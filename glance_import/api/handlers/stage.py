@@ -19,9 +19,9 @@ from glance_import.api import call
 from glance_import.api import digests
 from glance_import.api import faults
 from glance_import.api.handlers import images
-from glance_import.domain import errors
 from glance_import.domain import resumable
 from glance_import.domain import uploads
+from glance_import import errors
 
 SIZE_HEADER = 'x-openstack-image-size'
 TUS_VERSION = '1.0.0'

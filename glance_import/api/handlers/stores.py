@@ -6,8 +6,8 @@ import webob
 
 from glance_import.api import call
 from glance_import.api.handlers import images
-from glance_import.domain import errors
 from glance_import.domain import placement
+from glance_import import errors
 
 
 def delete(asked: call.Call) -> webob.Response:

@@ -12,9 +12,9 @@ from glance_import.api.handlers import images
 from glance_import.api import paging
 from glance_import.api import views
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
-from glance_import.domain import legacy
 from glance_import.domain import tasks
+from glance_import import errors
+from glance_import.imports import legacy
 
 ACCESS = 'tasks_api_access'
 

@@ -20,7 +20,7 @@ from webob import exc
 from glance_import.api import faults
 from glance_import import context
 from glance_import.db import engine
-from glance_import.domain import errors
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services

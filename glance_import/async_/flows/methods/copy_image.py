@@ -9,8 +9,8 @@ def get_flow(**kwargs):
     # Imported where it is used: see glance_direct.
     from taskflow.patterns import linear_flow
 
-    from glance_import.async_.flows import storing
-    from glance_import.async_ import runtime
+    from glance_import.imports import runtime
+    from glance_import.imports import storing
 
     return linear_flow.Flow(f"copy-image-{kwargs['task_id']}").add(
         storing.CopyImage(runtime.current(), kwargs['task_id'],

@@ -11,9 +11,9 @@ def get_flow(**kwargs):
     # Imported where it is used: see glance_direct.
     from taskflow.patterns import linear_flow
 
-    from glance_import.async_.flows import downloads
+    from glance_import.imports import downloading
 
     given = (kwargs['import_req'], kwargs['task_id'], kwargs['task_type'],
              kwargs['image_id'])
     return linear_flow.Flow(f"glance-download-{kwargs['task_id']}").add(
-        downloads.ImportMetadata(*given), downloads.GlanceDownload(*given))
+        downloading.ImportMetadata(*given), downloading.GlanceDownload(*given))

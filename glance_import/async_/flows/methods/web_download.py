@@ -10,9 +10,9 @@ def get_flow(**kwargs):
     # Imported where it is used: see glance_direct.
     from taskflow.patterns import linear_flow
 
-    from glance_import.async_.flows import downloads
+    from glance_import.imports import downloading
 
     return linear_flow.Flow(f"web-download-{kwargs['task_id']}").add(
-        downloads.WebDownload(
+        downloading.WebDownload(
             kwargs['import_req'], kwargs['task_id'], kwargs['task_type'],
             kwargs['image_id']))

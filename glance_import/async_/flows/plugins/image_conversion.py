@@ -12,9 +12,9 @@ import os
 
 from taskflow.patterns import linear_flow
 
-from glance_import.async_.flows import sandboxed
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import.formats import judge
+from glance_import.imports import rewriting
 from glance_import.plugin import host
 from glance_import.plugin.workers import convert
 
@@ -25,7 +25,7 @@ QEMU = {'raw': 'raw', 'qcow2': 'qcow2', 'vmdk': 'vmdk', 'vdi': 'vdi',
 _OVERHEAD = 64 << 20
 
 
-class _ConvertImage(sandboxed.Rewrite):
+class _ConvertImage(rewriting.Rewrite):
 
     plugin = 'image_conversion'
     label = 'ConvertImage'

@@ -11,14 +11,14 @@ import os
 
 from taskflow.patterns import linear_flow
 
-from glance_import.async_.flows import sandboxed
-from glance_import.domain import errors
+from glance_import import errors
+from glance_import.imports import rewriting
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin.workers import decompress
 
 
-class _DecompressImage(sandboxed.Rewrite):
+class _DecompressImage(rewriting.Rewrite):
 
     plugin = 'image_decompression'
     label = 'DecompressImage'

@@ -8,8 +8,8 @@ from oslo_log import log
 from taskflow.patterns import linear_flow
 from taskflow import task
 
-from glance_import.async_ import runtime
 from glance_import.domain import images
+from glance_import.imports import runtime
 
 LOG = log.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from taskflow import states
 from taskflow import task
 from taskflow.types import failure as failures
 
-from glance_import.async_ import runtime
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import.db import tables
-from glance_import.domain import errors
+from glance_import import errors
+from glance_import.imports import runtime
 
 # Raise it when the steps of a flow change so that a flow that was begun by
 # an earlier release cannot be gone on with.

@@ -17,13 +17,13 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import queue as db_queue
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import admission
-from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
 from glance_import.domain import locations
-from glance_import.domain import methods
 from glance_import.domain import placement
+from glance_import import errors
+from glance_import.imports import admission
+from glance_import.imports import life
+from glance_import.imports import methods
 from glance_import import states
 
 if typing.TYPE_CHECKING:
@@ -205,8 +205,8 @@ def _fail(services: services.Services, entry: db_queue.Entry) -> str:
     if job is None:
         return f'import {entry.id} was claimed meanwhile, and is left alone'
     claim = db_jobs.Claim(job.id, token, job.epoch)
-    imports.fail(services, claim, job.image_id, imports.Failure(GONE))
-    imports.finish(services, claim)
+    life.fail(services, claim, job.image_id, life.Failure(GONE))
+    life.finish(services, claim)
     return f'import {job.id} of image {job.image_id} failed: its data is gone'
 
 

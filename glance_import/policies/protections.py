@@ -17,7 +17,7 @@ import typing
 from oslo_config import cfg
 
 from glance_import import context
-from glance_import.domain import errors
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import.policies import enforce

@@ -18,7 +18,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.domain import errors
+from glance_import import errors
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin import verdicts

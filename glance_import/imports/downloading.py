@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import typing
 
-from glance_import.async_.flows import steps
-from glance_import.async_ import progress
-from glance_import.async_ import runtime
 from glance_import.db import jobs as db_jobs
 from glance_import.domain import downloads
-from glance_import.domain import errors
-from glance_import.domain import imports
 from glance_import.domain import regions
 from glance_import.domain import sources
+from glance_import import errors
+from glance_import.imports import life
+from glance_import.imports import progress
+from glance_import.imports import runtime
+from glance_import.imports import steps
 from glance_import.net import client
 from glance_import.net import options as net_options
 from glance_import.net import urls
@@ -82,7 +82,7 @@ class ImportMetadata(_OfRegion):
                 'The image in the other region is '
                 f"{str(remote.get('status'))[:30]}, not active.")
         conf = self.rt.services.conf
-        imports.change_image(
+        life.change_image(
             self.rt.services, self.rt.claim, self.image_id,
             base={name: remote[name] for name in (
                 'disk_format', 'container_format') if remote.get(name)},

@@ -21,19 +21,19 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.async_ import extensions
-from glance_import.async_ import file_digests
-from glance_import.async_ import plugin_targets
 from glance_import import conf as configuration
 from glance_import.conf import bundled
 from glance_import.conf import formats
 from glance_import.conf import overlay
 from glance_import.conf import plugins as conf_plugins
-from glance_import.domain import snapshot
 from glance_import.plugin import chain
 from glance_import.plugin import descriptions
+from glance_import.plugin import entry_points
+from glance_import.plugin import file_digests
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
+from glance_import.plugin import snapshot
+from glance_import.plugin import targets
 from glance_import.stores import registry as stores
 
 LOG = log.getLogger(__name__)
@@ -54,7 +54,7 @@ _REST = 20
 Key = collections.abc.Callable[[], bytes]
 
 
-class SectionError(extensions.ExtensionError):
+class SectionError(entry_points.ExtensionError):
     """Something about a plugin's section; names the option."""
 
     def __init__(self, section: str, option: str | None, text: str) -> None:
@@ -68,7 +68,7 @@ class FlowPlugin:
     """A get_flow plugin; ``code`` is what has to be the same elsewhere."""
 
     name: str
-    get_flow: extensions.GetFlow
+    get_flow: entry_points.GetFlow
     code: str = snapshot.FLOW_VERSION
     kind: str = 'get_flow'
 
@@ -86,13 +86,13 @@ class _Described:
     """A contract plugin as it is on this host, not yet configured."""
 
     name: str
-    found: plugin_targets.Found
+    found: targets.Found
     said: dict[str, typing.Any]
     code: str
 
     @property
     def section(self) -> str:
-        return plugin_targets.section_of(self.name)
+        return targets.section_of(self.name)
 
     @property
     def options(self) -> list[dict[str, typing.Any]]:
@@ -122,7 +122,7 @@ class Registry:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
         self._flows: dict[str, FlowPlugin] = {}
-        self._points: dict[str, plugin_targets.Found | None] = {}
+        self._points: dict[str, targets.Found | None] = {}
         self._known: dict[str, _Described] = {}
         self._failed: dict[str, _Failed] = {}
         # Options are those of a configuration that does not change.
@@ -258,7 +258,7 @@ class Registry:
         return found
 
     def _as_asked(self, pinned: snapshot.Pinned, key: Key) -> Loaded:
-        label = plugin_targets.section_of(pinned.name)
+        label = targets.section_of(pinned.name)
         try:
             described = self._contract(pinned.name)
             if described is None:
@@ -272,7 +272,7 @@ class Registry:
             _check_files(label, pinned)
             return self._plugin(described, self._defaults(described)
                                 | pinned.values | secrets)
-        except extensions.ExtensionError as failure:
+        except entry_points.ExtensionError as failure:
             raise snapshot.NotHonoured(
                 f'the plugin {label} cannot be used here',
                 str(failure)) from failure
@@ -291,7 +291,7 @@ class Registry:
             self.way  # noqa: B018  whether it can be had
         if flow.name == 'image_conversion' and not flow.foreign \
                 and shutil.which('qemu-img') is None:
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 "'image_conversion' needs the program qemu-img (of the "
                 'package qemu-utils)')
 
@@ -325,7 +325,7 @@ class Registry:
                  key: Key) -> dict[str, str]:
         """Keyed digests of sections that only plugins of others can read."""
         own = _taken_sections() | {
-            plugin_targets.section_of(each.name) for each in pinned
+            targets.section_of(each.name) for each in pinned
             if each.kind != 'get_flow'}
         return {section: snapshot.keyed_digest(key(), section, values)
                 for section, values
@@ -354,19 +354,19 @@ class Registry:
     def _flow(self, name: str) -> FlowPlugin:
         with self._lock:
             if name not in self._flows:
-                made = plugin_targets.get_flow(name)
+                made = targets.get_flow(name)
                 # Once, as it is imported once.
                 self._flows[name] = FlowPlugin(
-                    name, made, plugin_targets.code_of_flow(name)
+                    name, made, targets.code_of_flow(name)
                     or snapshot.FLOW_VERSION)
             return self._flows[name]
 
-    def _find(self, name: str) -> plugin_targets.Found | None:
+    def _find(self, name: str) -> targets.Found | None:
         """Where it lies; files are looked at again, entry points are not."""
-        if name.startswith((plugin_targets.FILE, plugin_targets.EXEC)):
-            return plugin_targets.find(name)
+        if name.startswith((targets.FILE, targets.EXEC)):
+            return targets.find(name)
         if name not in self._points:
-            self._points[name] = plugin_targets.find(name)
+            self._points[name] = targets.find(name)
         return self._points[name]
 
     def _contract(self, name: str) -> _Described | None:
@@ -381,9 +381,9 @@ class Registry:
             code = found.code()
             known = self._known.get(name)
             if known is None or known.code != code:
-                section = plugin_targets.section_of(name)
+                section = targets.section_of(name)
                 if section in _taken_sections():
-                    raise extensions.ExtensionError(
+                    raise entry_points.ExtensionError(
                         f"'{name}' would have the section [{section}], which "
                         'is taken; rename it')
                 known = _Described(name, found,
@@ -398,7 +398,7 @@ class Registry:
         try:
             conf_plugins.register(self._conf, section, described.options)
         except cfg.DuplicateOptError as failure:
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 f"'{described.name}': its options have changed since the "
                 'start; reload or restart the service') from failure
         self.declared[section] = described.options
@@ -424,25 +424,25 @@ class Registry:
                  if name not in _secret_names(described)},
                 _files(values['read_paths'])))
 
-    def _said(self, name: str, found: plugin_targets.Found, code: str
+    def _said(self, name: str, found: targets.Found, code: str
               ) -> dict[str, typing.Any]:
         """The same as ``_describe``, but that a failure is remembered."""
         failed = self._failed.get(name)
         begun = time.monotonic()
         if failed is not None and failed.code == code \
                 and begun < failed.until:
-            raise extensions.ExtensionError(failed.reason)
+            raise entry_points.ExtensionError(failed.reason)
         try:
             return self._describe(name, found)
         except SectionError:
             raise
-        except extensions.ExtensionError as failure:
+        except entry_points.ExtensionError as failure:
             now = time.monotonic()
             self._failed[name] = _Failed(
                 code, str(failure), now + _REST * (now - begun))
             raise
 
-    def _describe(self, name: str, found: plugin_targets.Found
+    def _describe(self, name: str, found: targets.Found
                   ) -> dict[str, typing.Any]:
         said: list[str] = []
         target = found.target
@@ -456,17 +456,17 @@ class Registry:
         for line in said:
             LOG.debug('plugin %s: %s', name, line)
         if result.verdict == 'broken':
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 f"'{name}' ({_shown(target)}) breaks the contract: "
                 + '; '.join(result.problems))
         if result.verdict != 'described':
             LOG.debug('plugin %s: %s', name, result.detail)
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 f"'{name}' ({_shown(target)}) cannot be loaded: "
                 f'{result.reason}{_last_line(result.detail)}')
         problem = descriptions.problem(result.described)
         if problem:
-            raise extensions.ExtensionError(
+            raise entry_points.ExtensionError(
                 f"'{name}' ({_shown(target)}) breaks the contract: {problem}")
         assert result.described is not None
         return result.described
@@ -595,7 +595,7 @@ def _check_names(names: collections.abc.Sequence[str]) -> None:
     twice = [name for name, number in collections.Counter(names).items()
              if number > 1]
     if twice:
-        raise extensions.ExtensionError(f"'{twice[0]}' is listed twice")
+        raise entry_points.ExtensionError(f"'{twice[0]}' is listed twice")
 
 
 def _check_sections(found: collections.abc.Iterable[Loaded]) -> None:
@@ -604,7 +604,7 @@ def _check_sections(found: collections.abc.Iterable[Loaded]) -> None:
         if isinstance(plugin, chain.Plugin):
             other = seen.setdefault(plugin.section, plugin.name)
             if other != plugin.name:
-                raise extensions.ExtensionError(
+                raise entry_points.ExtensionError(
                     f"'{plugin.name}' and '{other}' would share the section "
                     f'[{plugin.section}]; rename one')
 

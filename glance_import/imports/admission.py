@@ -2,7 +2,7 @@
 
 ``request`` commits the status move, the import lock, the task and the job
 together, so that what was answered 202 is durable. What becomes of it then is
-in glance_import.domain.imports.
+in glance_import.imports.life.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import signatures
-from glance_import.domain import snapshot
+from glance_import import errors
+from glance_import.imports import methods
+from glance_import.plugin import snapshot
 from glance_import import states
 
 if typing.TYPE_CHECKING:

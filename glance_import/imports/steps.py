@@ -6,7 +6,7 @@ import typing
 
 from taskflow import task
 
-from glance_import.async_ import runtime
+from glance_import.imports import runtime
 
 
 class Step(task.Task):

@@ -13,13 +13,13 @@ import importlib.metadata
 
 from oslo_log import log
 
-from glance_import.async_ import extensions
-from glance_import.async_ import jobboard
 from glance_import.db import conductors as db_conductors
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import errors
-from glance_import.domain import snapshot
-from glance_import.domain import unhonoured
+from glance_import import errors
+from glance_import.imports import unhonoured
+from glance_import import jobboard
+from glance_import.plugin import entry_points
+from glance_import.plugin import snapshot
 from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -113,7 +113,7 @@ class Announcer:
             found: str | None = known.pin(
                 known.listed, self._services.snapshot_key).requirement
             problem = None
-        except extensions.ExtensionError as failure:
+        except entry_points.ExtensionError as failure:
             found, problem = None, str(failure)
         if problem != self._said and problem is not None:
             LOG.warning('the plugins that are configured here cannot be '
@@ -124,6 +124,6 @@ class Announcer:
 
 def _version() -> str:
     try:
-        return importlib.metadata.version(extensions.DISTRIBUTION)[:64]
+        return importlib.metadata.version(entry_points.DISTRIBUTION)[:64]
     except importlib.metadata.PackageNotFoundError:
         return 'unknown'

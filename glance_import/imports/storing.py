@@ -12,14 +12,14 @@ import typing
 
 from oslo_log import log
 
-from glance_import.async_.flows import steps
-from glance_import.async_ import progress
 from glance_import.db import images as db_images
-from glance_import.domain import errors
-from glance_import.domain import imports
 from glance_import.domain import named
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import import errors
+from glance_import.imports import life
+from glance_import.imports import progress
+from glance_import.imports import steps
 from glance_import.stores import base as stores
 from glance_import.stores import copying
 from glance_import.stores import several
@@ -57,8 +57,8 @@ class _StoringStep(steps.Step):
         if failure is not None:
             LOG.warning('import %s: store %s failed: %s', self.rt.job.id,
                         store_id, failure)
-        imports.settled(self.rt.services, self.rt.claim, self.image_id,
-                        store_id, failed=failure is not None)
+        life.settled(self.rt.services, self.rt.claim, self.image_id,
+                     store_id, failed=failure is not None)
 
     @staticmethod
     def _plain(outcome: several.Outcome) -> dict[str, typing.Any]:
@@ -93,8 +93,8 @@ class ImportToStore(_StoringStep):
                             len(targets))
         expected = None
         if path == box.area.path(self.image_id):
-            expected = imports.expected_of(
-                imports.staged_data(box, self.image_id))
+            expected = life.expected_of(
+                life.staged_data(box, self.image_id))
         return self._plain(several.add_file(targets, path, expected,
                                             self._order()))
 
@@ -186,7 +186,7 @@ class AddLocation(steps.Step):
         if self.rt.stopped.is_set():
             raise stores.Cancelled('the import was stopped')
         quotas.check_import(box, self.image_id, stored.size)
-        imports.change_image(box, self.rt.claim, self.image_id,
-                             base={'virtual_size': virtual_size},
-                             properties={}, removed=())
+        life.change_image(box, self.rt.claim, self.image_id,
+                          base={'virtual_size': virtual_size},
+                          properties={}, removed=())
         return {'stored': [dataclasses.asdict(stored)], 'failed': {}}

@@ -13,14 +13,14 @@ import typing
 from oslo_log import log
 from taskflow import task
 
-from glance_import.async_ import registry
-from glance_import.async_ import runtime
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
-from glance_import.domain import errors
-from glance_import.domain import imports
 from glance_import.domain import uploads
+from glance_import import errors
+from glance_import.imports import life
+from glance_import.imports import runtime
 from glance_import.plugin import chain
+from glance_import.plugin import registry
 from glance_import.plugin import verdicts
 from glance_import.staging import formats
 from glance_import.stores import base as stores
@@ -89,7 +89,7 @@ class Step(task.Task):
         for record in records:
             self._report(record)
         said = [record.audit() for record in records]
-        self.rt.unwritten.append(lambda conn: imports.note_plugins(
+        self.rt.unwritten.append(lambda conn: life.note_plugins(
             conn, self.rt.claim, said))
         blocker = chain.blocker(records)
         if blocker is not None:
@@ -189,11 +189,11 @@ class Transform(Step):
             self._settle([record])
             if record.verdict not in ('accept', 'warn'):
                 # The operator lets it pass: unchanged.
-                imports.remove_file(made[0])
+                life.remove_file(made[0])
                 return file_path
         except BaseException:
             for each in made:
-                imports.remove_file(each)
+                life.remove_file(each)
             raise
         return SCHEME + made[0]
 

@@ -11,9 +11,9 @@ import time
 
 from oslo_log import log
 
-from glance_import.async_ import runtime
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
+from glance_import.imports import runtime
 
 LOG = log.getLogger(__name__)
 SECONDS = 1.0

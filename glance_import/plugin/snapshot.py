@@ -18,7 +18,7 @@ import hmac
 import json
 import typing
 
-from glance_import.domain import errors
+from glance_import import errors
 
 # Shipped plugins are compared by these, not by their code, so that an upgrade
 # of the service leaves no import without a conductor.

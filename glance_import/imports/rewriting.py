@@ -16,13 +16,13 @@ import typing
 from oslo_log import log
 from taskflow import task
 
-from glance_import.async_ import progress
-from glance_import.async_ import runtime
 from glance_import.db import images as db_images
-from glance_import.domain import errors
-from glance_import.domain import imports
 from glance_import.domain import quotas
 from glance_import.domain import scratch
+from glance_import import errors
+from glance_import.imports import life
+from glance_import.imports import progress
+from glance_import.imports import runtime
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin import verdicts
@@ -72,7 +72,7 @@ class Rewrite(task.Task):
             found = db_images.get(conn, self.image_id, db_images.EVERYTHING)
         if found is None:
             raise errors.ImportFailed('The image was deleted.')
-        before = imports.before(box, self.rt.claim, self.plugin)
+        before = life.before(box, self.rt.claim, self.plugin)
         return found._replace(**before)
 
     # -- the sandbox
@@ -97,7 +97,7 @@ class Rewrite(task.Task):
             self._run('transform', path, sink, float(self.options.timeout),
                       limit, options, said)
         except BaseException:
-            imports.remove_file(sink)
+            life.remove_file(sink)
             raise
         return sink
 
@@ -108,7 +108,7 @@ class Rewrite(task.Task):
         this step would need it again.
         """
         base = {**changes, 'size': os.stat(sink).st_size}
-        self.rt.unwritten.append(lambda conn: imports.write_change(
+        self.rt.unwritten.append(lambda conn: life.write_change(
             conn, self.rt.claim, self.image_id, base=base,
             step=self.plugin))
         return _SCHEME + sink

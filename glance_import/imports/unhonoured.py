@@ -14,7 +14,7 @@ from oslo_log import log
 
 from glance_import.db import conductors as db_conductors
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import imports
+from glance_import.imports import life
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -44,9 +44,9 @@ def _end(services: services.Services, conductor: str, job_id: str,
     if job is None:
         return False
     claim = db_jobs.Claim(job.id, token, job.epoch)
-    imports.fail(services, claim, job.image_id, imports.Failure(
+    life.fail(services, claim, job.image_id, life.Failure(
         'no conductor of this service can run the import as it was asked '
         f'for: {reason}. Ask for it again; it is then judged by the plugins '
         f'and options in force by then (reference {job.request_id})'))
-    imports.finish(services, claim)
+    life.finish(services, claim)
     return True

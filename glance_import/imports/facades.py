@@ -16,12 +16,12 @@ import copy
 import threading
 import typing
 
-from glance_import.async_ import runtime
 from glance_import.db import images as db_images
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import imports
+from glance_import import errors
+from glance_import.imports import life
+from glance_import.imports import runtime
 
 _READABLE = ('status', 'checksum', 'os_hash_algo', 'os_hash_value', 'owner',
              'visibility', 'protected', 'os_hidden', 'created_at',
@@ -41,7 +41,7 @@ class ImageFacade:
     def __init__(self, image: db_images.Image) -> None:
         self.image_id = image.id
         self._was = {name: getattr(image, name)
-                     for name in (*imports.CHANGEABLE, *_READABLE)}
+                     for name in (*life.CHANGEABLE, *_READABLE)}
         self._was_properties = dict(image.properties)
         for name, value in self._was.items():
             setattr(self, name, copy.copy(value))
@@ -85,12 +85,12 @@ class _Guard:
 
     def save(self, image: ImageFacade) -> None:
         changed = image.changed()
-        for name in sorted(changed - set(imports.CHANGEABLE)):
+        for name in sorted(changed - set(life.CHANGEABLE)):
             self.refuse(f'change the image attribute {name!r}')
         written, removed = image.properties_changed()
         for name in sorted({*written, *removed}):
             self._check_property(name)
-        imports.change_image(
+        life.change_image(
             self._rt.services, self._rt.claim, self.image_id,
             base={name: getattr(image, name) for name in changed},
             properties={name: None if value is None else str(value)
@@ -258,8 +258,8 @@ class ActionWrapper(contextlib.AbstractContextManager):
 
         :raises errors.ClaimLost: it does not
         """
-        with imports.claimed(self._guard._rt.services,
-                             self._guard._rt.claim):
+        with life.claimed(self._guard._rt.services,
+                          self._guard._rt.claim):
             pass
 
     def drop_lock_for_task(self) -> typing.NoReturn:

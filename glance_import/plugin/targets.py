@@ -16,8 +16,8 @@ import stat
 import sys
 import typing
 
-from glance_import.async_ import extensions
-from glance_import.async_ import file_digests
+from glance_import.plugin import entry_points
+from glance_import.plugin import file_digests
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 
@@ -27,7 +27,7 @@ OWN_PACKAGE = 'glance_import'
 # What comes with the service, by its modules. A file that a site has put into
 # the package itself is not among them.
 SHIPPED = frozenset(
-    [f'{extensions.PLUGIN_PACKAGE}.{name}' for name in (
+    [f'{entry_points.PLUGIN_PACKAGE}.{name}' for name in (
         'no_op', 'inject_image_metadata', 'image_decompression',
         'image_conversion')]
     + [f'{OWN_PACKAGE}.plugin.shipped.{name}' for name in (
@@ -63,14 +63,14 @@ def find(name: str) -> Found | None:
         return _file(name)
     if name.startswith(EXEC):
         return _program(name)
-    point = extensions.find(CONTRACT, name)
+    point = entry_points.find(CONTRACT, name)
     if point is None:
         return None
-    flow = extensions.find(extensions.PLUGINS, name)
+    flow = entry_points.find(entry_points.PLUGINS, name)
     if flow is not None:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' is registered both in {CONTRACT} "
-            f'({point.value}) and in {extensions.PLUGINS} '
+            f'({point.value}) and in {entry_points.PLUGINS} '
             f'({flow.value}); rename one')
     return _point(name, point)
 
@@ -89,19 +89,19 @@ def section_of(name: str) -> str:
     return re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')
 
 
-def get_flow(name: str) -> extensions.GetFlow:
+def get_flow(name: str) -> entry_points.GetFlow:
     """The ``get_flow`` of that name.
 
     :raises extensions.ExtensionError: it cannot be used
     """
     try:
-        return extensions.load(extensions.PLUGINS, name)
-    except extensions.ExtensionError as failure:
-        if extensions.find(extensions.PLUGINS, name) is not None:
+        return entry_points.load(entry_points.PLUGINS, name)
+    except entry_points.ExtensionError as failure:
+        if entry_points.find(entry_points.PLUGINS, name) is not None:
             raise
         known = sorted({point.name for point in
                         importlib.metadata.entry_points(group=CONTRACT)})
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f'{failure}, nor in {CONTRACT} (registered are: '
             f'{", ".join(known) or "none"})') from failure
 
@@ -113,7 +113,7 @@ def code_of_flow(name: str) -> str | None:
 
     :raises extensions.ExtensionError: it cannot be read
     """
-    point = extensions.find(extensions.PLUGINS, name)
+    point = entry_points.find(entry_points.PLUGINS, name)
     assert point is not None
     if point.module in SHIPPED:
         return None
@@ -135,14 +135,14 @@ def code_of(name: str, places: tuple[str, ...]) -> str:
     try:
         return file_digests.of_text(*map(file_digests.of_code, places))
     except OSError as failure:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: {failure.filename}: "
             f'{failure.strerror}') from failure
 
 
 def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
     if not point.attr:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' ({point.value}) names no class; it has to be "
             'module:Class')
     version = point.dist.version if point.dist else ''
@@ -157,7 +157,7 @@ def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
     except (ImportError, ValueError):
         spec = None
     if spec is None:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' ({point.value}) cannot be loaded: there is no module "
             f'{top}')
     places = list(spec.submodule_search_locations or ()) or [
@@ -174,7 +174,7 @@ def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
 def _file(name: str) -> Found:
     path, _, attribute = name[len(FILE):].rpartition(':')
     if not path or not attribute.isidentifier():
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' is not file:/absolute/path.py:Class")
     _check_file(name, path)
     module = re.sub(r'\W', '_', os.path.splitext(os.path.basename(path))[0])
@@ -187,7 +187,7 @@ def _program(name: str) -> Found:
     path = name[len(EXEC):]
     _check_file(name, path)
     if not os.stat(path).st_mode & 0o111:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: the file is not executable")
     source = os.path.realpath(path)
     return Found(host.Target(name, 'exec', source=source), (source,))
@@ -196,21 +196,21 @@ def _program(name: str) -> Found:
 def _check_file(name: str, path: str) -> None:
     """Only root and we may be able to change what we shall run."""
     if not os.path.isabs(path):
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' is no absolute path")
     try:
         found = os.stat(path)
     except OSError as failure:
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: {failure.strerror}") from failure
     if not stat.S_ISREG(found.st_mode):
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: it is not a regular file")
     if found.st_uid not in (0, os.geteuid()):
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: the file belongs to user "
             f'{found.st_uid}, neither to root nor to the user of the service')
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise extensions.ExtensionError(
+        raise entry_points.ExtensionError(
             f"'{name}' cannot be used: others can write the file; "
             f'try: chmod go-w {path}')

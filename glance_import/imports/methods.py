@@ -1,8 +1,8 @@
 """Import methods: one table of what each asks for and leaves behind.
 
 The rows are what ``enabled_import_methods`` can name. A method's steps are
-the entry point of its name (glance_import.async_.extensions); what is here is
-all that the API and the domain need to know of it.
+the entry point of its name (glance_import.plugin.entry_points); what is
+here is all that the API and the domain need to know of it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from glance_import.async_.flows import steps
-from glance_import.domain import imports
+from glance_import.imports import life
+from glance_import.imports import steps
 from glance_import.stores import base as stores
 
 _SCHEME = 'file://'
@@ -16,7 +16,7 @@ class CheckContent(steps.Step):
     default_provides = 'virtual_size'
 
     def execute(self, file_path: str) -> int | None:
-        size = imports.check_content(
+        size = life.check_content(
             self.rt.services, self.image_id,
             file_path.removeprefix(_SCHEME), self.rt.stopped.is_set)
         if self.rt.stopped.is_set():

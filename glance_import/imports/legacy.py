@@ -11,10 +11,10 @@ import typing
 
 from glance_import import context
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import admission
-from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import methods
+from glance_import import errors
+from glance_import.imports import admission
+from glance_import.imports import methods
 
 if typing.TYPE_CHECKING:
     from glance_import import services

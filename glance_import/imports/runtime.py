@@ -18,13 +18,13 @@ import typing
 
 from glance_import import context as contexts
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import errors
-from glance_import.domain import snapshot as snapshots
+from glance_import import errors
+from glance_import.plugin import snapshot as snapshots
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from glance_import.async_ import registry
+    from glance_import.plugin import registry
     from glance_import import services as boxes
 
 

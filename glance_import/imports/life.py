@@ -2,7 +2,7 @@
 
 The functions are called by the steps of the flow with the claim they work
 under; each asks first whether that claim is still in force and writes nothing
-if it is not. How an import comes to be is in glance_import.domain.admission.
+if it is not. How an import comes to be is in glance_import.imports.admission.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import content
-from glance_import.domain import errors
 from glance_import.domain import images
-from glance_import.domain import methods
 from glance_import.domain import placement
 from glance_import.domain import tasks
 from glance_import.domain import uploads
+from glance_import import errors
+from glance_import.imports import methods
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores

@@ -19,16 +19,16 @@ import uuid
 
 from oslo_log import log
 
-from glance_import.async_ import announcer
-from glance_import.async_ import jobboard
-from glance_import.async_ import runtime
-from glance_import.async_ import taskflow_executor
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import errors
 from glance_import.domain import housekeeping
-from glance_import.domain import imports
-from glance_import.domain import snapshot
+from glance_import import errors
+from glance_import.imports import announcer
+from glance_import.imports import executor
+from glance_import.imports import life
+from glance_import.imports import runtime
+from glance_import import jobboard
+from glance_import.plugin import snapshot
 from glance_import import services
 from glance_import import state
 
@@ -70,7 +70,7 @@ class Conductor:
         self._look = threading.Event()
         # Said once, not with each of its looks.
         self._database_away = False
-        self._executor = taskflow_executor.TaskFlowExecutor(box)
+        self._executor = executor.TaskFlowExecutor(box)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
         self._wake_fd = _open_fifo(box.conf.state_path)
@@ -234,9 +234,9 @@ class Conductor:
                 job = db_jobs.get(conn, claim.job_id)
             if job is None or job.owner != claim.token:
                 return
-            imports.fail(self._services, claim, job.image_id,
-                         imports.CANCELLED)
-            imports.finish(self._services, claim)
+            life.fail(self._services, claim, job.image_id,
+                      life.CANCELLED)
+            life.finish(self._services, claim)
         try:
             self._guarded(end)
         except errors.ClaimLost:
@@ -254,10 +254,10 @@ class Conductor:
         except snapshot.NotHonoured as failure:
             refusal = failure
             self._guarded(lambda: self._refuse(work, refusal))
-        except taskflow_executor.Interrupted:
+        except executor.Interrupted:
             LOG.info('import %s is handed over', job.id)
             self._guarded(lambda: self._give_back(work))
-        except taskflow_executor.LeftAlone as failure:
+        except executor.LeftAlone as failure:
             LOG.error('import %s is left alone: %s', job.id, failure)
             reason = str(failure)
             self._guarded(lambda: self._leave_alone(work, reason))

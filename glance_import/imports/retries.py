@@ -16,10 +16,10 @@ from oslo_log import log
 from taskflow import flow as flow_base
 from taskflow import task
 
-from glance_import.async_ import runtime
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import errors
+from glance_import import errors
+from glance_import.imports import runtime
 from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)

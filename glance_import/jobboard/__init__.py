@@ -20,10 +20,10 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.async_.jobboard import clients
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import errors
+from glance_import import errors
+from glance_import.jobboard import clients
 
 LOG = log.getLogger(__name__)
 SQL = 'sql'
@@ -43,10 +43,13 @@ class BoardAway(errors.Unavailable):
 
 
 class Offer(typing.NamedTuple):
-    """An import that may be claimed; ``posting`` is a taskflow job."""
+    """An import that may be claimed; ``posting`` is a taskflow job.
+
+    It has none where the database itself is the board.
+    """
 
     job_id: str
-    posting: typing.Any
+    posting: typing.Any = None
 
 
 class Board:
@@ -128,8 +131,7 @@ class Board:
         if not ids:
             return []
         if not self.outside:
-            board, _client = self._connected()
-            return [Offer(job_id, board.job(job_id)) for job_id in ids]
+            return [Offer(job_id) for job_id in ids]
         postings = self._postings()
         lost = [job_id for job_id in ids if job_id not in postings]
         if lost and self._post_again(lost):
@@ -266,11 +268,6 @@ class Board:
 
     def _connect(self) -> tuple[typing.Any, typing.Any]:
         from taskflow.jobs import backends
-        if not self.outside:
-            board = backends.fetch('imports', {'board': SQL},
-                                   client=self._database)
-            board.connect()
-            return board, None
         client, options = clients.make(self.kind, self._conf)
         try:
             board = backends.fetch(

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from glance_import.db import images as db_images
 from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import errors
 from glance_import.domain import images
 from glance_import.domain import tasks
+from glance_import import errors
 from glance_import import states
 
 if typing.TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""One import: asked for, claimed, run, recorded, ended."""

@@ -1,0 +1,401 @@
+"""Runs one claimed import with taskflow, from where it stands to its end.
+
+What earlier claims recorded is gone on with: finished steps keep their
+results, and a flow that was on its way back goes on back. However the flow
+ends, the image is left as the domain says, with the reason in words; what an
+attempt leaves on disk besides is removed here. Knows flows and the domain;
+the conductor above decides when and how many.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import typing
+
+from oslo_log import log
+from taskflow import engines
+from taskflow import exceptions as taskflow_exc
+from taskflow import flow as flow_base
+from taskflow import states as taskflow_states
+from taskflow.types import failure as failures
+
+from glance_import.conf import overlay
+from glance_import import context
+from glance_import.db import engine as db_engine
+from glance_import.db import jobs as db_jobs
+from glance_import import errors
+from glance_import.imports import admission
+from glance_import.imports import contract_step
+from glance_import.imports import facades
+from glance_import.imports import flow as import_flow
+from glance_import.imports import life
+from glance_import.imports import recording
+from glance_import.imports import retries
+from glance_import.imports import runtime
+from glance_import.plugin import entry_points
+from glance_import.plugin import snapshot
+from glance_import import services
+from glance_import import states
+from glance_import.stores import base as stores
+
+LOG = log.getLogger(__name__)
+NAME = 'taskflow'
+
+
+Interrupted = runtime.Interrupted
+
+
+class LeftAlone(Exception):
+    """The import cannot be gone on with here, and must not be touched."""
+
+
+class TaskFlowExecutor:
+    """One for a process; ``run`` is called in a thread for each import."""
+
+    def __init__(self, box: services.Services) -> None:
+        self._services = box
+        self._backend = recording.Backend(box.db)
+        options = box.conf.taskflow_executor
+        self._mode = options.engine_mode
+        self._pool = None
+        if self._mode == 'parallel':
+            # One pool for all flows: a pool made for each costs a second
+            # when taskflow's own is shut down.
+            self._pool = concurrent.futures.ThreadPoolExecutor(
+                options.max_workers, thread_name_prefix='import-step')
+
+    def close(self) -> None:
+        """Let go of the threads; running steps are not waited for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, job: db_jobs.Job, claim: db_jobs.Claim,
+            stopped: runtime.Stop) -> None:
+        """Run or finish an import.
+
+        :raises errors.ClaimLost: somebody else has it; nothing was written
+        :raises Interrupted: ``stopped`` was set; the job can be given back
+        :raises snapshot.NotHonoured: nor can its plugins be had here
+        :raises LeftAlone: another release must go on with it
+        :raises oslo_db.exception.DBError: the database is away; likewise
+        """
+        ctx = context.RequestContext(
+            user_id=job.user_id, project_id=job.project, roles=job.roles,
+            request_id=job.request_id, read_only=False)
+        rt = runtime.Runtime(self._services, job, claim, ctx, stopped)
+        try:
+            self._bring_to_an_end(rt)
+        except (errors.ClaimLost, Interrupted):
+            life.clean_up_lost(self._services, rt.job.image_id, claim)
+            raise
+        except LeftAlone:
+            raise
+        except Exception as failure:
+            if db_engine.may_pass(failure):
+                raise
+            LOG.exception('import %s: unexpected error', job.id)
+            self._fail(rt, self._internal(rt, failure))
+        life.finish(self._services, claim)
+
+    def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
+        job = rt.job
+        outcome = life.outcome(self._services, job)
+        limit = self._services.conf.taskflow_executor.max_attempts
+        if outcome == states.SUCCESS and job.attempts <= limit:
+            # What comes after the image is active may be left to do.
+            with contextlib.suppress(snapshot.NotHonoured):
+                self._attempt(rt)
+        if outcome is not None:
+            LOG.info('import %s had ended before its conductor died', job.id)
+            life.clean_up_after(self._services, job.image_id, rt.claim)
+        elif job.damaged:
+            self._fail(rt, life.Failure(
+                f"its entry in the database is damaged ('{job.damaged}' "
+                'cannot be read), so it cannot be run; ask for it again '
+                f'(reference {job.request_id})'))
+        elif job.attempts > limit:
+            self._fail(rt, life.Failure(
+                f'it was begun {job.attempts - 1} times, and each time the '
+                'process that ran it died'
+                + (f' in the step {job.step}' if job.step else '')
+                + f' (reference {job.request_id})'))
+        else:
+            self._attempt(rt)
+
+    def _attempt(self, rt: runtime.Runtime) -> None:
+        told: list[life.Failure] = []
+        owners: dict[str, str] = {}
+
+        def explain(atom: str, failure: failures.Failure) -> str:
+            told.append(self._reason(rt, owners, atom, failure.exception))
+            return str(told[-1])
+
+        record = recording.Record(self._backend, rt, explain)
+        if not self._can_go_on(rt, record) or not self._configure(rt):
+            return
+        flow = self._build(rt)
+        if flow is None:
+            return
+        owners.update(import_flow.plugin_of_atoms(
+            flow, rt.job.plugins, rt.job.id))
+        retries.prepare(flow, rt, owners)
+        plan = recording.Plan.of(list(retries.tasks(flow)), owners)
+        record.plan = plan
+        products = _files_given(flow, record.flow)
+        engine = engines.load(
+            flow, engine=self._mode, backend=record,
+            flow_detail=record.flow or record.begin(
+                flow.name, [each.name for each in retries.tasks(flow)]),
+            **({'executor': self._pool} if self._pool is not None else {}))
+        begun: list[str] = []
+        engine.atom_notifier.register(
+            taskflow_states.RUNNING,
+            lambda _state, details: self._note_step(
+                rt, record, owners, details.get('task_name'), begun))
+        engine.atom_notifier.register(
+            taskflow_states.SUCCESS,
+            lambda _state, details: products.extend(
+                _provided_file(engine, details)))
+        try:
+            engine.run()
+        except BaseException as failure:
+            # Also a step that wants to end the process (SystemExit).
+            self._judge(rt, engine, owners, failure, begun, told)
+        # Only now: whoever goes on with an interrupted flow needs them.
+        self._remove_products(rt, products)
+
+    def _can_go_on(self, rt: runtime.Runtime,
+                   record: recording.Record) -> bool:
+        """Whether there is anything to run; otherwise the import has ended.
+
+        :raises LeftAlone: another release has recorded it
+        """
+        cancelled = rt.job.cancel
+        try:
+            flow = record.load()
+        except recording.OtherVersion as failure:
+            if not cancelled:
+                raise LeftAlone(str(failure)) from failure
+            flow = None
+        except recording.Unreadable as failure:
+            self._fail(rt, life.Failure(
+                f'it cannot be gone on with: {failure}; ask for it again '
+                f'(reference {rt.job.request_id})'))
+            return False
+        if flow is None and cancelled:
+            self._fail(rt, life.CANCELLED)
+            return False
+        if flow is not None and flow.state == taskflow_states.REVERTED:
+            # Its conductor died between the last step back and the end;
+            # taskflow would run it once more.
+            self._fail(rt, _told_before(rt))
+            return False
+        if cancelled:
+            # What was done is undone: the next step refuses to begin.
+            rt.stopped.cancel()
+        return True
+
+    def _configure(self, rt: runtime.Runtime) -> bool:
+        """Have the import run with the options that it was asked for with.
+
+        Whether there is anything to run; a cancelled one ends here if it
+        cannot be run, and so cannot be reverted step by step.
+
+        :raises snapshot.NotHonoured: that is not possible here
+        """
+        box, job = self._services, rt.job
+        try:
+            rt.snapshot = snapshot.load(job.snapshot, job.plugins)
+            rt.plugins = box.honour(rt.snapshot)
+        except snapshot.NotHonoured:
+            if not job.cancel:
+                raise
+            self._fail(rt, life.CANCELLED)
+            self._remove_products(rt, [])
+            return False
+        conf = overlay.over(box.conf, rt.snapshot.options)
+        rt.services = dataclasses.replace(
+            box, conf=conf, adviser=box.adviser.judging_by(conf))
+        return True
+
+    def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:
+        """The flow; None when it cannot be made, which fails the import."""
+        job = rt.job
+        try:
+            make = entry_points.load(entry_points.FLOWS, admission.TASK_TYPE)
+            with runtime.use(rt):
+                return typing.cast(flow_base.Flow, make(
+                    task_id=job.id, task_type=admission.TASK_TYPE,
+                    image_id=job.image_id, method=job.method,
+                    import_req=job.request, plugins=job.plugins,
+                    backend=job.stores or [None]))
+        except import_flow.PluginFailed as failure:
+            self._fail(rt, life.Failure(
+                str(failure), f'plugin {failure.plugin}'))
+        except (entry_points.ExtensionError, errors.ImportFailed) as failure:
+            self._fail(rt, life.Failure(str(failure)))
+        except Exception as failure:
+            LOG.exception('the flow of import %s cannot be built', job.id)
+            self._fail(rt, self._internal(rt, failure))
+        return None
+
+    def _note_step(self, rt: runtime.Runtime, record: recording.Record,
+                   owners: dict[str, str], atom: str | None,
+                   begun: list[str]) -> None:
+        """Say which plugin is about to run, should it take us down."""
+        begun.append(atom or '')
+        plugin = owners.get(atom or '')
+        if plugin is None:
+            return
+        rt.stopped.step = f'plugin {plugin}'
+        if atom in record.plan.dangerous:
+            record.note(rt.stopped.step)
+
+    def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
+               failure: BaseException, begun: list[str],
+               told: list[life.Failure]) -> None:
+        """Leave the image as the failed flow demands."""
+        step, cause = _first_failure(engine, failure)
+        for each in (failure, cause):
+            if isinstance(each, (errors.ClaimLost, Interrupted)) \
+                    or db_engine.may_pass(each):
+                raise each
+        if rt.stopped.handed_over:
+            raise Interrupted(rt.job.id)
+        if rt.stopped.cancelled:
+            reason = life.CANCELLED
+        elif told:
+            reason = told[-1]
+        elif isinstance(cause, taskflow_exc.WrappedFailure):
+            # It failed under an earlier claim.
+            reason = _told_before(rt)
+        else:
+            if step is None and begun and not isinstance(
+                    cause, taskflow_exc.TaskFlowException):
+                step = begun[-1]
+            reason = self._reason(rt, owners, step, cause)
+        self._fail(rt, reason)
+
+    def _reason(self, rt: runtime.Runtime, owners: dict[str, str],
+                step: str | None, cause: BaseException) -> life.Failure:
+        """Why a step failed, for the user; the log has the rest."""
+        plugin = owners.get(step or '')
+        if rt.stopped.cancelled:
+            return life.CANCELLED
+        if isinstance(cause, contract_step.Refused):
+            # Its reason is complete; the log has the rest already.
+            return life.Failure(
+                cause.reason(rt.job.request_id), f'plugin {cause.plugin}')
+        if isinstance(cause, facades.PluginRefused):
+            return life.Failure(str(cause))
+        if plugin is not None:
+            LOG.error('plugin %s failed in import %s', plugin, rt.job.id,
+                      exc_info=cause)
+            text = (str(cause) if isinstance(cause, errors.DomainError)
+                    else import_flow.describe(cause))
+            return life.Failure(
+                f'{text} (reference {rt.job.request_id})',
+                f'plugin {plugin}')
+        if isinstance(cause, (errors.DomainError, stores.StoreError)):
+            return life.Failure(str(cause), stores=tuple(
+                getattr(cause, 'failed', ())))
+        LOG.error('import %s failed in %s', rt.job.id, step, exc_info=cause)
+        return self._internal(rt, cause, owners)
+
+    def _internal(self, rt: runtime.Runtime, failure: BaseException,
+                  owners: dict[str, str] | None = None) -> life.Failure:
+        """A fault of ours: its kind, and where the operator finds it.
+
+        taskflow complains of a plugin's wiring (a value nobody provides) by
+        the name of its atom.
+        """
+        text = str(failure)
+        if isinstance(failure, (taskflow_exc.DependencyFailure,
+                                taskflow_exc.Duplicate)):
+            for atom, plugin in (owners or {}).items():
+                if atom in text:
+                    return life.Failure(
+                        import_flow.describe(failure)
+                        + f' (reference {rt.job.request_id})',
+                        f'plugin {plugin}')
+        return life.Failure(
+            'an internal error of the service '
+            f'({type(failure).__name__}, reference {rt.job.request_id})')
+
+    def _fail(self, rt: runtime.Runtime, reason: life.Failure) -> None:
+        life.fail(self._services, rt.claim, rt.job.image_id, reason)
+
+    def _remove_products(self, rt: runtime.Runtime,
+                         products: list[str]) -> None:
+        """Delete the files that plugins put in place of the staged one.
+
+        The original itself stays until the image is active; a store deletes
+        nothing it has taken, since what it keeps is a file of its own.
+        """
+        keep = {self._services.area.path(rt.job.image_id)}
+        if rt.job.plugins:
+            products = products + [
+                import_flow.SCHEME + each.path
+                for each in self._services.area.products()
+                if each.image_id == rt.job.image_id
+                and each.epoch <= rt.claim.epoch]
+        for uri in products:
+            with contextlib.suppress(ValueError, OSError):
+                path = import_flow.local_path(uri)
+                if path not in keep and not self._services.stores.owns(path):
+                    life.remove_file(path)
+
+
+def _first_failure(engine, failure: BaseException
+                   ) -> tuple[str | None, BaseException]:
+    """(atom, exception) of what made the flow fail."""
+    try:
+        failures = dict(engine.storage.get_execute_failures())
+    except Exception:
+        failures = {}
+    for atom, found in failures.items():
+        if found.exception is not None:
+            return atom, found.exception
+    if isinstance(failure, taskflow_exc.WrappedFailure):
+        for found in failure:
+            if found.exception is not None:
+                return None, found.exception
+    return None, failure
+
+
+def _told_before(rt: runtime.Runtime) -> life.Failure:
+    """The reason that an earlier claim left in the job."""
+    return life.Failure(
+        rt.job.message or 'an internal error of the service '
+        f'(reference {rt.job.request_id})')
+
+
+def _files_given(flow: flow_base.Flow, recorded) -> list[str]:
+    """The file_path of each step that an earlier claim finished."""
+    results = {each.name: each.results for each in recorded or ()
+               if each.state == taskflow_states.SUCCESS}
+    return [path for step in retries.tasks(flow)
+            for path in _file_given(step, results.get(step.name))]
+
+
+def _provided_file(engine, details: dict[str, typing.Any]) -> list[str]:
+    """The file_path that a step gave when it succeeded, if it gave one.
+
+    Asked at once, since a step that is reverted loses its result.
+    """
+    for node in engine.compilation.execution_graph.nodes:
+        if node.name == details.get('task_name'):
+            return _file_given(node, details.get('result'))
+    return []
+
+
+def _file_given(step: typing.Any, result: typing.Any) -> list[str]:
+    if 'file_path' not in getattr(step, 'save_as', {}):
+        return []
+    index = step.save_as['file_path']
+    if index is not None and not isinstance(result, str):
+        with contextlib.suppress(LookupError, TypeError):
+            result = result[index]
+    return [result] if isinstance(result, str) else []
