@@ -156,4 +156,4 @@ def build(conf: cfg.ConfigOpts,
         registry=known,
         limits=limits.Limits(conf),
         keys=keys.Keys(database),
-        adviser=second_opinion.Adviser(conf, area, known.wall))
+        adviser=second_opinion.Adviser(conf, area, known.strict))

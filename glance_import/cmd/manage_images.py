@@ -79,7 +79,7 @@ class _Run:
             self.refused += 1
             verdict = 'would be refused'
             if self._deactivate and rejudging.deactivate(
-                    self._box, image.id, found.reason):
+                    self._box, image.id, found.code, found.reason):
                 self.deactivated += 1
                 verdict = 'was deactivated'
         else:

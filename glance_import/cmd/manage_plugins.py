@@ -28,6 +28,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.imports import admission
 from glance_import.imports import flow as import_flow
 from glance_import.imports import methods
+from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import.plugin import chain
 from glance_import.plugin import entry_points
@@ -119,7 +120,7 @@ def dry_run(conf: cfg.ConfigOpts) -> int:
         image = cmd_plugin._image(conf.command.meta or [], path)
     except cmd_plugin.Unusable as failure:
         raise entry_points.ExtensionError(str(failure)) from failure
-    records: list[chain.Record] = []
+    records: list[verdicts.Result] = []
     with tempfile.TemporaryDirectory(prefix='dry-run-') as directory:
         for batch in _batches(known, loaded, image, path, directory):
             records += batch
@@ -132,22 +133,22 @@ def dry_run(conf: cfg.ConfigOpts) -> int:
 
 def _batches(known: registry.Registry, loaded: list[registry.Loaded],
              image: dict[str, typing.Any], path: str, directory: str
-             ) -> typing.Iterator[list[chain.Record]]:
+             ) -> typing.Iterator[list[verdicts.Result]]:
     """Step by step, as an import would."""
     early = chain.prechecks(loaded)
     if early:
-        yield chain.inspect(known.way, early, chain.PRECHECK, image=image,
-                            data=None, log=_log)
+        yield chain.inspect(known.isolation, early, chain.PRECHECK,
+                            image=image, data=None, log=_log)
     for number, stage in enumerate(chain.stages(loaded)):
-        if stage.do == chain.FLOW:
+        if stage.hook == chain.FLOW:
             print(f'{stage.plugins[0].name}: get_flow plugin, not run')
-        elif stage.do == chain.INSPECT:
-            yield chain.inspect(known.way, stage.plugins, stage.do,
+        elif stage.hook == chain.INSPECT:
+            yield chain.inspect(known.isolation, stage.plugins, stage.hook,
                                 image=image, data=path, log=_log)
         else:
             made = os.path.join(directory, str(number))
-            record = chain.judge(
-                known.way, stage.plugins[0], stage.do, image=image,
+            record = chain.run(
+                known.isolation, stage.plugins[0], stage.hook, image=image,
                 data=path, sink=functools.partial(_empty, made), log=_log)
             yield [record]
             if record.verdict in ('accept', 'warn'):
@@ -166,8 +167,8 @@ def _log(plugin: chain.Plugin, text: str) -> None:
     print(f'{plugin.label}: log: {text}')
 
 
-def _tell(conf: cfg.ConfigOpts, records: list[chain.Record],
-          refused: chain.Record | None) -> None:
+def _tell(conf: cfg.ConfigOpts, records: list[verdicts.Result],
+          refused: verdicts.Result | None) -> None:
     if conf.command.json:
         print(json.dumps([record.audit() for record in records], indent=2))
         return
@@ -190,7 +191,7 @@ def draw(conf: cfg.ConfigOpts) -> int:
     try:
         steps = import_flow.outline(
             _flow(conf, loaded, conf.command.method))
-    except import_flow.PluginFailed as failure:
+    except outcome.PluginFailed as failure:
         raise entry_points.ExtensionError(
             f'{failure.plugin}: {failure}') from failure
     print(_DRAWN[conf.command.format](steps))

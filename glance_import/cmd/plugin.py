@@ -124,11 +124,11 @@ def target_of(text: str, read: collections.abc.Iterable[str] = ()
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    way = sandbox.make('strict' if arguments.strict else 'process')
+    isolation = sandbox.make('strict' if arguments.strict else 'process')
     target = target_of(arguments.plugin, arguments.read)
     if not os.path.isfile(arguments.image):
         raise Unusable(f'there is no file {arguments.image}')
-    described = host.run(way, target, 'describe', log=_log)
+    described = host.run(isolation, target, 'describe', log=_log)
     if described.described is None:
         return _broken(arguments, described)
     plugin = chain.Plugin(
@@ -140,24 +140,24 @@ def _run(arguments: argparse.Namespace) -> int:
             options=_options(described.described.get('options', []),
                              arguments.set),
             limits=host.Limits(timeout=arguments.timeout)))
-    records = _judge(way, plugin, arguments)
+    records = _run_hooks(isolation, plugin, arguments)
     return _show(arguments, records)
 
 
-def _judge(way: sandbox.Strict | sandbox.Process, plugin: chain.Plugin,
-           arguments: argparse.Namespace) -> list[chain.Record]:
+def _run_hooks(isolation: sandbox.Sandbox, plugin: chain.Plugin,
+               arguments: argparse.Namespace) -> list[verdicts.Result]:
     """Each of its methods, until one does not let the image pass."""
     path = os.path.abspath(arguments.image)
     image = _image(arguments.meta, path)
-    records: list[chain.Record] = []
-    for do in contract.ARGUMENTS:
-        if do not in plugin.methods:
+    records: list[verdicts.Result] = []
+    for hook in contract.ARGUMENTS:
+        if hook not in plugin.methods:
             continue
         with _sink(arguments.output) as sink:
-            record = chain.judge(
-                way, plugin, do, image=image,
-                data=None if do == chain.PRECHECK else path,
-                sink=(lambda: sink) if do == chain.TRANSFORM else None,
+            record = chain.run(
+                isolation, plugin, hook, image=image,
+                data=None if hook == chain.PRECHECK else path,
+                sink=(lambda: sink) if hook == chain.TRANSFORM else None,
                 log=lambda _plugin, text: _log(text))
         records.append(record)
         if record.blocks:
@@ -263,7 +263,8 @@ def _broken(arguments: argparse.Namespace, found: verdicts.Result) -> int:
     return FAILED
 
 
-def _show(arguments: argparse.Namespace, records: list[chain.Record]) -> int:
+def _show(arguments: argparse.Namespace,
+          records: list[verdicts.Result]) -> int:
     if arguments.json:
         print(json.dumps([record.audit() for record in records]))
     for record in records:
@@ -276,7 +277,7 @@ def _show(arguments: argparse.Namespace, records: list[chain.Record]) -> int:
             'reject': REJECTED}.get(last, FAILED)
 
 
-def describe(record: chain.Record) -> str:
+def describe(record: verdicts.Result) -> str:
     """One line on one run."""
     words = [f'{record.step}: {record.verdict}']
     if record.code:

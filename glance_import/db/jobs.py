@@ -52,6 +52,7 @@ class Job:
     cancel: bool
     step: str | None
     message: str | None = None
+    code: str | None = None
     retries: int = 0
     # Ids of the stores it goes to; None while there is only one.
     stores: list[str] | None = None

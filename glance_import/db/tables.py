@@ -277,6 +277,8 @@ import_jobs = sa.Table(
     sa.Column('bytes_done', sa.BigInteger),
     sa.Column('bytes_total', sa.BigInteger),
     sa.Column('message', sa.Text),
+    # A row of imports.outcome.CODES, once a step has failed.
+    sa.Column('code', sa.String(64)),
     sa.Column('created_at', sa.Double, nullable=False),
     sa.Column('started_at', sa.Double),
     # Ids of the stores that shall have the image (JSON); NULL while there is

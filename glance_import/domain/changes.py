@@ -107,7 +107,8 @@ class _Draft:
         if self.image.status == states.IMPORTING \
                 or images.LOCK in self.properties:
             return True
-        return name != images.ERROR and self.properties.get(name) != ''
+        return (name not in (images.ERROR, images.ERROR_CODE)
+                and self.properties.get(name) != '')
 
     def _require_present(self, name: str) -> None:
         # What one may not read is absent.

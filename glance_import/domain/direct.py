@@ -140,7 +140,7 @@ def _record_begin(services: services.Services, image_id: str,
     with services.db.write() as conn:
         if not db_images.move(conn, image_id, states.QUEUED, states.SAVING):
             raise _not_now(image_id, db_images.status(conn, image_id))
-        db_images.drop_property(conn, image_id, images.ERROR)
+        images.drop_error(conn, image_id)
         db_staging.begin(conn, image_id, upload_id=upload_id,
                          area=services.area.id, expected=expected)
         return db_jobs.next_epoch(conn, image_id)

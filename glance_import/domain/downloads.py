@@ -24,13 +24,13 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
+from glance_import.db import leases
 from glance_import.db import staging as db_staging
 from glance_import.domain import integrity
 from glance_import.domain import quotas
 from glance_import.domain import scratch
 from glance_import.domain import uploads
 from glance_import import errors
-from glance_import.imports import life
 from glance_import.net import client
 from glance_import.net import urls
 from glance_import import staging
@@ -191,7 +191,7 @@ class Download:
                 self._catch_up(upload)
                 LOG.info('image %s: going on after %d bytes',
                          self._image_id, upload.size)
-            with life.claimed(self._services, self._claim) as conn:
+            with leases.writing(self._services.db, self._claim) as conn:
                 db_images.lock(conn, self._image_id)
                 db_staging.begin(conn, self._image_id, area=area.id,
                                  upload_id=self._upload_id, expected=None)
@@ -358,7 +358,7 @@ class Download:
             raise stores.Cancelled('the import was stopped')
 
     def _record_complete(self, staged: staging.Staged) -> None:
-        with life.claimed(self._services, self._claim) as conn:
+        with leases.writing(self._services.db, self._claim) as conn:
             if not (db_images.update(
                         conn, self._image_id, expected=(states.IMPORTING,),
                         size=staged.size)

@@ -31,6 +31,7 @@ LOG = log.getLogger(__name__)
 RESERVED_PREFIX = 'os_glance'
 LOCK = 'os_glance_import_task'
 ERROR = 'os_glance_import_error'
+ERROR_CODE = 'os_glance_import_error_code'
 IMPORTING_STORES = 'os_glance_importing_to_stores'
 FAILED_STORES = 'os_glance_failed_import'
 
@@ -40,7 +41,7 @@ MAX_PROPERTY_NAME = 255
 
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
-REMOVABLE = frozenset({ERROR, IMPORTING_STORES, FAILED_STORES})
+REMOVABLE = frozenset({ERROR, ERROR_CODE, IMPORTING_STORES, FAILED_STORES})
 
 # What a user can never set: the service's own, as in Glance.
 READ_ONLY = frozenset({
@@ -226,3 +227,19 @@ def storable(text: str) -> str:
     """
     return ''.join(each if each <= '\uffff' else '\ufffd'
                    for each in urls.public_text(text))
+
+
+def set_error(conn: sa.Connection, image_id: str, code: str,
+              reason: str) -> None:
+    """Say on the image why its last import, or its data, failed.
+
+    :param code: a row of glance_import.imports.outcome.CODES
+    """
+    db_images.set_property(conn, image_id, ERROR, storable(reason))
+    db_images.set_property(conn, image_id, ERROR_CODE, code)
+
+
+def drop_error(conn: sa.Connection, image_id: str) -> None:
+    """What failed before is of no interest any more."""
+    for name in (ERROR, ERROR_CODE):
+        db_images.drop_property(conn, image_id, name)

@@ -60,12 +60,14 @@ class Rate:
 class Finding:
     """Why an image does not pass; ``refused`` is false where nobody knows.
 
-    ``store``: the id of the one that the data was read from.
+    :ivar store: the id of the one that the data was read from
+    :ivar code: a row of glance_import.imports.outcome.CODES
     """
 
     store: str
     reason: str
     refused: bool = True
+    code: str = errors.Unsupported.code
 
 
 def after(services: services.Services, status: str, last: str | None
@@ -139,7 +141,7 @@ def _ask(services: services.Services, image: db_images.Image,
                 copy.write(block, done)
                 done += len(block)
         records = chain.inspect(
-            services.registry.way, plugins, chain.INSPECT,
+            services.registry.isolation, plugins, chain.INSPECT,
             image=_view(image, copy.path, done), data=copy.path,
             log=lambda plugin, text: LOG.info('plugin %s: %s', plugin.label,
                                               text),
@@ -151,7 +153,7 @@ def _ask(services: services.Services, image: db_images.Image,
     return Finding(services.stores.id_of(
         db_images.Location(url, {'store': store.id})) or store.id,
         f'{against.plugin}: {against.reason}',
-        refused=against.verdict != verdicts.ERROR)
+        refused=against.verdict != verdicts.ERROR, code='refused.plugin')
 
 
 def _view(image: db_images.Image, path: str, size: int
@@ -169,15 +171,14 @@ def _view(image: db_images.Image, path: str, size: int
                 if not name.startswith(chain.RESERVED_PREFIX)}}
 
 
-def deactivate(services: services.Services, image_id: str, reason: str
-               ) -> bool:
+def deactivate(services: services.Services, image_id: str, code: str,
+               reason: str) -> bool:
     """active -> deactivated, with the reason; False if it is not active."""
     with services.db.write() as conn:
         if not db_images.move(conn, image_id, states.ACTIVE,
                               states.DEACTIVATED):
             return False
-        db_images.set_property(conn, image_id, images.ERROR,
-                               images.storable(reason))
+        images.set_error(conn, image_id, code, reason)
     LOG.warning('image %s was deactivated: %s', image_id, reason)
     return True
 

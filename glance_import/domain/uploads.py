@@ -216,7 +216,7 @@ def record_begin(services: services.Services, image_id: str,
             status = db_images.status(conn, image_id)
             if not _may_begin(status, db_staging.get(conn, image_id)):
                 raise not_now(image_id, status)
-        db_images.drop_property(conn, image_id, images.ERROR)
+        images.drop_error(conn, image_id)
         db_staging.begin(conn, image_id, upload_id=upload_id,
                          area=services.area.id, expected=expected,
                          verified=verified)

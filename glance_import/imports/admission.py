@@ -2,7 +2,7 @@
 
 ``request`` commits the status move, the import lock, the task and the job
 together, so that what was answered 202 is durable. What becomes of it then is
-in glance_import.imports.life.
+in glance_import.imports.ending.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def post(services: services.Services, conn: sa.Connection,
         area = _take_staged(services, conn, image_id)
     db_images.set_property(conn, image_id, images.LOCK, task_id)
     placement.begin_lists(conn, image_id, targets, copying=method.copies)
-    db_images.drop_property(conn, image_id, images.ERROR)
+    images.drop_error(conn, image_id)
     db_tasks.insert(
         conn, id=task_id, type=task_type, owner=ctx.project_id or '',
         image_id=image_id, request_id=ctx.request_id, user_id=ctx.user_id,

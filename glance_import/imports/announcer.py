@@ -9,6 +9,7 @@ and when nobody could run it for long it fails.
 from __future__ import annotations
 
 import collections.abc
+import functools
 import importlib.metadata
 
 from oslo_log import log
@@ -16,11 +17,12 @@ from oslo_log import log
 from glance_import.db import conductors as db_conductors
 from glance_import.db import jobs as db_jobs
 from glance_import import errors
-from glance_import.imports import unhonoured
+from glance_import.imports import ending
+from glance_import.imports import outcome
 from glance_import import jobboard
 from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
-from glance_import import services
+from glance_import import services as boxes
 
 LOG = log.getLogger(__name__)
 # Between two announcements; a third of what makes a conductor count as dead.
@@ -30,8 +32,8 @@ SECONDS = 15.0
 class Announcer:
     """The voice of one conductor; safe to share by threads."""
 
-    def __init__(self, box: services.Services, name: str, node: str) -> None:
-        self._services = box
+    def __init__(self, services: boxes.Services, name: str, node: str) -> None:
+        self._services = services
         self._name = name
         self._node = node
         self._version = _version()
@@ -83,11 +85,24 @@ class Announcer:
         return len(fine)
 
     def end_unhonoured(self) -> None:
-        """Fail what nobody has been able to run for too long."""
-        try:
-            unhonoured.end(self._services, self._name)
-        except errors.ClaimLost as failure:
-            LOG.debug('%s', failure)
+        """Fail what nobody has been able to run for too long.
+
+        With the reason; what a client staged is kept.
+        """
+        services = self._services
+        seconds = services.conf.taskflow_executor.unhonoured_import_lifetime
+        with services.db.read() as conn:
+            ids = db_conductors.unhonoured(conn, [services.area.id], seconds)
+            reasons = {refusal.job_id: refusal.reason for refusal
+                       in db_conductors.refusals(conn, ids)}
+        for job_id, reason in reasons.items():
+            try:
+                ending.fail_waiting(
+                    services, job_id, self._name,
+                    functools.partial(_unhonoured, reason),
+                    area=services.area.id)
+            except errors.ClaimLost as failure:
+                LOG.debug('%s', failure)
 
     def _problems(self, demands: dict[str, str | None]
                   ) -> dict[str, snapshot.NotHonoured]:
@@ -127,3 +142,11 @@ def _version() -> str:
         return importlib.metadata.version(entry_points.DISTRIBUTION)[:64]
     except importlib.metadata.PackageNotFoundError:
         return 'unknown'
+
+
+def _unhonoured(reason: str, job: db_jobs.Job) -> outcome.Outcome:
+    return outcome.Outcome(
+        'unhonoured',
+        'no conductor of this service can run the import as it was asked '
+        f'for: {reason}. Ask for it again; it is then judged by the plugins '
+        f'and options in force by then (reference {job.request_id})')

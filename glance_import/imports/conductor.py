@@ -24,8 +24,9 @@ from glance_import.db import jobs as db_jobs
 from glance_import.domain import housekeeping
 from glance_import import errors
 from glance_import.imports import announcer
+from glance_import.imports import ending
 from glance_import.imports import executor
-from glance_import.imports import life
+from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import jobboard
 from glance_import.plugin import snapshot
@@ -234,9 +235,9 @@ class Conductor:
                 job = db_jobs.get(conn, claim.job_id)
             if job is None or job.owner != claim.token:
                 return
-            life.fail(self._services, claim, job.image_id,
-                      life.CANCELLED)
-            life.finish(self._services, claim)
+            ending.fail(self._services, claim, job.image_id,
+                        outcome.CANCELLED)
+            ending.close(self._services, claim)
         try:
             self._guarded(end)
         except errors.ClaimLost:

@@ -1,8 +1,8 @@
-"""Steps of the import flow that run contract plugins.
+"""The steps that run contract plugins.
 
 A step asks its plugins, keeps their verdicts in the task, and raises
 ``Refused`` when one of them keeps the image from passing. The plugins work
-in their sandboxes; what they want written is written by the domain.
+in their sandboxes; what they want written is written by the service.
 """
 
 from __future__ import annotations
@@ -11,111 +11,111 @@ import os
 import typing
 
 from oslo_log import log
-from taskflow import task
 
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import uploads
 from glance_import import errors
-from glance_import.imports import life
+from glance_import.imports import changes
+from glance_import.imports import outcome
 from glance_import.imports import runtime
+from glance_import.imports import steps
 from glance_import.plugin import chain
 from glance_import.plugin import registry
 from glance_import.plugin import verdicts
 from glance_import.staging import formats
-from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
-SCHEME = 'file://'
 
 
-class Refused(errors.ImportFailed):
+class Refused(outcome.PluginFailed):
     """A contract plugin keeps the image from passing."""
 
-    def __init__(self, record: chain.Record) -> None:
-        super().__init__(record.reason or record.verdict)
-        self.record = record
-        self.plugin = record.plugin
+    def __init__(self, result: verdicts.Result) -> None:
+        super().__init__(result.plugin, result.reason or result.verdict)
+        self.result = result
+        if result.verdict != verdicts.ERROR:
+            self.code = 'refused.plugin'
 
-    def reason(self, reference: str | None) -> str:
+    def sentence(self, reference: str | None) -> str:
         """What the user reads."""
-        record = self.record
-        if record.verdict == verdicts.ERROR:
-            return (f'the image could not be judged: {record.reason} '
+        if self.result.verdict == verdicts.ERROR:
+            return (f'the image could not be judged: {self.result.reason} '
                     f'(reference {reference})')
-        code = f' ({record.code})' if record.code else ''
-        return f'{record.reason}{code}'
+        code = f' ({self.result.code})' if self.result.code else ''
+        return f'{self.result.reason}{code}'
 
 
-class Step(task.Task):
+class Step(steps.Step):
     """Base of the steps here; ``whose`` names the plugins it runs."""
 
-    do = ''
+    hook = ''
     kept = True
+    # The operator's failure policy says how often a plugin is tried.
+    most_retries = 0
 
     def __init__(self, plugins: tuple[chain.Plugin, ...], number: int,
                  rt: runtime.Runtime, task_id: str, task_type: str,
-                 image_id: str, **kwargs: typing.Any) -> None:
+                 image_id: str) -> None:
         self.plugins = plugins
         self.number = number
-        self.rt = rt
-        self.image_id = image_id
         self.whose = ', '.join(plugin.label for plugin in plugins)
-        label = '+'.join(plugin.section for plugin in plugins)
-        super().__init__(
-            name=f'{task_type}-{self.do.title()}-{label}-{task_id}',
-            **kwargs)
+        sections = '+'.join(plugin.section for plugin in plugins)
+        self.label = f'{self.hook.title()}-{sections}'
+        super().__init__(rt, task_id, task_type, image_id)
 
-    def _ask(self, do: str, path: str | None) -> None:
+    def _inspect(self, path: str | None) -> None:
         """Have every plugin look at the image.
 
         :raises Refused: one of them does not let it pass
         """
         conf = self.rt.services.conf.image_import_opts
-        # Much may have happened since the flow was made.
-        self.rt.check_plugins()
-        self.rt.context.update_store()
-        self._settle(chain.inspect(
-            self.rt.services.registry.way, self.plugins, do,
+        self._begin()
+        self._take(chain.inspect(
+            self.rt.services.registry.isolation, self.plugins, self.hook,
             image=self._image(path), data=path, log=self._log,
             cancelled=self.rt.stopped.is_set,
             parallel=conf.parallel_inspectors,
             around=self.rt.context.update_store))
 
-    def _settle(self, records: list[chain.Record]) -> None:
+    def _begin(self) -> None:
+        # Much may have happened since the flow was made.
+        self.rt.check_plugins()
+        self.rt.context.update_store()
+
+    def _take(self, results: list[verdicts.Result]) -> None:
         """Keep the verdicts, and stop here if one of them says so."""
-        if self.rt.stopped.is_set():
-            raise stores.Cancelled('the import was stopped')
-        for record in records:
-            self._report(record)
-        said = [record.audit() for record in records]
-        self.rt.unwritten.append(lambda conn: life.note_plugins(
+        self.check_stop()
+        for result in results:
+            self._report(result)
+        said = [result.audit() for result in results]
+        self.rt.unwritten.append(lambda conn: changes.note_verdicts(
             conn, self.rt.claim, said))
-        blocker = chain.blocker(records)
+        blocker = chain.blocker(results)
         if blocker is not None:
             raise Refused(blocker)
 
-    def _report(self, record: chain.Record) -> None:
-        level = (LOG.info if record.verdict in ('accept', chain.SKIPPED)
+    def _report(self, result: verdicts.Result) -> None:
+        level = (LOG.info if result.verdict in ('accept', chain.SKIPPED)
                  else LOG.warning)
-        level('plugin %s %s: %s%s%s in %.2f s', record.plugin, record.step,
-              record.verdict, f' {record.code}' if record.code else '',
-              f' ({record.reason})' if record.reason else '', record.seconds)
-        if record.verdict == verdicts.ERROR and record.detail:
-            LOG.error('plugin %s: %s', record.plugin, record.detail)
+        level('plugin %s %s: %s%s%s in %.2f s', result.plugin, result.step,
+              result.verdict, f' {result.code}' if result.code else '',
+              f' ({result.reason})' if result.reason else '', result.seconds)
+        if result.verdict == verdicts.ERROR and result.detail:
+            LOG.error('plugin %s: %s', result.plugin, result.detail)
 
     def _log(self, plugin: chain.Plugin, text: str) -> None:
         LOG.info('plugin %s: %s', plugin.label, text)
 
     def _image(self, path: str | None) -> dict[str, typing.Any]:
         """The metadata that plugins see."""
-        box = self.rt.services
-        with box.db.read() as conn:
+        services = self.rt.services
+        with services.db.read() as conn:
             image = db_images.get(conn, self.image_id,
                                   db_images.Scope(None, True))
             record = db_staging.get(conn, self.image_id)
         if image is None:
-            raise errors.ImportFailed('The image was deleted.')
+            raise errors.ImageGone()
         view = {name: getattr(image, name) for name in (
             'id', 'name', 'disk_format', 'container_format', 'size',
             'virtual_size', 'min_disk', 'min_ram', 'owner', 'visibility')}
@@ -127,7 +127,7 @@ class Step(task.Task):
         view['detected_format'] = record.detected_format if record else None
         if path is not None:
             view['size'] = os.stat(path).st_size
-        if path in (None, box.area.path(self.image_id)) \
+        if path in (None, services.area.path(self.image_id)) \
                 and record is not None:
             view.update(self._digests(record))
         elif path is not None:
@@ -148,54 +148,53 @@ class Step(task.Task):
 class Precheck(Step):
     """Plugins that judge before a byte is read."""
 
-    do = chain.PRECHECK
+    hook = chain.PRECHECK
 
-    def execute(self) -> None:
-        self._ask(self.do, None)
+    def run(self) -> None:
+        self._inspect(None)
 
 
 class Inspect(Step):
     """Plugins that read the data, side by side."""
 
-    do = chain.INSPECT
+    hook = chain.INSPECT
 
-    def execute(self, file_path: str) -> None:
-        self._ask(self.do, file_path.removeprefix(SCHEME))
+    def run(self, file_path: str) -> None:
+        self._inspect(self.image_path(file_path))
 
 
 class Transform(Step):
     """One plugin that writes other data in place of what it reads."""
 
-    do = chain.TRANSFORM
+    hook = chain.TRANSFORM
     default_provides = 'file_path'
 
-    def execute(self, file_path: str) -> str:
-        box, plugin = self.rt.services, self.plugins[0]
-        path = file_path.removeprefix(SCHEME)
+    def run(self, file_path: str) -> str:
+        services = self.rt.services
+        path = self.image_path(file_path)
         made: list[str] = []
-        self.rt.check_plugins()
-        self.rt.context.update_store()
+        self._begin()
 
         def sink() -> str:
-            made[:] = [box.area.new_product(
+            made[:] = [services.area.new_product(
                 self.image_id, self.rt.claim.epoch, self.number)]
             return made[0]
 
         try:
-            record = chain.judge(
-                box.registry.way, plugin, self.do, image=self._image(path),
-                data=path, sink=sink, log=self._log,
+            result = chain.run(
+                services.registry.isolation, self.plugins[0], self.hook,
+                image=self._image(path), data=path, sink=sink, log=self._log,
                 cancelled=self.rt.stopped.is_set)
-            self._settle([record])
-            if record.verdict not in ('accept', 'warn'):
+            self._take([result])
+            if result.verdict not in ('accept', 'warn'):
                 # The operator lets it pass: unchanged.
-                life.remove_file(made[0])
+                steps.remove_file(made[0])
                 return file_path
         except BaseException:
             for each in made:
-                life.remove_file(each)
+                steps.remove_file(each)
             raise
-        return SCHEME + made[0]
+        return steps.SCHEME + made[0]
 
 
 def prechecks(loaded: list[registry.Loaded], *ids: typing.Any
@@ -207,6 +206,6 @@ def prechecks(loaded: list[registry.Loaded], *ids: typing.Any
 
 def step(stage: chain.Stage, rt: runtime.Runtime, *ids: typing.Any) -> Step:
     """The step of a stage."""
-    number = [plugin.name for plugin in stage.plugins]
-    kind = Transform if stage.do == chain.TRANSFORM else Inspect
-    return kind(stage.plugins, rt.job.plugins.index(number[0]), rt, *ids)
+    kind = Transform if stage.hook == chain.TRANSFORM else Inspect
+    number = rt.job.plugins.index(stage.plugins[0].name)
+    return kind(stage.plugins, number, rt, *ids)

@@ -14,8 +14,7 @@ from glance_import.domain import downloads
 from glance_import.domain import regions
 from glance_import.domain import sources
 from glance_import import errors
-from glance_import.imports import life
-from glance_import.imports import progress
+from glance_import.imports import changes
 from glance_import.imports import runtime
 from glance_import.imports import steps
 from glance_import.net import client
@@ -28,14 +27,14 @@ class Download(steps.Step):
 
     def __init__(self, import_req: dict[str, typing.Any],
                  *ids: typing.Any) -> None:
-        self.asked = import_req['method']
+        self.request = import_req['method']
         super().__init__(runtime.current(), *ids)
 
     def _fetch(self, opener: downloads.Opener,
                **more: typing.Any) -> None:
         downloads.Download(
             self.rt.services, self.rt.claim, self.image_id, opener,
-            report=progress.Reporter(self.rt, self.label).report,
+            report=self.progress.report,
             stopped=self.rt.stopped, **more).run()
 
 
@@ -44,15 +43,15 @@ class WebDownload(Download):
 
     label = 'WebDownload'
 
-    def execute(self) -> None:
+    def run(self) -> None:
         settings = net_options.settings(self.rt.services.conf)
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:
-            return client.get(settings, self.asked['uri'], headers,
+            return client.get(settings, self.request['uri'], headers,
                               accepted=accepted)
 
-        self._fetch(opener, claimed=sources.expected_digest(self.asked))
+        self._fetch(opener, claimed=sources.expected_digest(self.request))
 
 
 class _OfRegion(Download):
@@ -75,14 +74,15 @@ class ImportMetadata(_OfRegion):
     # It cannot be asked again: once the bytes are there, the token is wiped.
     kept = True
 
-    def execute(self) -> dict[str, typing.Any]:
-        remote = self._look()
+    def run(self) -> dict[str, typing.Any]:
+        remote = self._metadata()
         if remote.get('status') != 'active':
             raise errors.ImportFailed(
                 'The image in the other region is '
-                f"{str(remote.get('status'))[:30]}, not active.")
+                f"{str(remote.get('status'))[:30]}, not active.",
+                code='source.failed')
         conf = self.rt.services.conf
-        life.change_image(
+        changes.write(
             self.rt.services, self.rt.claim, self.image_id,
             base={name: remote[name] for name in (
                 'disk_format', 'container_format') if remote.get(name)},
@@ -91,8 +91,8 @@ class ImportMetadata(_OfRegion):
         return {name: remote.get(name) for name in (
             'size', 'checksum', 'os_hash_algo', 'os_hash_value')}
 
-    def _look(self) -> dict[str, typing.Any]:
-        path = f"images/{self.asked['glance_image_id']}"
+    def _metadata(self) -> dict[str, typing.Any]:
+        path = f"images/{self.request['glance_image_id']}"
         try:
             with regions.ask(self._settings(), self._access(), path, {},
                              (200,)) as response:
@@ -103,11 +103,11 @@ class ImportMetadata(_OfRegion):
         except (client.FetchError, urls.Refused) as failure:
             raise errors.ImportFailed(
                 'The image cannot be read in the other region: '
-                f'{failure}.') from failure
+                f'{failure}.', code='source.unreachable') from failure
         except ValueError as failure:
             raise errors.ImportFailed(
                 'The other region does not answer as an image service '
-                'does.') from failure
+                'does.', code='source.failed') from failure
 
 
 class GlanceDownload(_OfRegion):
@@ -115,9 +115,9 @@ class GlanceDownload(_OfRegion):
 
     label = 'GlanceDownload'
 
-    def execute(self, remote: dict[str, typing.Any]) -> None:
+    def run(self, remote: dict[str, typing.Any]) -> None:
         settings, access = self._settings(), None
-        path = f"images/{self.asked['glance_image_id']}/file"
+        path = f"images/{self.request['glance_image_id']}/file"
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:

@@ -27,18 +27,16 @@ from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
 from glance_import import errors
 from glance_import.imports import admission
-from glance_import.imports import contract_step
-from glance_import.imports import facades
+from glance_import.imports import ending
 from glance_import.imports import flow as import_flow
-from glance_import.imports import life
+from glance_import.imports import outcome as outcomes
 from glance_import.imports import recording
-from glance_import.imports import retries
 from glance_import.imports import runtime
+from glance_import.imports import steps
 from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
 from glance_import import services
 from glance_import import states
-from glance_import.stores import base as stores
 
 LOG = log.getLogger(__name__)
 NAME = 'taskflow'
@@ -88,7 +86,7 @@ class TaskFlowExecutor:
         try:
             self._bring_to_an_end(rt)
         except (errors.ClaimLost, Interrupted):
-            life.clean_up_lost(self._services, rt.job.image_id, claim)
+            ending.clean_up_lost(self._services, claim, rt.job.image_id)
             raise
         except LeftAlone:
             raise
@@ -96,27 +94,30 @@ class TaskFlowExecutor:
             if db_engine.may_pass(failure):
                 raise
             LOG.exception('import %s: unexpected error', job.id)
-            self._fail(rt, self._internal(rt, failure))
-        life.finish(self._services, claim)
+            self._fail(rt, outcomes.internal(type(failure).__name__,
+                                             job.request_id))
+        ending.close(self._services, claim)
 
     def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
         job = rt.job
-        outcome = life.outcome(self._services, job)
+        ended = ending.status(self._services, job)
         limit = self._services.conf.taskflow_executor.max_attempts
-        if outcome == states.SUCCESS and job.attempts <= limit:
+        if ended == states.SUCCESS and job.attempts <= limit:
             # What comes after the image is active may be left to do.
             with contextlib.suppress(snapshot.NotHonoured):
                 self._attempt(rt)
-        if outcome is not None:
+        if ended is not None:
             LOG.info('import %s had ended before its conductor died', job.id)
-            life.clean_up_after(self._services, job.image_id, rt.claim)
+            ending.clean_up_ended(self._services, rt.claim, job.image_id)
         elif job.damaged:
-            self._fail(rt, life.Failure(
+            self._fail(rt, outcomes.Outcome(
+                'lost.record',
                 f"its entry in the database is damaged ('{job.damaged}' "
                 'cannot be read), so it cannot be run; ask for it again '
                 f'(reference {job.request_id})'))
         elif job.attempts > limit:
-            self._fail(rt, life.Failure(
+            self._fail(rt, outcomes.Outcome(
+                'lost.conductor',
                 f'it was begun {job.attempts - 1} times, and each time the '
                 'process that ran it died'
                 + (f' in the step {job.step}' if job.step else '')
@@ -125,12 +126,13 @@ class TaskFlowExecutor:
             self._attempt(rt)
 
     def _attempt(self, rt: runtime.Runtime) -> None:
-        told: list[life.Failure] = []
+        known: list[outcomes.Outcome] = []
         owners: dict[str, str] = {}
 
-        def explain(atom: str, failure: failures.Failure) -> str:
-            told.append(self._reason(rt, owners, atom, failure.exception))
-            return str(told[-1])
+        def explain(atom: str, failure: failures.Failure
+                    ) -> outcomes.Outcome:
+            known.append(self._outcome(rt, owners, atom, failure.exception))
+            return known[-1]
 
         record = recording.Record(self._backend, rt, explain)
         if not self._can_go_on(rt, record) or not self._configure(rt):
@@ -138,16 +140,15 @@ class TaskFlowExecutor:
         flow = self._build(rt)
         if flow is None:
             return
-        owners.update(import_flow.plugin_of_atoms(
-            flow, rt.job.plugins, rt.job.id))
-        retries.prepare(flow, rt, owners)
-        plan = recording.Plan.of(list(retries.tasks(flow)), owners)
-        record.plan = plan
+        owners.update(import_flow.owners(flow))
+        steps.guard(flow, rt)
+        tasks = list(steps.tasks(flow))
+        record.plan = recording.Plan.of(tasks, owners)
         products = _files_given(flow, record.flow)
         engine = engines.load(
             flow, engine=self._mode, backend=record,
             flow_detail=record.flow or record.begin(
-                flow.name, [each.name for each in retries.tasks(flow)]),
+                flow.name, [each.name for each in tasks]),
             **({'executor': self._pool} if self._pool is not None else {}))
         begun: list[str] = []
         engine.atom_notifier.register(
@@ -162,7 +163,8 @@ class TaskFlowExecutor:
             engine.run()
         except BaseException as failure:
             # Also a step that wants to end the process (SystemExit).
-            self._judge(rt, engine, owners, failure, begun, told)
+            self._fail(rt, self._reverted(rt, engine, owners, failure, begun,
+                                          known))
         # Only now: whoever goes on with an interrupted flow needs them.
         self._remove_products(rt, products)
 
@@ -180,17 +182,18 @@ class TaskFlowExecutor:
                 raise LeftAlone(str(failure)) from failure
             flow = None
         except recording.Unreadable as failure:
-            self._fail(rt, life.Failure(
+            self._fail(rt, outcomes.Outcome(
+                'lost.record',
                 f'it cannot be gone on with: {failure}; ask for it again '
                 f'(reference {rt.job.request_id})'))
             return False
         if flow is None and cancelled:
-            self._fail(rt, life.CANCELLED)
+            self._fail(rt, outcomes.CANCELLED)
             return False
         if flow is not None and flow.state == taskflow_states.REVERTED:
             # Its conductor died between the last step back and the end;
             # taskflow would run it once more.
-            self._fail(rt, _told_before(rt))
+            self._fail(rt, _known_before(rt))
             return False
         if cancelled:
             # What was done is undone: the next step refuses to begin.
@@ -212,7 +215,7 @@ class TaskFlowExecutor:
         except snapshot.NotHonoured:
             if not job.cancel:
                 raise
-            self._fail(rt, life.CANCELLED)
+            self._fail(rt, outcomes.CANCELLED)
             self._remove_products(rt, [])
             return False
         conf = overlay.over(box.conf, rt.snapshot.options)
@@ -231,14 +234,14 @@ class TaskFlowExecutor:
                     image_id=job.image_id, method=job.method,
                     import_req=job.request, plugins=job.plugins,
                     backend=job.stores or [None]))
-        except import_flow.PluginFailed as failure:
-            self._fail(rt, life.Failure(
-                str(failure), f'plugin {failure.plugin}'))
-        except (entry_points.ExtensionError, errors.ImportFailed) as failure:
-            self._fail(rt, life.Failure(str(failure)))
+        except (outcomes.PluginFailed, errors.ImportFailed) as failure:
+            self._fail(rt, self._outcome(rt, {}, None, failure))
+        except entry_points.ExtensionError as failure:
+            self._fail(rt, outcomes.Outcome(outcomes.INTERNAL, str(failure)))
         except Exception as failure:
             LOG.exception('the flow of import %s cannot be built', job.id)
-            self._fail(rt, self._internal(rt, failure))
+            self._fail(rt, outcomes.internal(type(failure).__name__,
+                                             job.request_id))
         return None
 
     def _note_step(self, rt: runtime.Runtime, record: recording.Record,
@@ -253,10 +256,15 @@ class TaskFlowExecutor:
         if atom in record.plan.dangerous:
             record.note(rt.stopped.step)
 
-    def _judge(self, rt: runtime.Runtime, engine, owners: dict[str, str],
-               failure: BaseException, begun: list[str],
-               told: list[life.Failure]) -> None:
-        """Leave the image as the failed flow demands."""
+    def _reverted(self, rt: runtime.Runtime, engine, owners: dict[str, str],
+                  failure: BaseException, begun: list[str],
+                  known: list[outcomes.Outcome]) -> outcomes.Outcome:
+        """What a flow that failed, and was reverted, comes to.
+
+        :param known: of steps that failed under this lease
+        :raises errors.ClaimLost, Interrupted: it neither failed nor ended
+        :raises oslo_db.exception.DBError: likewise
+        """
         step, cause = _first_failure(engine, failure)
         for each in (failure, cause):
             if isinstance(each, (errors.ClaimLost, Interrupted)) \
@@ -265,67 +273,36 @@ class TaskFlowExecutor:
         if rt.stopped.handed_over:
             raise Interrupted(rt.job.id)
         if rt.stopped.cancelled:
-            reason = life.CANCELLED
-        elif told:
-            reason = told[-1]
-        elif isinstance(cause, taskflow_exc.WrappedFailure):
-            # It failed under an earlier claim.
-            reason = _told_before(rt)
-        else:
-            if step is None and begun and not isinstance(
-                    cause, taskflow_exc.TaskFlowException):
-                step = begun[-1]
-            reason = self._reason(rt, owners, step, cause)
-        self._fail(rt, reason)
+            return outcomes.CANCELLED
+        if known:
+            return known[-1]
+        if isinstance(cause, taskflow_exc.WrappedFailure):
+            # It failed under an earlier lease.
+            return _known_before(rt)
+        if step is None and begun and not isinstance(
+                cause, taskflow_exc.TaskFlowException):
+            step = begun[-1]
+        return self._outcome(rt, owners, step, cause)
 
-    def _reason(self, rt: runtime.Runtime, owners: dict[str, str],
-                step: str | None, cause: BaseException) -> life.Failure:
-        """Why a step failed, for the user; the log has the rest."""
-        plugin = owners.get(step or '')
+    def _outcome(self, rt: runtime.Runtime, owners: dict[str, str],
+                 step: str | None, cause: BaseException) -> outcomes.Outcome:
+        """What a failure comes to; whatever it does not say is logged."""
         if rt.stopped.cancelled:
-            return life.CANCELLED
-        if isinstance(cause, contract_step.Refused):
-            # Its reason is complete; the log has the rest already.
-            return life.Failure(
-                cause.reason(rt.job.request_id), f'plugin {cause.plugin}')
-        if isinstance(cause, facades.PluginRefused):
-            return life.Failure(str(cause))
-        if plugin is not None:
+            return outcomes.CANCELLED
+        plugin, reference = owners.get(step or ''), rt.job.request_id
+        found = (outcomes.of_wiring(cause, owners, reference)
+                 or outcomes.of(cause, plugin=plugin, reference=reference))
+        if plugin is not None and not isinstance(cause,
+                                                 outcomes.PluginFailed):
             LOG.error('plugin %s failed in import %s', plugin, rt.job.id,
                       exc_info=cause)
-            text = (str(cause) if isinstance(cause, errors.DomainError)
-                    else import_flow.describe(cause))
-            return life.Failure(
-                f'{text} (reference {rt.job.request_id})',
-                f'plugin {plugin}')
-        if isinstance(cause, (errors.DomainError, stores.StoreError)):
-            return life.Failure(str(cause), stores=tuple(
-                getattr(cause, 'failed', ())))
-        LOG.error('import %s failed in %s', rt.job.id, step, exc_info=cause)
-        return self._internal(rt, cause, owners)
+        elif found.code == outcomes.INTERNAL:
+            LOG.error('import %s failed in %s', rt.job.id, step,
+                      exc_info=cause)
+        return found
 
-    def _internal(self, rt: runtime.Runtime, failure: BaseException,
-                  owners: dict[str, str] | None = None) -> life.Failure:
-        """A fault of ours: its kind, and where the operator finds it.
-
-        taskflow complains of a plugin's wiring (a value nobody provides) by
-        the name of its atom.
-        """
-        text = str(failure)
-        if isinstance(failure, (taskflow_exc.DependencyFailure,
-                                taskflow_exc.Duplicate)):
-            for atom, plugin in (owners or {}).items():
-                if atom in text:
-                    return life.Failure(
-                        import_flow.describe(failure)
-                        + f' (reference {rt.job.request_id})',
-                        f'plugin {plugin}')
-        return life.Failure(
-            'an internal error of the service '
-            f'({type(failure).__name__}, reference {rt.job.request_id})')
-
-    def _fail(self, rt: runtime.Runtime, reason: life.Failure) -> None:
-        life.fail(self._services, rt.claim, rt.job.image_id, reason)
+    def _fail(self, rt: runtime.Runtime, outcome: outcomes.Outcome) -> None:
+        ending.fail(self._services, rt.claim, rt.job.image_id, outcome)
 
     def _remove_products(self, rt: runtime.Runtime,
                          products: list[str]) -> None:
@@ -337,15 +314,15 @@ class TaskFlowExecutor:
         keep = {self._services.area.path(rt.job.image_id)}
         if rt.job.plugins:
             products = products + [
-                import_flow.SCHEME + each.path
+                steps.SCHEME + each.path
                 for each in self._services.area.products()
                 if each.image_id == rt.job.image_id
                 and each.epoch <= rt.claim.epoch]
         for uri in products:
             with contextlib.suppress(ValueError, OSError):
-                path = import_flow.local_path(uri)
+                path = steps.local_path(uri)
                 if path not in keep and not self._services.stores.owns(path):
-                    life.remove_file(path)
+                    steps.remove_file(path)
 
 
 def _first_failure(engine, failure: BaseException
@@ -365,18 +342,18 @@ def _first_failure(engine, failure: BaseException
     return None, failure
 
 
-def _told_before(rt: runtime.Runtime) -> life.Failure:
-    """The reason that an earlier claim left in the job."""
-    return life.Failure(
-        rt.job.message or 'an internal error of the service '
-        f'(reference {rt.job.request_id})')
+def _known_before(rt: runtime.Runtime) -> outcomes.Outcome:
+    """What an earlier lease left in the job."""
+    if not rt.job.message:
+        return outcomes.internal(None, rt.job.request_id)
+    return outcomes.Outcome(rt.job.code or 'failed', rt.job.message)
 
 
 def _files_given(flow: flow_base.Flow, recorded) -> list[str]:
     """The file_path of each step that an earlier claim finished."""
     results = {each.name: each.results for each in recorded or ()
                if each.state == taskflow_states.SUCCESS}
-    return [path for step in retries.tasks(flow)
+    return [path for step in steps.tasks(flow)
             for path in _file_given(step, results.get(step.name))]
 
 

@@ -17,10 +17,12 @@ import threading
 import typing
 
 from glance_import.db import images as db_images
+from glance_import.db import leases
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
 from glance_import import errors
-from glance_import.imports import life
+from glance_import.imports import changes
+from glance_import.imports import outcome
 from glance_import.imports import runtime
 
 _READABLE = ('status', 'checksum', 'os_hash_algo', 'os_hash_value', 'owner',
@@ -28,8 +30,13 @@ _READABLE = ('status', 'checksum', 'os_hash_algo', 'os_hash_value', 'owner',
              'updated_at', 'tags', 'locations')
 
 
-class PluginRefused(errors.ImportFailed):
+class PluginRefused(outcome.PluginFailed):
     """A plugin tried to change what is not a plugin's to change."""
+
+    code = 'plugin.forbidden'
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, reason)
 
 
 class ImageFacade:
@@ -41,7 +48,7 @@ class ImageFacade:
     def __init__(self, image: db_images.Image) -> None:
         self.image_id = image.id
         self._was = {name: getattr(image, name)
-                     for name in (*life.CHANGEABLE, *_READABLE)}
+                     for name in (*changes.CHANGEABLE, *_READABLE)}
         self._was_properties = dict(image.properties)
         for name, value in self._was.items():
             setattr(self, name, copy.copy(value))
@@ -75,7 +82,7 @@ class _Guard:
             image = db_images.get(conn, self.image_id,
                                   db_images.Scope(None, True))
         if image is None:
-            raise errors.ImportFailed('The image was deleted.')
+            raise errors.ImageGone()
         return ImageFacade(image)
 
     def refuse(self, what: str) -> typing.NoReturn:
@@ -85,12 +92,12 @@ class _Guard:
 
     def save(self, image: ImageFacade) -> None:
         changed = image.changed()
-        for name in sorted(changed - set(life.CHANGEABLE)):
+        for name in sorted(changed - set(changes.CHANGEABLE)):
             self.refuse(f'change the image attribute {name!r}')
         written, removed = image.properties_changed()
         for name in sorted({*written, *removed}):
             self._check_property(name)
-        life.change_image(
+        changes.write(
             self._rt.services, self._rt.claim, self.image_id,
             base={name: getattr(image, name) for name in changed},
             properties={name: None if value is None else str(value)
@@ -258,8 +265,8 @@ class ActionWrapper(contextlib.AbstractContextManager):
 
         :raises errors.ClaimLost: it does not
         """
-        with life.claimed(self._guard._rt.services,
-                          self._guard._rt.claim):
+        with leases.writing(self._guard._rt.services.db,
+                            self._guard._rt.claim):
             pass
 
     def drop_lock_for_task(self) -> typing.NoReturn:

@@ -22,8 +22,9 @@ from glance_import.domain import locations
 from glance_import.domain import placement
 from glance_import import errors
 from glance_import.imports import admission
-from glance_import.imports import life
+from glance_import.imports import ending
 from glance_import.imports import methods
+from glance_import.imports import outcome
 from glance_import import states
 
 if typing.TYPE_CHECKING:
@@ -32,7 +33,6 @@ if typing.TYPE_CHECKING:
 LOG = log.getLogger(__name__)
 GONE = ('The staging area that held the data is gone, and the data with it. '
         'Upload it again.')
-_RELEASE_SECONDS = 60.0
 
 
 def find(services: services.Services, wanted: str) -> db_queue.Entry:
@@ -196,17 +196,13 @@ def release_area(services: services.Services, area: str
 
 
 def _fail(services: services.Services, entry: db_queue.Entry) -> str:
-    token = uuid.uuid4().hex
     with services.db.write() as conn:
         db_queue.hurry(conn, entry.id)
-        job = db_jobs.claim(conn, entry.id, token=token,
-                            conductor='glance-import-manage',
-                            seconds=_RELEASE_SECONDS)
+    job = ending.fail_waiting(
+        services, entry.id, 'glance-import-manage',
+        lambda _job: outcome.Outcome('staging.lost', GONE))
     if job is None:
         return f'import {entry.id} was claimed meanwhile, and is left alone'
-    claim = db_jobs.Claim(job.id, token, job.epoch)
-    life.fail(services, claim, job.image_id, life.Failure(GONE))
-    life.finish(services, claim)
     return f'import {job.id} of image {job.image_id} failed: its data is gone'
 
 
@@ -219,6 +215,6 @@ def _lose(services: services.Services, image_id: str, area: str) -> bool:
                 states.QUEUED):
             return False
         db_staging.delete(conn, image_id, record.upload_id)
-        db_images.set_property(conn, image_id, images.ERROR, GONE)
+        images.set_error(conn, image_id, 'staging.lost', GONE)
     LOG.info('the staged data of image %s is gone with its area', image_id)
     return True

@@ -25,9 +25,10 @@ from taskflow import task
 from taskflow.types import failure as failures
 
 from glance_import.db import engine as db_engine
-from glance_import.db import jobs as db_jobs
+from glance_import.db import leases
 from glance_import.db import tables
 from glance_import import errors
+from glance_import.imports import outcome
 from glance_import.imports import runtime
 
 # Raise it when the steps of a flow change so that a flow that was begun by
@@ -116,13 +117,13 @@ class Backend(impl_sqlalchemy.SQLAlchemyBackend):
 class Record(impl_sqlalchemy.Connection):
     """The record of one import under one claim; also its own backend.
 
-    ``explain`` is given the name of a step and its failure and returns the
-    reason in words, which is kept in the job in the same transaction.
+    ``explain`` is given the name of a step and its failure and returns what
+    the import comes to, which is kept in the job in the same transaction.
     """
 
     def __init__(self, backend: Backend, rt: runtime.Runtime,
                  explain: collections.abc.Callable[
-                     [str, failures.Failure], str]) -> None:
+                     [str, failures.Failure], outcome.Outcome]) -> None:
         # Not taskflow's: it would build new tables for each of these.
         self._backend = backend
         self._engine = backend.engine
@@ -201,7 +202,7 @@ class Record(impl_sqlalchemy.Connection):
         """Write that the flow was reverted; steps go with what is kept."""
         if (flow_detail.state == states.REVERTED
                 and self._state != states.REVERTED):
-            with self._claimed() as conn:
+            with self._leased() as conn:
                 self._begin_book(conn, flow_detail)
                 conn.execute(_UPDATE_FLOW, {
                     'flow_uuid': flow_detail.uuid,
@@ -245,8 +246,8 @@ class Record(impl_sqlalchemy.Connection):
             if (isinstance(cause, (errors.ClaimLost, errors.Interrupted))
                     or db_engine.may_pass(cause)):
                 raise cause
-            changes = {'message': self._explain(
-                atom_detail.name, atom_detail.failure)}
+            said = self._explain(atom_detail.name, atom_detail.failure)
+            changes = {'message': str(said), 'code': said.code}
         elif atom_detail.state != states.SUCCESS and not (
                 atom_detail.state in _BACK
                 and atom_detail.name in self.plan.undone):
@@ -267,7 +268,7 @@ class Record(impl_sqlalchemy.Connection):
                changes: dict[str, typing.Any]) -> None:
         assert self.flow is not None
         wanted = {**self._deferred, **atoms}
-        with self._claimed(**changes) as conn:
+        with self._leased(**changes) as conn:
             self._begin_book(conn, self.flow)
             for each, values in wanted.items():
                 conn.execute(_UPDATE_ATOM, {'atom_uuid': each, **values})
@@ -306,21 +307,9 @@ class Record(impl_sqlalchemy.Connection):
             'uuid': flow.uuid, 'parent_uuid': flow.uuid, 'name': flow.name,
             'meta': flow.meta, 'created_at': db_engine.utcnow()})
 
-    def _claimed(self, **changes: typing.Any
-                 ) -> contextlib.AbstractContextManager[sa.Connection]:
-        return _claimed(self._database, self._rt.claim, changes)
-
-
-@contextlib.contextmanager
-def _claimed(database: db_engine.Database, claim: db_jobs.Claim,
-             changes: dict[str, typing.Any]
-             ) -> collections.abc.Iterator[sa.Connection]:
-    with database.write() as conn:
-        if not db_jobs.hold(conn, claim, **changes):
-            raise errors.ClaimLost(
-                f'import {claim.job_id} is no longer ours '
-                f'(epoch {claim.epoch})')
-        yield conn
+    def _leased(self, **values: typing.Any
+                ) -> contextlib.AbstractContextManager[sa.Connection]:
+        return leases.writing(self._database, self._rt.claim, **values)
 
 
 def _essence(atom: models.AtomDetail) -> dict[str, typing.Any]:

@@ -1,6 +1,6 @@
-"""Steps that bring bytes into the stores an import was asked for.
+"""The steps that bring bytes into the stores an import was asked for.
 
-What such a step gives is what ``imports.Placed`` is made of. All stores are
+What such a step gives is what ``ending.Placed`` is made of. All stores are
 fed by one read; see glance_import.stores.several.
 """
 
@@ -16,16 +16,16 @@ from glance_import.db import images as db_images
 from glance_import.domain import named
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import uploads
 from glance_import import errors
-from glance_import.imports import life
-from glance_import.imports import progress
+from glance_import.imports import changes
+from glance_import.imports import ending
 from glance_import.imports import steps
 from glance_import.stores import base as stores
 from glance_import.stores import copying
 from glance_import.stores import several
 
 LOG = log.getLogger(__name__)
-SCHEME = 'file://'
 
 
 class _StoringStep(steps.Step):
@@ -49,23 +49,25 @@ class _StoringStep(steps.Step):
                'legacy_checksum': conf.legacy_checksum, **more},
             all_must_succeed=self.rt.job.request.get(
                 'all_stores_must_succeed', True),
-            progress=progress.Reporter(self.rt, self.label).report,
-            cancelled=self.rt.stopped.is_set, settled=self._settled)
+            progress=self.progress.report,
+            cancelled=self.rt.stopped.is_set, settled=self._note_store)
 
-    def _settled(self, store_id: str,
-                 failure: stores.StoreError | None) -> None:
+    def _note_store(self, store_id: str,
+                    failure: stores.StoreError | None) -> None:
         if failure is not None:
             LOG.warning('import %s: store %s failed: %s', self.rt.job.id,
                         store_id, failure)
-        life.settled(self.rt.services, self.rt.claim, self.image_id,
-                     store_id, failed=failure is not None)
+        ending.note_store(self.rt.services, self.rt.claim, self.image_id,
+                          store_id, failed=failure is not None)
 
     @staticmethod
     def _plain(outcome: several.Outcome) -> dict[str, typing.Any]:
         return {'stored': [dataclasses.asdict(each)
                            for each in outcome.stored.values()],
                 'failed': {name: str(failure)
-                           for name, failure in outcome.failed.items()}}
+                           for name, failure in outcome.failed.items()},
+                'code': next((failure.code for failure
+                              in outcome.failed.values()), None)}
 
     def revert(self, result: typing.Any, **kwargs: typing.Any) -> None:
         if not isinstance(result, dict):
@@ -85,16 +87,16 @@ class ImportToStore(_StoringStep):
 
     label = 'ImportToStore'
 
-    def execute(self, file_path: str) -> dict[str, typing.Any]:
-        box = self.rt.services
-        path = file_path.removeprefix(SCHEME)
+    def run(self, file_path: str) -> dict[str, typing.Any]:
+        services = self.rt.services
+        path = self.image_path(file_path)
         targets = self._stores()
-        quotas.check_import(box, self.image_id, os.stat(path).st_size,
+        quotas.check_import(services, self.image_id, os.stat(path).st_size,
                             len(targets))
         expected = None
-        if path == box.area.path(self.image_id):
-            expected = life.expected_of(
-                life.staged_data(box, self.image_id))
+        if path == services.area.path(self.image_id):
+            expected = uploads.staged(
+                steps.staged_data(services, self.image_id).record)
         return self._plain(several.add_file(targets, path, expected,
                                             self._order()))
 
@@ -104,24 +106,23 @@ class CopyImage(_StoringStep):
 
     label = 'CopyImage'
 
-    def execute(self) -> dict[str, typing.Any]:
-        box = self.rt.services
-        with box.db.read() as conn:
-            image = db_images.get(conn, self.image_id, db_images.EVERYTHING)
-        if image is None:
-            raise errors.ImportFailed('The image was deleted.')
-        there = placement.located(box, image)
+    def run(self) -> dict[str, typing.Any]:
+        services = self.rt.services
+        image = self.image()
+        there = placement.located(services, image)
         targets = [store for store in self._stores()
                    if store.id not in there]
         if not targets:
             return {'stored': [], 'failed': {}}
-        quotas.check_import(box, self.image_id, image.size, len(targets))
+        quotas.check_import(services, self.image_id, image.size,
+                            len(targets))
         stream = self._open(image)
         try:
             source = stores.Source(
                 image.size or 0, lambda: copying.blocks_from(stream))
             return self._plain(several.add(targets, source, self._order(
-                hash_algo=image.os_hash_algo or box.conf.hashing_algorithm,
+                hash_algo=(image.os_hash_algo
+                           or services.conf.hashing_algorithm),
                 legacy_checksum=image.checksum is not None,
                 verify=lambda told: _same(image, told))))
         finally:
@@ -137,7 +138,8 @@ class CopyImage(_StoringStep):
                 LOG.warning('image %s cannot be read at %s: %s', image.id,
                             location.url, problem)
                 failure = problem
-        raise failure or errors.ImportFailed('The image has no data.')
+        raise failure or errors.ImportFailed('The image has no data.',
+                                             code='image.gone')
 
 
 def _same(image: db_images.Image, told: stores.Told) -> None:
@@ -151,7 +153,7 @@ def _same(image: db_images.Image, told: stores.Told) -> None:
     if any(known != found for known, found in wanted):
         raise errors.ImportFailed(
             'The data in the store that the image was read from is not what '
-            'its checksums say, so it was not copied.')
+            'its checksums say, so it was not copied.', code='data.changed')
 
 
 class AddLocation(steps.Step):
@@ -166,27 +168,22 @@ class AddLocation(steps.Step):
         """How often it is tried again when the store does not answer."""
         return self.rt.services.conf.http_retries
 
-    def execute(self) -> dict[str, typing.Any]:
-        box = self.rt.services
-        asked = self.rt.job.request['method']
-        url, digests = asked['url'], asked.get('validation_data') or {}
-        with box.db.read() as conn:
-            image = db_images.get(conn, self.image_id, db_images.EVERYTHING)
-        if image is None:
-            raise errors.ImportFailed('The image was deleted.')
-        how: dict[str, typing.Any] = {'judged': asked.get('judged', True),
+    def run(self) -> dict[str, typing.Any]:
+        services = self.rt.services
+        request = self.rt.job.request['method']
+        url, digests = request['url'], request.get('validation_data') or {}
+        how: dict[str, typing.Any] = {'judged': request.get('judged', True),
                                       'stopped': self.rt.stopped.is_set}
-        if box.conf.do_secure_hash:
+        if services.conf.do_secure_hash:
             stored, virtual_size = named.read(
-                box, image, url, digests, **how,
-                report=progress.Reporter(self.rt, self.label).report)
+                services, self.image(), url, digests, **how,
+                report=self.progress.report)
         else:
-            stored, virtual_size = named.believe(box, image, url, digests,
-                                                 **how)
-        if self.rt.stopped.is_set():
-            raise stores.Cancelled('the import was stopped')
-        quotas.check_import(box, self.image_id, stored.size)
-        life.change_image(box, self.rt.claim, self.image_id,
-                          base={'virtual_size': virtual_size},
-                          properties={}, removed=())
+            stored, virtual_size = named.believe(
+                services, self.image(), url, digests, **how)
+        self.check_stop()
+        quotas.check_import(services, self.image_id, stored.size)
+        changes.write(services, self.rt.claim, self.image_id,
+                      base={'virtual_size': virtual_size}, properties={},
+                      removed=())
         return {'stored': [dataclasses.asdict(stored)], 'failed': {}}

@@ -70,72 +70,47 @@ class Plugin:
         return self.name if self.kind == 'class' else self.section
 
 
-@dataclasses.dataclass
-class Record:
-    """What is kept of one run. ``blocks``: the image must not pass."""
-
-    plugin: str
-    version: str
-    step: str
-    verdict: str
-    code: str | None = None
-    reason: str | None = None
-    seconds: float = 0.0
-    bytes_read: int | None = None
-    attempts: int = 0
-    properties: dict[str, str] = dataclasses.field(default_factory=dict)
-    blocks: bool = False
-    detail: str = ''
-    digest: str = ''
-
-    def audit(self) -> dict[str, typing.Any]:
-        """For the task of the import."""
-        return {'plugin': self.plugin, 'version': self.version,
-                'digest': self.digest, 'step': self.step,
-                'verdict': self.verdict, 'code': self.code,
-                'reason': self.reason,
-                'seconds': round(self.seconds, 3),
-                'bytes_read': self.bytes_read, 'attempts': self.attempts,
-                'properties': self.properties}
-
-
 Log = collections.abc.Callable[[Plugin, str], None]
-Asked = collections.abc.Callable[[], bool]
+IsCancelled = collections.abc.Callable[[], bool]
 
 
-def judge(way: sandbox.Strict | sandbox.Process, plugin: Plugin, do: str, *,
-          image: dict[str, typing.Any], data: str | None = None,
-          sink: collections.abc.Callable[[], str] | None = None,
-          log: Log, cancelled: Asked = host.never) -> Record:
+def run(isolation: sandbox.Sandbox, plugin: Plugin,
+        hook: str, *, image: dict[str, typing.Any], data: str | None = None,
+        sink: collections.abc.Callable[[], str] | None = None,
+        log: Log, cancelled: IsCancelled = host.never) -> verdicts.Result:
     """One plugin's verdict, as the operator wants it taken.
 
+    :param hook: the method of the contract that is called
+    :param data: path of the image's bytes
     :param sink: makes a new empty file for each attempt; its path
     """
     settings = plugin.settings
-    record = Record(plugin.label, plugin.version, do, verdicts.ERROR,
-                    digest=plugin.digest)
+    seconds = 0.0
     for attempt in range(1, settings.attempts + 1):
-        result = _run(way, plugin, do, image, data,
+        result = _run(isolation, plugin, hook, image, data,
                       sink() if sink is not None else None, log, cancelled)
-        record.attempts = attempt
-        record.seconds += result.seconds
+        seconds += result.seconds
         if result.verdict != verdicts.ERROR:
             break
         log(plugin, f'failed: {result.reason}')
-    record.verdict, record.code = result.verdict, result.code
-    record.reason, record.detail = result.reason, result.detail
-    record.bytes_read = result.bytes_read
-    record.blocks = _blocks(settings, result.verdict)
-    if not record.blocks:
-        record.properties = result.properties
-    return record
+    blocks = _blocks(settings, result.verdict)
+    return dataclasses.replace(
+        _of(plugin, hook, result), seconds=seconds, attempts=attempt,
+        blocks=blocks, properties={} if blocks else result.properties)
 
 
-def _run(way, plugin: Plugin, do: str, image, data, sink, log: Log,
-         cancelled: Asked) -> verdicts.Result:
+def _of(plugin: Plugin, hook: str, result: verdicts.Result
+        ) -> verdicts.Result:
+    return dataclasses.replace(
+        result, plugin=plugin.label, version=plugin.version,
+        digest=plugin.digest, step=hook)
+
+
+def _run(isolation, plugin: Plugin, hook: str, image, data, sink, log: Log,
+         cancelled: IsCancelled) -> verdicts.Result:
     try:
         result = host.run(
-            way, plugin.target, do, image=image,
+            isolation, plugin.target, hook, image=image,
             options=plugin.settings.options, data=data, sink=sink,
             limits=plugin.settings.limits,
             log=lambda text: log(plugin, text), cancelled=cancelled)
@@ -172,12 +147,12 @@ def _blocks(settings: Settings, verdict: str) -> bool:
     return verdict == host.CANCELLED
 
 
-def inspect(way: sandbox.Strict | sandbox.Process,
-            plugins: collections.abc.Sequence[Plugin], do: str, *,
+def inspect(isolation: sandbox.Sandbox,
+            plugins: collections.abc.Sequence[Plugin], hook: str, *,
             image: dict[str, typing.Any], data: str | None, log: Log,
-            cancelled: Asked = host.never, parallel: int = 4,
+            cancelled: IsCancelled = host.never, parallel: int = 4,
             around: collections.abc.Callable[[], None] = lambda: None,
-            ) -> list[Record]:
+            ) -> list[verdicts.Result]:
     """Verdicts of plugins that only look, in the order of the list.
 
     They run side by side, but as if in order: who comes after one that
@@ -186,12 +161,12 @@ def inspect(way: sandbox.Strict | sandbox.Process,
     :param around: called first in each thread
     """
     if len(plugins) == 1:
-        return [judge(way, plugins[0], do, image=image, data=data, log=log,
-                      cancelled=cancelled)]
+        return [run(isolation, plugins[0], hook, image=image, data=data,
+                    log=log, cancelled=cancelled)]
     lock = threading.Lock()
     first_blocker = len(plugins)
 
-    def one(index: int) -> Record:
+    def one(index: int) -> verdicts.Result:
         nonlocal first_blocker
         around()
 
@@ -199,39 +174,39 @@ def inspect(way: sandbox.Strict | sandbox.Process,
             return cancelled() or first_blocker < index
 
         if ended():
-            return _skipped(plugins[index], do)
-        record = judge(way, plugins[index], do, image=image, data=data,
-                       log=log, cancelled=ended)
-        if record.blocks and record.verdict != host.CANCELLED:
+            return _skipped(plugins[index], hook)
+        result = run(isolation, plugins[index], hook, image=image, data=data,
+                     log=log, cancelled=ended)
+        if result.blocks and result.verdict != host.CANCELLED:
             with lock:
                 first_blocker = min(first_blocker, index)
-        return record
+        return result
 
     # Each thread lives as long as the sandbox it starts, and longer.
     with concurrent.futures.ThreadPoolExecutor(
             min(parallel, len(plugins)),
             thread_name_prefix='plugin') as pool:
-        records = list(pool.map(one, range(len(plugins))))
+        results = list(pool.map(one, range(len(plugins))))
     for index in range(first_blocker + 1, len(plugins)):
-        records[index] = _skipped(plugins[index], do)
-    return records
+        results[index] = _skipped(plugins[index], hook)
+    return results
 
 
-def _skipped(plugin: Plugin, do: str) -> Record:
-    return Record(plugin.label, plugin.version, do, SKIPPED,
-                  digest=plugin.digest)
+def _skipped(plugin: Plugin, hook: str) -> verdicts.Result:
+    return _of(plugin, hook, verdicts.Result(SKIPPED))
 
 
-def blocker(records: collections.abc.Iterable[Record]) -> Record | None:
+def blocker(results: collections.abc.Iterable[verdicts.Result]
+            ) -> verdicts.Result | None:
     """The first that keeps the image from passing."""
-    return next((each for each in records if each.blocks), None)
+    return next((each for each in results if each.blocks), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """Neighbours of the list that one step of an import runs."""
 
-    do: str
+    hook: str
     plugins: tuple[typing.Any, ...]
 
 

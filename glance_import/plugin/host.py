@@ -83,7 +83,7 @@ def never() -> bool:
     return False
 
 
-def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
+def run(isolation: sandbox.Sandbox, target: Target, hook: str, *,
         image: dict[str, typing.Any] | None = None,
         options: dict[str, typing.Any] | None = None,
         data: str | None = None, sink: str | None = None,
@@ -101,7 +101,7 @@ def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
     :raises sandbox.SandboxError: the sandbox itself cannot be started
     """
     started_at = time.monotonic()
-    running = _Run(way, target, do, limits, log, by_name)
+    running = _Run(isolation, target, hook, limits, log, by_name)
     try:
         running.start(image or {}, options or {}, data, sink)
         running.watch(cancelled)
@@ -115,13 +115,13 @@ def run(way: sandbox.Strict | sandbox.Process, target: Target, do: str, *,
 class _Run:
     """One process and what it has said so far."""
 
-    def __init__(self, way, target: Target, do: str, limits: Limits,
+    def __init__(self, isolation, target: Target, hook: str, limits: Limits,
                  log: collections.abc.Callable[[str], None],
                  by_name: bool) -> None:
-        self._way = way
+        self._isolation = isolation
         self._by_name = by_name
         self._target = target
-        self._do = do
+        self._hook = hook
         self._limits = limits
         self._log = log
         self._process: subprocess.Popen | None = None
@@ -147,13 +147,13 @@ class _Run:
     # -- beginning
 
     def start(self, image, options, data, sink) -> None:
-        way = self._way
+        isolation = self._isolation
         answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
         self._answer_fd = answer_read
         os.set_blocking(answer_read, False)
         to_close = [answer_write]
         try:
-            started = self._started = way.start(
+            started = self._started = isolation.start(
                 sandbox.Job(data=data, sink=sink, read=self._binds(),
                             tmp_bytes=self._limits.tmp,
                             by_name=(self._by_name
@@ -195,12 +195,12 @@ class _Run:
                             os.path.basename(self._target.source))
 
     def _order(self, image, options, sink) -> dict[str, typing.Any]:
-        target, way = self._target, self._way
+        target, isolation = self._target, self._isolation
         return {
-            'do': self._do, 'kind': target.kind,
-            'path': [way.library(), *target.path],
+            'hook': self._hook, 'kind': target.kind,
+            'path': [isolation.library(), *target.path],
             'module': target.module, 'attribute': target.attribute,
-            'source': (way.path(target.source, self._inside())
+            'source': (isolation.path(target.source, self._inside())
                        if target.source else ''),
             'shown': target.source,
             'image': image, 'options': options,
@@ -208,7 +208,7 @@ class _Run:
             'sink_limit': self._limits.output,
             'limits': self._limits.for_runner(
                 sink=sink is not None,
-                counts_processes=way.counts_processes)}
+                counts_processes=isolation.counts_processes)}
 
     def _give_order(self, order: dict[str, typing.Any]) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -306,7 +306,7 @@ class _Run:
         """(files in its temporary directory, locks on files)."""
         assert self._started is not None
         tmp = str(self._started.order['tmp'])
-        if self._way.name == sandbox.PROCESS:
+        if self._isolation.name == sandbox.PROCESS:
             return kernel_memory.files_below(tmp, self._limits.tmp_files), 0
         if self._init_pid is None or not self._hello:
             # Its root directory is not in place yet.
@@ -450,7 +450,7 @@ class _Run:
             if process.poll() is None:
                 process.kill()
             self._returncode = process.wait()
-            if self._way.name == sandbox.PROCESS:
+            if self._isolation.name == sandbox.PROCESS:
                 sandbox.kill_leftovers(process)
             self._wait_inside()
             for pipe in (process.stdin, process.stdout):
@@ -491,13 +491,13 @@ class _Run:
                    f'{self._returncode}'))
         if self._target.kind == 'exec' and self._last is None:
             self._last = verdicts.of_program(
-                self._returncode, bytes(self._exec_answer), self._do)
+                self._returncode, bytes(self._exec_answer), self._hook)
         if self._last is None:
             return verdicts.Result(
                 verdicts.ERROR, verdicts.how_it_died(self._returncode),
                 bytes_read=self._bytes, detail=self._tail)
-        return verdicts.judge(self._last, bytes_read=self._bytes,
-                              tail=self._tail)
+        return verdicts.of_answer(self._last, bytes_read=self._bytes,
+                                  tail=self._tail)
 
 
 def _resident(pid: int) -> int:

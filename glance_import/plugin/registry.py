@@ -131,38 +131,38 @@ class Registry:
         self._latest = snapshot.Snapshot()
         # Section -> the options that its plugin declares.
         self.declared: dict[str, list[dict[str, typing.Any]]] = {}
-        self._way: sandbox.Strict | sandbox.Process | None = None
+        self._isolation: sandbox.Sandbox | None = None
         self._lock = threading.Lock()
 
     @property
-    def way(self) -> sandbox.Strict | sandbox.Process:
+    def isolation(self) -> sandbox.Sandbox:
         """How contract plugins are started.
 
         :raises extensions.ExtensionError: it cannot be had
         """
         try:
-            return self._make_way()
+            return self._make_isolation()
         except sandbox.SandboxError as failure:
             isolation = self._conf.image_import_opts.isolation
             raise SectionError(
                 'image_import_opts', 'isolation',
                 f'{isolation} cannot be had: {failure}') from failure
 
-    def wall(self) -> sandbox.Strict:
+    def strict(self) -> sandbox.Strict:
         """The sandbox, where it is in force.
 
         :raises sandbox.SandboxError: it is not, or cannot be had
         """
-        way = self._make_way()
-        if not isinstance(way, sandbox.Strict):
+        isolation = self._make_isolation()
+        if not isinstance(isolation, sandbox.Strict):
             raise sandbox.SandboxError('isolation is not strict')
-        return way
+        return isolation
 
-    def _make_way(self) -> sandbox.Strict | sandbox.Process:
-        if self._way is None:
-            self._way = sandbox.make(
+    def _make_isolation(self) -> sandbox.Sandbox:
+        if self._isolation is None:
+            self._isolation = sandbox.make(
                 self._conf.image_import_opts.isolation, self._private())
-        return self._way
+        return self._isolation
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ class Registry:
 
     def in_force(self) -> str | None:
         """What start-up says about isolation; None without such plugins."""
-        return self.way.describe() if self._known else None
+        return self.isolation.describe() if self._known else None
 
     # -- what an import takes along, and who can run it
 
@@ -288,7 +288,7 @@ class Registry:
         :raises extensions.ExtensionError: it is not here
         """
         if flow.name in _SANDBOXED and not flow.foreign:
-            self.way  # noqa: B018  whether it can be had
+            self.isolation  # noqa: B018  whether it can be had
         if flow.name == 'image_conversion' and not flow.foreign \
                 and shutil.which('qemu-img') is None:
             raise entry_points.ExtensionError(
@@ -447,12 +447,12 @@ class Registry:
         said: list[str] = []
         target = found.target
         try:
-            result = host.run(self.way, target, 'describe',
+            result = host.run(self.isolation, target, 'describe',
                               limits=_DESCRIBE, log=said.append)
         except sandbox.SandboxError as failure:
             raise SectionError(
                 'image_import_opts', 'isolation',
-                f'{self.way.name} cannot be had: {failure}') from failure
+                f'{self.isolation.name} cannot be had: {failure}') from failure
         for line in said:
             LOG.debug('plugin %s: %s', name, line)
         if result.verdict == 'broken':

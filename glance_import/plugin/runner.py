@@ -174,7 +174,7 @@ def _run(order, opened, answers):
     found = check.problems(cls)
     if found:
         answers.send('broken', problems=found)
-    elif order['do'] == 'describe':
+    elif order['hook'] == 'describe':
         answers.send('described', **check.describe(cls))
     else:
         _judge(order, opened, answers, cls)
@@ -198,7 +198,7 @@ def _judge(order, opened, answers, cls):
                            order['deadline'], answers.log, answers.beat,
                            _cancelled)
     plugin = cls()
-    method = getattr(plugin, order['do'])
+    method = getattr(plugin, order['hook'])
     verdict = method(**check.arguments(method, {
         'image': contract.Image(**order['image']), 'ctx': ctx,
         'data': data, 'source': data, 'sink': sink}))
@@ -273,7 +273,7 @@ def _exec(order, opened, answers):
     os.set_inheritable(1, True)
     try:
         os.execve(  # nosec B606
-            order['source'], [order['shown'], order['do']], environment)
+            order['source'], [order['shown'], order['hook']], environment)
     except OSError as failure:
         answers.send('error', trace='', text=f'{order["shown"]} cannot be '
                      f'run: {failure.strerror}')

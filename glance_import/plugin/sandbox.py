@@ -297,9 +297,12 @@ class _Arguments:
         self.add('--perms', '0755', '--dir', parent)
 
 
+Sandbox = Strict | Process
+
+
 def make(isolation: str, hide: collections.abc.Iterable[str] = ()
-         ) -> Strict | Process:
-    """The way of starting plugins that the operator chose.
+         ) -> Sandbox:
+    """How plugins are started, as the operator chose.
 
     :raises SandboxError: it cannot be had; there is no other instead
     """

@@ -49,10 +49,10 @@ class Adviser:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, area: staging.Area,
-                 wall: collections.abc.Callable[[], sandbox.Strict]) -> None:
+                 strict: collections.abc.Callable[[], sandbox.Strict]) -> None:
         self._options = conf.image_format
         self._area = area
-        self._wall = wall
+        self._strict = strict
         self._lock = threading.Lock()
         self._tried = False
         self._trouble: str | None = None
@@ -65,7 +65,7 @@ class Adviser:
         """
         if conf.image_format.second_opinion == self.mode:
             return self
-        return Adviser(conf, self._area, self._wall)
+        return Adviser(conf, self._area, self._strict)
 
     @property
     def mode(self) -> str:
@@ -149,12 +149,14 @@ class Adviser:
 
     def _ask(self, path: str, names: tuple[str, ...],
              stopped: collections.abc.Callable[[], bool]) -> verdicts.Result:
-        way, program = self._wall(), self._options.second_opinion_program
+        isolation = self._strict()
+        program = self._options.second_opinion_program
         timeout = float(self._options.second_opinion_timeout)
         return host.run(
-            way, self._target(program), 'inspect', data=path, by_name=True,
+            isolation, self._target(program), 'inspect', data=path,
+            by_name=True,
             options={'program': program, 'formats': names,
-                     'source': way.path(path, sandbox.DATA)},
+                     'source': isolation.path(path, sandbox.DATA)},
             log=LOG.debug, cancelled=stopped,
             limits=host.Limits(
                 timeout=timeout, idle_timeout=timeout, cpu=int(timeout) + 1,

@@ -24,7 +24,14 @@ _DETAIL = 64 << 10
 
 @dataclasses.dataclass
 class Result:
-    """How a run ended. ``seconds`` include the start of the sandbox."""
+    """How a run ended, and what that means to the operator.
+
+    :ivar seconds: of all attempts, the start of their sandboxes included
+    :ivar detail: for the operator alone: a stack trace, what it said last
+    :ivar step: the hook that was called
+    :ivar digest: of the plugin's code and options
+    :ivar blocks: whether the image must not pass
+    """
 
     verdict: str
     reason: str | None = None
@@ -33,10 +40,25 @@ class Result:
     seconds: float = 0.0
     bytes_read: int | None = None
     written: int | None = None
-    # For the operator alone: a stack trace, what it said last.
     detail: str = ''
     described: dict[str, typing.Any] | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
+    plugin: str = ''
+    version: str = ''
+    digest: str = ''
+    step: str = ''
+    attempts: int = 0
+    blocks: bool = False
+
+    def audit(self) -> dict[str, typing.Any]:
+        """What is kept of it in the task of an import."""
+        return {'plugin': self.plugin, 'version': self.version,
+                'digest': self.digest, 'step': self.step,
+                'verdict': self.verdict, 'code': self.code,
+                'reason': self.reason,
+                'seconds': round(self.seconds, 3),
+                'bytes_read': self.bytes_read, 'attempts': self.attempts,
+                'properties': self.properties}
 
 
 def parse(wrote: bytes) -> dict[str, typing.Any]:
@@ -83,7 +105,7 @@ def is_text(value: str) -> bool:
     return True
 
 
-def of_program(returncode: int | None, wrote: bytes, do: str
+def of_program(returncode: int | None, wrote: bytes, hook: str
                ) -> dict[str, typing.Any] | None:
     """A program's standard output as an answer; None when it failed."""
     if returncode != 0:
@@ -95,7 +117,7 @@ def of_program(returncode: int | None, wrote: bytes, do: str
                 'output is no JSON object'}
     if said.get('t') == 'error':
         return said
-    if do == 'describe':
+    if hook == 'describe':
         return {**said, 't': 'described'}
     return {**said, 't': 'end'}
 
@@ -116,8 +138,8 @@ def how_it_died(status: int | None) -> str:
     return f'it ended with status {status} and without a verdict'
 
 
-def judge(said: dict[str, typing.Any], *, bytes_read: int | None,
-          tail: str) -> Result:
+def of_answer(said: dict[str, typing.Any], *, bytes_read: int | None,
+              tail: str) -> Result:
     """The result that an answer is.
 
     :param bytes_read: as far as beats have told

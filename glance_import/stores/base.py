@@ -22,23 +22,36 @@ Block = memoryview
 
 
 class StoreError(Exception):
-    """Something about a store; the text is one line fit for users."""
+    """Something about a store; the text is one line fit for users.
+
+    ``code`` is what an import that ends by it is told to have ended by.
+    """
+
+    code = 'store.failed'
 
 
 class StoreFull(StoreError):
     """No room: ENOSPC, EDQUOT or EFBIG."""
 
+    code = 'store.full'
+
 
 class StoreUnwritable(StoreError):
     """The store cannot be written: permissions, read-only, input/output."""
+
+    code = 'store.unwritable'
 
 
 class StoreUnavailable(StoreUnwritable):
     """The store does not answer now; the same call may succeed later."""
 
+    code = 'store.unreachable'
+
 
 class SourceGone(StoreError):
     """The file to be stored is not there."""
+
+    code = 'staging.lost'
 
 
 class ObjectGone(StoreError):
@@ -56,13 +69,19 @@ class BadLocation(StoreError):
 class ObjectChanged(StoreError):
     """The bytes are not those that were expected."""
 
+    code = 'data.changed'
+
 
 class UnknownStore(StoreError):
     """No store of that id is configured here."""
 
+    code = 'store.unknown'
+
 
 class Cancelled(StoreError):
     """The caller asked to stop; nothing was left behind."""
+
+    code = 'cancelled'
 
 
 @dataclasses.dataclass(frozen=True)

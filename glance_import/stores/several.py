@@ -45,6 +45,7 @@ class StoresFailed(base.StoreError):
             f'store {name}: {failure}' if len(failed) > 1 else str(failure)
             for name, failure in failed.items()))
         self.failed = failed
+        self.code = next(iter(failed.values())).code
 
 
 class StoresUnavailable(StoresFailed, base.StoreUnavailable):

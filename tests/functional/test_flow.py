@@ -51,14 +51,12 @@ def test_same_steps_each_time():
     assert names == list(import_flow.atom_names(build()))
     assert len(names) == len(set(names))
     steps = [name.split('-')[1] for name in names]
-    assert steps == ['Retry', 'ConfigureStaging', 'NoOp', 'Check',
-                     'CheckContent', 'ImportToStore', 'CompleteTask',
-                     'DeleteFromFS']
+    assert steps == ['ConfigureStaging', 'NoOp', 'Check', 'CheckContent',
+                     'ImportToStore', 'CompleteTask', 'DeleteFromFS']
 
 
 def test_plugins_own_their_atoms():
     flow = build()
-    owners = import_flow.plugin_of_atoms(
-        flow, ['no_op'], ARGUMENTS['task_id'])
+    owners = import_flow.owners(flow)
     assert {name.split('-')[1] for name in owners} == {'NoOp', 'Check'}
     assert set(owners.values()) == {'no_op'}

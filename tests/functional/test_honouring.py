@@ -552,8 +552,8 @@ def test_an_active_image_is_left_to_nobody(make_node, tmp_path):
     dying = write(tmp_path / 'hook' / 'sitecustomize.py', '''
         import os, sys
         if 'glance_import.cmd.conductor' in ' '.join(sys.orig_argv):
-            from glance_import.imports import life
-            imports.clean_up = lambda *args: os.kill(os.getpid(), 9)
+            from glance_import.imports import ending
+            ending.clean_up = lambda *args: os.kill(os.getpid(), 9)
     ''')
     ours, _theirs, _reason = differing('missing', tmp_path)
     api = make_node('api', *ours, embedded_conductor=False).start()

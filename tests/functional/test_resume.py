@@ -15,8 +15,8 @@ from glance_import import conf as configuration
 from glance_import.db import jobs as db_jobs
 from glance_import.db import tables
 from glance_import import errors
+from glance_import.imports import ending
 from glance_import.imports import executor
-from glance_import.imports import life
 from glance_import.imports import recording
 from glance_import.imports import runtime
 from glance_import.plugin import entry_points
@@ -167,7 +167,7 @@ def dies(*args, **kwargs):
     raise Died('here the process ends')
 
 
-def begun(desk, monkeypatch, at=(life, 'succeed'), then=dies,
+def begun(desk, monkeypatch, at=(ending, 'succeed'), then=dies,
           times=1):
     """An import whose process ended ``at`` some function; its image."""
     image_id = desk.accept()
@@ -255,7 +255,7 @@ def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
 def test_effect_without_record(desk, monkeypatch):
     """Killed between the commit of success and the record of its step."""
     desk = desk()
-    succeed = life.succeed
+    succeed = ending.succeed
 
     def and_dies(*args, **kwargs):
         succeed(*args, **kwargs)
@@ -294,7 +294,7 @@ def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk = desk('one')
     with monkeypatch.context() as patch:
         patch.setattr(several, 'add_file', full)
-        image_id = begun(desk, monkeypatch, (life, 'fail'))
+        image_id = begun(desk, monkeypatch, (ending, 'fail'))
     assert desk.seen() == ['one', 'undo one']
     (state,), = desk.service.execute('SELECT state FROM import_flowdetails')
     assert state == 'REVERTED'

@@ -154,7 +154,7 @@ END = {'t': 'end', 'verdict': 'accept'}
     {'t': 'error', 'text': ['\ud800']}, {'t': 5}, {'t': ['end']},
     {'t': 'error', 'text': None, 'trace': '\udcff'}])
 def test_answers_of_a_wrong_type(said):
-    found = verdicts.judge({**END, **said}, bytes_read=None, tail='')
+    found = verdicts.of_answer({**END, **said}, bytes_read=None, tail='')
     assert found.verdict == verdicts.ERROR
     for text in (found.reason, found.code or '', found.detail):
         text.encode()
@@ -164,7 +164,7 @@ def test_answers_of_a_wrong_type(said):
     {'bytes': value, 'written': value}
     for value in (True, -1, 1.5, '5', [], None)])
 def test_numbers_that_are_none(said):
-    found = verdicts.judge({**END, **said}, bytes_read=None, tail='')
+    found = verdicts.of_answer({**END, **said}, bytes_read=None, tail='')
     assert (found.verdict, found.bytes_read, found.written) == (
         'accept', None, None)
 

@@ -15,8 +15,8 @@ from glance_import.plugin import sandbox
 
 def main():
     order = json.load(sys.stdin)
-    way = sandbox.make(order.get('isolation', 'strict'),
-                       order.get('hide', ()))
+    isolation = sandbox.make(order.get('isolation', 'strict'),
+                             order.get('hide', ()))
     kind, source, attribute = order['plugin']
     target = host.Target('evil', kind, 'plugin_evil', attribute,
                          source=source, read=tuple(order.get('read', ())))
@@ -35,8 +35,8 @@ def main():
         open(order['sink'], 'wb').close()
         return order['sink']
 
-    record = chain.judge(
-        way, plugin, order.get('do', 'inspect'), data=order['data'],
+    record = chain.run(
+        isolation, plugin, order.get('do', 'inspect'), data=order['data'],
         image=order.get('image', {'id': 'x'}),
         sink=sink if order.get('sink') else None,
         log=lambda _plugin, text: _log(order, said, text))

@@ -58,7 +58,7 @@ class _ConvertImage(rewriting.Rewrite):
             if not number.isdecimal():
                 return
             if word == 'percent':
-                self.report(size * int(number) // 100, size)
+                self.progress.report(size * int(number) // 100, size)
             elif word == 'required':
                 # Data that is there, not holes: what a sparse raw file takes
                 # too. Raised here, it ends qemu-img.

@@ -51,7 +51,7 @@ def upgrade() -> None:
         made.create(connection, checkfirst=True)
     found = {column['name'] for column in
              sa.inspect(connection).get_columns('import_jobs')}
-    for name, kind in (('snapshot', sa.Text()),
+    for name, kind in (('snapshot', sa.Text()), ('code', sa.String(64)),
                        ('requirement', sa.String(64))):
         if name not in found:
             op.add_column('import_jobs', sa.Column(name, kind))

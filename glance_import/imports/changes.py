@@ -1,0 +1,121 @@
+"""What plugins change of the image they see imported, and how it is undone.
+
+Attributes change at once, and what they were is kept in the job, for an
+import that fails and for a step that is done again. What contract plugins say
+of custom properties is kept with their verdicts in the task, and written when
+the image becomes active.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import json
+import typing
+
+import sqlalchemy as sa
+
+from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
+from glance_import.db import leases
+from glance_import.db import tasks as db_tasks
+from glance_import import errors
+from glance_import import states
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+# Attributes that a plugin may change.
+CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
+              'min_ram', 'virtual_size', 'size')
+# Whose undo log is that of the whole import.
+_IMPORT = ''
+
+
+def write(services: services.Services, lease: db_jobs.Claim,
+          image_id: str, *, base: dict[str, typing.Any],
+          properties: dict[str, str | None],
+          removed: collections.abc.Iterable[str]) -> None:
+    """Write what a plugin changed, and only that.
+
+    The caller has refused what a plugin must not touch.
+
+    :raises errors.ImportFailed: the image is not being imported any more
+    """
+    with leases.writing(services.db, lease) as conn:
+        write_attributes(conn, lease, image_id, base=base)
+        for name, value in properties.items():
+            db_images.set_property(conn, image_id, name, value)
+        for name in removed:
+            db_images.drop_property(conn, image_id, name)
+
+
+def write_attributes(conn: sa.Connection, lease: db_jobs.Claim,
+                     image_id: str, *, base: dict[str, typing.Any],
+                     step: str | None = None) -> None:
+    """The same for attributes alone, in a transaction under the lease.
+
+    :param step: who will ask ``before`` for what they were
+    :raises errors.ImportFailed: the image is not being imported any more
+    """
+    _log_undo(conn, lease, image_id, base, step or _IMPORT)
+    if not db_images.update(conn, image_id,
+                            expected=(states.IMPORTING,), **base):
+        raise errors.ImportFailed(
+            'The image is not being imported any more.', code='image.gone')
+
+
+def _log_undo(conn: sa.Connection, lease: db_jobs.Claim, image_id: str,
+              base: dict[str, typing.Any], step: str) -> None:
+    image = db_images.get(conn, image_id, db_images.EVERYTHING)
+    if image is None or not base:
+        return
+    log = db_jobs.before(conn, lease.job_id)
+    for who in {_IMPORT, step}:
+        log[who] = {**{name: getattr(image, name) for name in base},
+                    **log.get(who, {})}
+    db_jobs.hold(conn, lease, before=json.dumps(log))
+
+
+def before(services: services.Services, lease: db_jobs.Claim, step: str
+           ) -> dict[str, typing.Any]:
+    """What a step has changed of the image, as it was before it.
+
+    Empty unless the step was interrupted and is done again.
+    """
+    with services.db.read() as conn:
+        return db_jobs.before(conn, lease.job_id).get(step, {})
+
+
+def undo(conn: sa.Connection, lease: db_jobs.Claim, image_id: str) -> None:
+    """Undo what plugins made of the attributes: their bytes are gone."""
+    kept = db_jobs.before(conn, lease.job_id).get(_IMPORT)
+    if kept:
+        db_images.update(conn, image_id, **kept)
+
+
+def note_verdicts(conn: sa.Connection, lease: db_jobs.Claim,
+                  verdicts: collections.abc.Sequence[
+                      dict[str, typing.Any]]) -> None:
+    """Keep what contract plugins said, in the task of the import.
+
+    In a transaction under the lease. A step that is done again replaces what
+    it said before.
+    """
+    task = db_tasks.get(conn, lease.job_id)
+    result = dict((task.result if task else None) or {})
+    fresh = {(each['plugin'], each['step']) for each in verdicts}
+    result['plugins'] = [
+        each for each in result.get('plugins', ())
+        if (each['plugin'], each['step']) not in fresh] + list(verdicts)
+    db_tasks.set_result(conn, lease.job_id, result)
+
+
+def of_plugins(result: dict[str, typing.Any]) -> dict[str, str]:
+    """The properties that plugins gave, later ones over earlier ones.
+
+    :param result: of the task
+    """
+    found: dict[str, str] = {}
+    for each in result.get('plugins', ()):
+        found.update(each.get('properties') or {})
+    return found
