@@ -103,7 +103,7 @@ def _boot_id() -> str:
 class Download:
     """One attempt at one image's bytes; ``run`` it once."""
 
-    def __init__(self, box: services.Services, claim: db_jobs.Claim,
+    def __init__(self, box: services.Services, claim: db_jobs.Lease,
                  image_id: str, opener: Opener, *, report: Report,
                  stopped: threading.Event,
                  claimed: tuple[integrity.Claimed, ...] = (),

@@ -48,7 +48,7 @@ class _Work:
     """An import that is ours now."""
 
     offer: jobboard.Offer
-    claim: db_jobs.Claim
+    claim: db_jobs.Lease
     stopped: runtime.Stop
 
 
@@ -155,7 +155,7 @@ class Conductor:
             area=self._services.area.id)
         if job is None:
             return 0
-        work = _Work(offer, db_jobs.Claim(offer.job_id, token, job.epoch),
+        work = _Work(offer, db_jobs.Lease(offer.job_id, token, job.epoch),
                      runtime.Stop())
         with self._lock:
             self._running[offer.job_id] = work
@@ -219,7 +219,7 @@ class Conductor:
                 threading.Timer(STOP_SECONDS, self._leave_behind,
                                 [work.claim]).start()
 
-    def _leave_behind(self, claim: db_jobs.Claim) -> None:
+    def _leave_behind(self, claim: db_jobs.Lease) -> None:
         """End a cancelled import whose step does not listen.
 
         A get_flow plugin runs in this process and cannot be interrupted. It

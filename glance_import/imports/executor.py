@@ -71,7 +71,7 @@ class TaskFlowExecutor:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, job: db_jobs.Job, claim: db_jobs.Claim,
+    def run(self, job: db_jobs.Job, claim: db_jobs.Lease,
             stopped: runtime.Stop) -> None:
         """Run or finish an import.
 

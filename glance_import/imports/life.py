@@ -42,7 +42,7 @@ LOG = log.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def claimed(services: services.Services, claim: db_jobs.Claim
+def claimed(services: services.Services, claim: db_jobs.Lease
             ) -> collections.abc.Iterator[sa.Connection]:
     """A write transaction that exists only while the claim is in force.
 
@@ -109,7 +109,7 @@ class Placed:
                          in self.failed.items()) or None
 
 
-def succeed(services: services.Services, claim: db_jobs.Claim,
+def succeed(services: services.Services, claim: db_jobs.Lease,
             image_id: str, placed: Placed, *,
             virtual_size: int | None = None) -> None:
     """Active: locations, digests, task, lock and staging in one transaction.
@@ -170,7 +170,7 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
             'ready, so it could not become active.')
 
 
-def settled(services: services.Services, claim: db_jobs.Claim,
+def settled(services: services.Services, claim: db_jobs.Lease,
             image_id: str, store_id: str, *, failed: bool) -> None:
     """Say so on the image when a store has it, or will not have it."""
     if not services.stores.several:
@@ -184,7 +184,7 @@ def settled(services: services.Services, claim: db_jobs.Claim,
                   failure)
 
 
-def note_plugins(conn: sa.Connection, claim: db_jobs.Claim,
+def note_plugins(conn: sa.Connection, claim: db_jobs.Lease,
                  records: collections.abc.Sequence[
                      dict[str, typing.Any]]) -> None:
     """Keep what contract plugins said, in the task of the import.
@@ -225,7 +225,7 @@ class Failure:
         return (f'{self.step}: {self.reason}' if self.step else self.reason)
 
 
-def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
+def fail(services: services.Services, claim: db_jobs.Lease, image_id: str,
          failure: Failure) -> None:
     """Leave an image the user can go on with, and the reason.
 
@@ -278,13 +278,13 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
 CANCELLED = Failure('the import was cancelled')
 
 
-def finish(services: services.Services, claim: db_jobs.Claim) -> None:
+def finish(services: services.Services, claim: db_jobs.Lease) -> None:
     """Take the job off the board; its task has ended."""
     with claimed(services, claim) as conn:
         db_jobs.delete(conn, claim.job_id)
 
 
-def clean_up(services: services.Services, claim: db_jobs.Claim,
+def clean_up(services: services.Services, claim: db_jobs.Lease,
              image_id: str) -> None:
     """Remove what an active image no longer needs, or never did.
 
@@ -296,7 +296,7 @@ def clean_up(services: services.Services, claim: db_jobs.Claim,
 
 
 def clean_up_after(services: services.Services, image_id: str,
-                   claim: db_jobs.Claim) -> None:
+                   claim: db_jobs.Lease) -> None:
     """The same for an import that ended before its conductor could clean."""
     with services.db.read() as conn:
         status = db_images.status(conn, image_id)
@@ -305,7 +305,7 @@ def clean_up_after(services: services.Services, image_id: str,
 
 
 def clean_up_lost(services: services.Services, image_id: str,
-                  claim: db_jobs.Claim) -> None:
+                  claim: db_jobs.Lease) -> None:
     """What a claim has stored that was taken away, if nobody took over.
 
     (The image was deleted, or its import ended without us.)
@@ -337,7 +337,7 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
               'min_ram', 'virtual_size', 'size')
 
 
-def change_image(services: services.Services, claim: db_jobs.Claim,
+def change_image(services: services.Services, claim: db_jobs.Lease,
                  image_id: str, *, base: dict[str, typing.Any],
                  properties: dict[str, str | None],
                  removed: collections.abc.Iterable[str],
@@ -358,7 +358,7 @@ def change_image(services: services.Services, claim: db_jobs.Claim,
             db_images.drop_property(conn, image_id, name)
 
 
-def write_change(conn: sa.Connection, claim: db_jobs.Claim, image_id: str, *,
+def write_change(conn: sa.Connection, claim: db_jobs.Lease, image_id: str, *,
                  base: dict[str, typing.Any], step: str | None) -> None:
     """The same for attributes alone, in a transaction under the claim.
 
@@ -371,7 +371,7 @@ def write_change(conn: sa.Connection, claim: db_jobs.Claim, image_id: str, *,
             'The image is not being imported any more.')
 
 
-def _keep_before(conn: sa.Connection, claim: db_jobs.Claim, image_id: str,
+def _keep_before(conn: sa.Connection, claim: db_jobs.Lease, image_id: str,
                  base: dict[str, typing.Any], step: str | None) -> None:
     image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None or not base:
@@ -383,7 +383,7 @@ def _keep_before(conn: sa.Connection, claim: db_jobs.Claim, image_id: str,
     db_jobs.hold(conn, claim, before=json.dumps(kept))
 
 
-def before(services: services.Services, claim: db_jobs.Claim, step: str
+def before(services: services.Services, claim: db_jobs.Lease, step: str
            ) -> dict[str, typing.Any]:
     """What a step has changed of the image, as it was before it.
 
@@ -393,7 +393,7 @@ def before(services: services.Services, claim: db_jobs.Claim, step: str
         return db_jobs.before(conn, claim.job_id).get(step, {})
 
 
-def _restore(conn: sa.Connection, claim: db_jobs.Claim,
+def _restore(conn: sa.Connection, claim: db_jobs.Lease,
              image_id: str) -> None:
     """Undo what plugins made of the attributes: their bytes are gone."""
     kept = db_jobs.before(conn, claim.job_id).get('')

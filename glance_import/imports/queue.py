@@ -204,7 +204,7 @@ def _fail(services: services.Services, entry: db_queue.Entry) -> str:
                             seconds=_RELEASE_SECONDS)
     if job is None:
         return f'import {entry.id} was claimed meanwhile, and is left alone'
-    claim = db_jobs.Claim(job.id, token, job.epoch)
+    claim = db_jobs.Lease(job.id, token, job.epoch)
     life.fail(services, claim, job.image_id, life.Failure(GONE))
     life.finish(services, claim)
     return f'import {job.id} of image {job.image_id} failed: its data is gone'

@@ -312,7 +312,7 @@ class Record(impl_sqlalchemy.Connection):
 
 
 @contextlib.contextmanager
-def _claimed(database: db_engine.Database, claim: db_jobs.Claim,
+def _claimed(database: db_engine.Database, claim: db_jobs.Lease,
              changes: dict[str, typing.Any]
              ) -> collections.abc.Iterator[sa.Connection]:
     with database.write() as conn:

@@ -64,7 +64,7 @@ class Runtime:
 
     services: boxes.Services
     job: db_jobs.Job
-    claim: db_jobs.Claim
+    claim: db_jobs.Lease
     context: contexts.RequestContext
     # Set when the claim is lost or the import is to stop.
     stopped: Stop

@@ -43,7 +43,7 @@ def _end(services: services.Services, conductor: str, job_id: str,
                             seconds=_CLAIM_SECONDS, area=services.area.id)
     if job is None:
         return False
-    claim = db_jobs.Claim(job.id, token, job.epoch)
+    claim = db_jobs.Lease(job.id, token, job.epoch)
     life.fail(services, claim, job.image_id, life.Failure(
         'no conductor of this service can run the import as it was asked '
         f'for: {reason}. Ask for it again; it is then judged by the plugins '

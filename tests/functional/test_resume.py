@@ -104,7 +104,7 @@ class Desk:
             conn.execute(tables.import_jobs.update().values(owner=None))
             job = db_jobs.claim(conn, found.id, token=uuid.uuid4().hex,
                                 conductor='here:1', seconds=30)
-        return job, db_jobs.Claim(job.id, job_token(self.box, job), job.epoch)
+        return job, db_jobs.Lease(job.id, job_token(self.box, job), job.epoch)
 
     def run(self, image_id, stopped=None):
         job, claim = self.claim(image_id)
