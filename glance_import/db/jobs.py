@@ -3,7 +3,7 @@
 ``claim`` leases a job to one conductor, in one conditional UPDATE: the row
 gets a token of the lease's own and the image's next epoch, and expires by the
 database's clock. Whatever an import writes later is written in a transaction
-that first asks ``hold`` whether the lease is still in force, so a conductor
+that begins with ``check_fence``: is the lease still in force? So a conductor
 that slept too long can change nothing. Every function takes a connection
 whose transaction the caller owns.
 """
@@ -323,11 +323,12 @@ def last_epoch(conn: sa.Connection, image_id: str) -> int:
         epochs.c.image_id == image_id)).scalar() or 0
 
 
-def hold(conn: sa.Connection, lease: Lease,
-         **changes: typing.Any) -> bool:
+def check_fence(conn: sa.Connection, lease: Lease,
+                **changes: typing.Any) -> bool:
     """Whether the lease is still in force; locks the row until the commit.
 
-    Must be the first statement of the transaction that relies on it.
+    Must be the first statement of the transaction that relies on it. Writes
+    ``changes`` to the row when it is.
     """
     return conn.execute(
         sa.update(_TABLE)
@@ -342,8 +343,9 @@ def extend(conn: sa.Connection, lease: Lease, seconds: float, *,
 
     :param step: what the import is at, if that is known
     """
-    return hold(conn, lease, claim_expires=tables.db_now() + seconds,
-                **({} if step is None else {'step': step}))
+    return check_fence(
+        conn, lease, claim_expires=tables.db_now() + seconds,
+        **({} if step is None else {'step': step}))
 
 
 def cancel(conn: sa.Connection, image_id: str) -> bool:
@@ -374,7 +376,7 @@ def release(conn: sa.Connection, lease: Lease, *,
         changes['not_before'] = tables.db_now() + seconds
     if refund_attempt:
         changes['attempts'] = Columns.attempts - 1
-    return hold(conn, lease, **changes)
+    return check_fence(conn, lease, **changes)
 
 
 def take_to_post(conn: sa.Connection,

@@ -317,7 +317,7 @@ class Download:
             return
         self._mark = mark
         with self._services.db.write() as conn:
-            if not db_jobs.hold(conn, self._claim, source=json.dumps(
+            if not db_jobs.check_fence(conn, self._claim, source=json.dumps(
                     dataclasses.asdict(mark))):
                 raise errors.ClaimLost(
                     f'import {self._claim.job_id} is no longer ours')
@@ -368,4 +368,4 @@ class Download:
                         **uploads.complete_columns(staged))):
                 raise errors.ImportFailed(
                     'The image is not being imported any more.')
-            db_jobs.hold(conn, self._claim, source=None, secret=None)
+            db_jobs.check_fence(conn, self._claim, source=None, secret=None)

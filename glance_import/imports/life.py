@@ -49,7 +49,7 @@ def claimed(services: services.Services, claim: db_jobs.Lease
     :raises errors.ClaimLost: somebody else owns the import, or nobody
     """
     with services.db.write() as conn:
-        if not db_jobs.hold(conn, claim):
+        if not db_jobs.check_fence(conn, claim):
             raise errors.ClaimLost(
                 f'import {claim.job_id} is no longer ours '
                 f'(epoch {claim.epoch})')
@@ -264,7 +264,7 @@ def fail(services: services.Services, claim: db_jobs.Lease, image_id: str,
                                 expected=claim.job_id)
         db_images.set_property(conn, image_id, images.ERROR, text)
         # Nobody needs the caller's token any more.
-        db_jobs.hold(conn, claim, secret=None)
+        db_jobs.check_fence(conn, claim, secret=None)
         for status in (states.PENDING, states.PROCESSING):
             db_tasks.move(conn, claim.job_id, status, states.FAILURE,
                           expires_at=tasks.expiry(services), message=text)
@@ -380,7 +380,7 @@ def _keep_before(conn: sa.Connection, claim: db_jobs.Lease, image_id: str,
     for who in {'', step or ''}:
         kept[who] = {**{name: getattr(image, name) for name in base},
                      **kept.get(who, {})}
-    db_jobs.hold(conn, claim, before=json.dumps(kept))
+    db_jobs.check_fence(conn, claim, before=json.dumps(kept))
 
 
 def before(services: services.Services, claim: db_jobs.Lease, step: str

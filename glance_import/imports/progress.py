@@ -43,7 +43,7 @@ class Reporter:
         self._next = now + SECONDS
         try:
             with self._rt.services.db.write() as conn:
-                db_jobs.hold(conn, self._rt.claim, step=self._step,
-                             bytes_done=done, bytes_total=total)
+                db_jobs.check_fence(conn, self._rt.claim, step=self._step,
+                                    bytes_done=done, bytes_total=total)
         except db_engine.ERRORS as failure:
             LOG.debug('progress is not written: %s', failure)

@@ -316,7 +316,7 @@ def _claimed(database: db_engine.Database, claim: db_jobs.Lease,
              changes: dict[str, typing.Any]
              ) -> collections.abc.Iterator[sa.Connection]:
     with database.write() as conn:
-        if not db_jobs.hold(conn, claim, **changes):
+        if not db_jobs.check_fence(conn, claim, **changes):
             raise errors.ClaimLost(
                 f'import {claim.job_id} is no longer ours '
                 f'(epoch {claim.epoch})')

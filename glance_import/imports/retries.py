@@ -122,7 +122,7 @@ def _note(rt: runtime.Runtime, name: str, failure: BaseException,
     LOG.warning('import %s, %s: %s, in %.1f s', rt.job.id, name, text, pause)
     try:
         with rt.services.db.write() as conn:
-            db_jobs.hold(conn, rt.claim, step=name, retries=tries,
-                         message=text)
+            db_jobs.check_fence(conn, rt.claim, step=name, retries=tries,
+                                message=text)
     except db_engine.ERRORS as unwritten:
         LOG.debug('the retry is not written: %s', unwritten)
