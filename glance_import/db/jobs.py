@@ -355,9 +355,9 @@ def cancel(conn: sa.Connection, image_id: str) -> bool:
         .values(cancel=True, not_before=None)).rowcount > 0
 
 
-def wanted(conn: sa.Connection, leases: collections.abc.Sequence[Lease]
-           ) -> dict[str, bool]:
-    """Job id -> whether it shall go on, of the leases still in force."""
+def not_stopped(conn: sa.Connection,
+                leases: collections.abc.Sequence[Lease]) -> dict[str, bool]:
+    """Job id -> that nobody has cancelled it, of the leases still in force."""
     if not leases:
         return {}
     held = {lease.job_id: lease for lease in leases}

@@ -206,13 +206,14 @@ class Conductor:
         if not running:
             return
         with self._services.db.read() as conn:
-            wanted = db_jobs.wanted(conn, [work.claim for work in running])
+            going = db_jobs.not_stopped(
+                conn, [work.claim for work in running])
         for work in running:
             job_id = work.claim.job_id
-            if wanted.get(job_id):
+            if going.get(job_id):
                 continue
             LOG.info('import %s is to be stopped', job_id)
-            if job_id not in wanted:
+            if job_id not in going:
                 work.stopped.hand_over()
             else:
                 work.stopped.cancel()
