@@ -122,8 +122,8 @@ def source(conn: sa.Connection, job_id: str
     return json.loads(found) if found else None
 
 
-def before(conn: sa.Connection, job_id: str
-           ) -> dict[str, dict[str, typing.Any]]:
+def undo_log(conn: sa.Connection, job_id: str
+             ) -> dict[str, dict[str, typing.Any]]:
     """Attributes of the image before plugins changed them.
 
     By the plugin that changed them; under '' as they were before any did.

@@ -376,7 +376,7 @@ def _keep_before(conn: sa.Connection, claim: db_jobs.Lease, image_id: str,
     image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None or not base:
         return
-    kept = db_jobs.before(conn, claim.job_id)
+    kept = db_jobs.undo_log(conn, claim.job_id)
     for who in {'', step or ''}:
         kept[who] = {**{name: getattr(image, name) for name in base},
                      **kept.get(who, {})}
@@ -390,13 +390,13 @@ def before(services: services.Services, claim: db_jobs.Lease, step: str
     Empty unless the step was interrupted and is done again.
     """
     with services.db.read() as conn:
-        return db_jobs.before(conn, claim.job_id).get(step, {})
+        return db_jobs.undo_log(conn, claim.job_id).get(step, {})
 
 
 def _restore(conn: sa.Connection, claim: db_jobs.Lease,
              image_id: str) -> None:
     """Undo what plugins made of the attributes: their bytes are gone."""
-    kept = db_jobs.before(conn, claim.job_id).get('')
+    kept = db_jobs.undo_log(conn, claim.job_id).get('')
     if kept:
         db_images.update(conn, image_id, **kept)
 
