@@ -71,8 +71,10 @@ class Job:
         return dataclasses.replace(self, **changes)
 
 
-# The area of a job that stages nothing, and so can be run on any node.
-ANYWHERE = ''
+# In place of an area: the job never stages anything, so that any node can run
+# it whenever it is begun. (NULL: nothing is staged yet. The first to lease the
+# job enters the area that it will stage in.)
+STAGES_NOTHING = ''
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
@@ -188,7 +190,7 @@ def within_reach(areas: collections.abc.Collection[str] | None
     Or nowhere yet. None stands for all areas.
     """
     return sa.true() if areas is None else sa.or_(
-        Columns.area.is_(None), Columns.area.in_((*areas, ANYWHERE)))
+        Columns.area.is_(None), Columns.area.in_((*areas, STAGES_NOTHING)))
 
 
 def waiting(conn: sa.Connection, *,
