@@ -66,7 +66,7 @@ class Interrupted(Exception):
     """An import was stopped from outside; it neither failed nor ended."""
 
 
-class ClaimLost(DomainError):
+class LeaseLost(DomainError):
     """This conductor no longer owns the import; it must write nothing."""
 
 

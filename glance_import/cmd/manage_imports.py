@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from glance_import.cmd import opening
 from glance_import.db import conductors as db_conductors
-from glance_import.db import queue as db_queue
+from glance_import.db import job_admin as db_job_admin
 from glance_import import errors
 from glance_import.imports import orphans
 from glance_import.imports import queue
@@ -78,9 +78,9 @@ def list_(conf: cfg.ConfigOpts) -> int:
     The first line tells how long the queue is and how old its oldest import.
     """
     with opening.opened(conf) as box, box.db.read() as conn:
-        totals = db_queue.totals(conn)
-        found = db_queue.entries(conn, project=conf.command.project,
-                                 area=conf.command.area)
+        totals = db_job_admin.totals(conn)
+        found = db_job_admin.entries(conn, project=conf.command.project,
+                                     area=conf.command.area)
         refusals = _refusals(conn, found)
     if conf.command.json:
         print(json.dumps({**dataclasses.asdict(totals), 'imports': [
@@ -96,7 +96,7 @@ def list_(conf: cfg.ConfigOpts) -> int:
     return 0
 
 
-def _refusals(conn: sa.Connection, found: list[db_queue.Entry]
+def _refusals(conn: sa.Connection, found: list[db_job_admin.Entry]
               ) -> dict[str, list[db_conductors.Refusal]]:
     """Of each import: which conductors left it to others."""
     by_import: dict[str, list[db_conductors.Refusal]] = {
@@ -106,7 +106,7 @@ def _refusals(conn: sa.Connection, found: list[db_queue.Entry]
     return by_import
 
 
-def _row(entry: db_queue.Entry,
+def _row(entry: db_job_admin.Entry,
          refusals: list[db_conductors.Refusal]) -> str:
     words = [entry.id, f'image {entry.image_id}', f'project {entry.project}',
              entry.method, entry.state, f'age {_age(entry.age)}']
@@ -145,7 +145,7 @@ def show(conf: cfg.ConfigOpts) -> int:
             print(failure)
             return 1
         with box.db.read() as conn:
-            steps = db_queue.steps(conn, entry.id)
+            steps = db_job_admin.steps(conn, entry.id)
             refusals = db_conductors.refusals(conn, [entry.id])
     if conf.command.json:
         print(json.dumps({

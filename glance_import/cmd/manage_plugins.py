@@ -210,7 +210,7 @@ def _flow(conf: cfg.ConfigOpts, loaded: list[registry.Loaded], method: str
     # Making a flow looks at options and touches nothing.
     box = typing.cast(services.Services, types.SimpleNamespace(conf=conf))
     with runtime.use(runtime.Runtime(
-            box, job, db_jobs.Claim(job.id, '', 0), context.RequestContext(),
+            box, job, db_jobs.Lease(job.id, '', 0), context.RequestContext(),
             runtime.Stop(), plugins=listed)):
         return typing.cast(flow.Flow, import_flow.get_flow(
             task_id=job.id, task_type=admission.TASK_TYPE,

@@ -145,7 +145,7 @@ def unhonoured(conn: sa.Connection, areas: collections.abc.Collection[str],
     able = (
         sa.select(_CONDUCTORS.name)
         .where(_living(),
-               sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.ANYWHERE,
+               sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.STAGES_NOTHING,
                       _JOBS.area == _CONDUCTORS.area),
                ~sa.exists().where(refused.job_id == _JOBS.id,
                                   refused.conductor == _CONDUCTORS.name))

@@ -1,4 +1,4 @@
-"""Images and what hangs on them: properties, tags, locations.
+"""Images with their properties, tags and locations.
 
 Every function takes a connection whose transaction the caller owns. A change
 writes only what it changes, and a status moves only by a conditional UPDATE,
@@ -74,8 +74,8 @@ class Image(typing.NamedTuple):
     locations: tuple[Location, ...]
 
 
-class Hung(typing.NamedTuple):
-    """What hangs on an image, as it is collected."""
+class ImageParts(typing.NamedTuple):
+    """Of one image, as its rows are read; locations with their numbers."""
 
     properties: dict[str, str | None]
     tags: list[str]
@@ -187,11 +187,11 @@ def assemble(conn: sa.Connection, rows: typing.Sequence[sa.Row]
 
 def _assembled(rows: typing.Sequence[typing.Sequence],
                parts: typing.Iterable[typing.Sequence]) -> list[Image]:
-    hung: dict[str, Hung] = {row[0]: Hung({}, [], []) for row in rows}
+    parts_of = {row[0]: ImageParts({}, [], []) for row in rows}
     for kind, image_id, number, deleted, one, two, three in parts:
         if deleted:
             continue
-        of_image = hung[image_id]
+        of_image = parts_of[image_id]
         if kind == 'property':
             of_image.properties[one] = two
         elif kind == 'tag':
@@ -199,14 +199,14 @@ def _assembled(rows: typing.Sequence[typing.Sequence],
         else:
             of_image.locations.append(
                 (number, Location(one, _metadata(two), three)))
-    return [_image(row, hung[row[0]]) for row in rows]
+    return [_image(row, parts_of[row[0]]) for row in rows]
 
 
-def _image(row: typing.Sequence, hung: Hung) -> Image:
+def _image(row: typing.Sequence, parts: ImageParts) -> Image:
     locations = tuple(place for _, place in sorted(
-        hung.locations, key=operator.itemgetter(0)))
-    return Image(*row, hung.properties,  # type: ignore[call-arg]
-                 tuple(sorted(hung.tags)), locations)
+        parts.locations, key=operator.itemgetter(0)))
+    return Image(*row, parts.properties,  # type: ignore[call-arg]
+                 tuple(sorted(parts.tags)), locations)
 
 
 def _metadata(value: typing.Any) -> dict[str, typing.Any]:
@@ -480,7 +480,7 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
 
 
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
-    """Soft-delete what hangs on an image that was just deleted."""
+    """Soft-delete the rows that belong to an image that was just deleted."""
     gone = {'deleted': True, 'deleted_at': engine.utcnow()}
     for table in (tables.image_properties, tables.image_tags,
                   tables.image_locations, tables.image_members):

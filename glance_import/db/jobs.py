@@ -1,10 +1,11 @@
 """Imports waiting for a conductor, or held by one.
 
-A claim is one conditional UPDATE: it writes a token of its own, takes the
-image's next epoch and expires by the database's clock. Whatever an import
-writes later is written in a transaction that first asks ``hold`` whether the
-claim is still the one in force, so a conductor that slept too long can change
-nothing. Every function takes a connection whose transaction the caller owns.
+``claim`` leases a job to one conductor, in one conditional UPDATE: the row
+gets a token of the lease's own and the image's next epoch, and expires by the
+database's clock. Whatever an import writes later is written in a transaction
+that begins with ``check_fence``: is the lease still in force? So a conductor
+that slept too long can change nothing. Every function takes a connection
+whose transaction the caller owns.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ Columns = _TABLE.c
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
-    """Proof of owning a job: true as long as token and epoch are the row's."""
+class Lease:
+    """The right to run a job, for a while: a lease with a fencing token.
+
+    It is in force as long as the job's row has this token and this epoch.
+    The epoch is the fencing token: it grows with each lease of the image, so
+    what the holder of an earlier one still writes can be told and refused.
+    """
 
     job_id: str
     token: str
@@ -66,8 +72,10 @@ class Job:
         return dataclasses.replace(self, **changes)
 
 
-# The area of a job that stages nothing, and so can be run on any node.
-ANYWHERE = ''
+# In place of an area: the job never stages anything, so that any node can run
+# it whenever it is begun. (NULL: nothing is staged yet. The first to lease the
+# job enters the area that it will stage in.)
+STAGES_NOTHING = ''
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
@@ -117,8 +125,8 @@ def source(conn: sa.Connection, job_id: str
     return json.loads(found) if found else None
 
 
-def before(conn: sa.Connection, job_id: str
-           ) -> dict[str, dict[str, typing.Any]]:
+def undo_log(conn: sa.Connection, job_id: str
+             ) -> dict[str, dict[str, typing.Any]]:
     """Attributes of the image before plugins changed them.
 
     By the plugin that changed them; under '' as they were before any did.
@@ -183,7 +191,7 @@ def within_reach(areas: collections.abc.Collection[str] | None
     Or nowhere yet. None stands for all areas.
     """
     return sa.true() if areas is None else sa.or_(
-        Columns.area.is_(None), Columns.area.in_((*areas, ANYWHERE)))
+        Columns.area.is_(None), Columns.area.in_((*areas, STAGES_NOTHING)))
 
 
 def waiting(conn: sa.Connection, *,
@@ -318,27 +326,29 @@ def last_epoch(conn: sa.Connection, image_id: str) -> int:
         epochs.c.image_id == image_id)).scalar() or 0
 
 
-def hold(conn: sa.Connection, claim: Claim,
-         **changes: typing.Any) -> bool:
-    """Whether the claim is still in force; locks the row until the commit.
+def check_fence(conn: sa.Connection, lease: Lease,
+                **changes: typing.Any) -> bool:
+    """Whether the lease is still in force; locks the row until the commit.
 
-    Must be the first statement of the transaction that relies on it.
+    Must be the first statement of the transaction that relies on it. Writes
+    ``changes`` to the row when it is.
     """
     return conn.execute(
         sa.update(_TABLE)
-        .where(Columns.id == claim.job_id, Columns.owner == claim.token,
-               Columns.epoch == claim.epoch)
-        .values(**(changes or {'epoch': claim.epoch}))).rowcount == 1
+        .where(Columns.id == lease.job_id, Columns.owner == lease.token,
+               Columns.epoch == lease.epoch)
+        .values(**(changes or {'epoch': lease.epoch}))).rowcount == 1
 
 
-def extend(conn: sa.Connection, claim: Claim, seconds: float, *,
+def extend(conn: sa.Connection, lease: Lease, seconds: float, *,
            step: str | None = None) -> bool:
-    """Renew the claim; False when it is lost.
+    """Renew the lease; False when it is lost.
 
     :param step: what the import is at, if that is known
     """
-    return hold(conn, claim, claim_expires=tables.db_now() + seconds,
-                **({} if step is None else {'step': step}))
+    return check_fence(
+        conn, lease, claim_expires=tables.db_now() + seconds,
+        **({} if step is None else {'step': step}))
 
 
 def cancel(conn: sa.Connection, image_id: str) -> bool:
@@ -348,19 +358,19 @@ def cancel(conn: sa.Connection, image_id: str) -> bool:
         .values(cancel=True, not_before=None)).rowcount > 0
 
 
-def wanted(conn: sa.Connection, claims: collections.abc.Sequence[Claim]
-           ) -> dict[str, bool]:
-    """Job id -> whether it shall go on, of the claims still in force."""
-    if not claims:
+def not_stopped(conn: sa.Connection,
+                leases: collections.abc.Sequence[Lease]) -> dict[str, bool]:
+    """Job id -> that nobody has cancelled it, of the leases still in force."""
+    if not leases:
         return {}
-    held = {claim.job_id: claim for claim in claims}
+    held = {lease.job_id: lease for lease in leases}
     return {row.id: not row.cancel for row in conn.execute(
         sa.select(Columns.id, Columns.owner, Columns.cancel)
         .where(Columns.id.in_(held)))
         if row.owner == held[row.id].token}
 
 
-def release(conn: sa.Connection, claim: Claim, *,
+def release(conn: sa.Connection, lease: Lease, *,
             seconds: float | None = None, refund_attempt: bool = False,
             **changes: typing.Any) -> bool:
     """Give the job back for anybody to claim, after so many seconds."""
@@ -369,7 +379,7 @@ def release(conn: sa.Connection, claim: Claim, *,
         changes['not_before'] = tables.db_now() + seconds
     if refund_attempt:
         changes['attempts'] = Columns.attempts - 1
-    return hold(conn, claim, **changes)
+    return check_fence(conn, lease, **changes)
 
 
 def take_to_post(conn: sa.Connection,
@@ -421,7 +431,7 @@ def _of_node(node: str) -> sa.ColumnElement[bool]:
 
 
 def release_node(conn: sa.Connection, node: str) -> int:
-    """Free the claims of a node whose conductor is known to be dead."""
+    """End the leases of a node whose conductor is known to be dead."""
     return conn.execute(
         sa.update(_TABLE)
         .where(_of_node(node))
@@ -459,7 +469,7 @@ def forget_refusals(conn: sa.Connection,
 def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
     """Take an image's import off the board; ids of what was there.
 
-    Whoever runs it loses its claim by that and writes nothing more.
+    Whoever runs it loses its lease by that and writes nothing more.
     """
     ids = list(conn.execute(sa.select(Columns.id).where(
         Columns.image_id == image_id)).scalars())

@@ -19,17 +19,17 @@ from glance_import import errors
 
 
 @contextlib.contextmanager
-def writing(database: engine.Database, lease: db_jobs.Claim,
+def writing(database: engine.Database, lease: db_jobs.Lease,
             **values: typing.Any
             ) -> collections.abc.Iterator[sa.Connection]:
     """A write transaction that exists only while the lease is in force.
 
     :param values: columns of the job that are written with it
-    :raises errors.ClaimLost: somebody else owns the import, or nobody
+    :raises errors.LeaseLost: somebody else owns the import, or nobody
     """
     with database.write() as conn:
-        if not db_jobs.hold(conn, lease, **values):
-            raise errors.ClaimLost(
+        if not db_jobs.check_fence(conn, lease, **values):
+            raise errors.LeaseLost(
                 f'import {lease.job_id} is no longer ours '
                 f'(epoch {lease.epoch})')
         yield conn

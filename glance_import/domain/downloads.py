@@ -103,7 +103,7 @@ def _boot_id() -> str:
 class Download:
     """One attempt at one image's bytes; ``run`` it once."""
 
-    def __init__(self, box: services.Services, claim: db_jobs.Claim,
+    def __init__(self, box: services.Services, claim: db_jobs.Lease,
                  image_id: str, opener: Opener, *, report: Report,
                  stopped: threading.Event,
                  claimed: tuple[integrity.Claimed, ...] = (),
@@ -317,9 +317,9 @@ class Download:
             return
         self._mark = mark
         with self._services.db.write() as conn:
-            if not db_jobs.hold(conn, self._claim, source=json.dumps(
+            if not db_jobs.check_fence(conn, self._claim, source=json.dumps(
                     dataclasses.asdict(mark))):
-                raise errors.ClaimLost(
+                raise errors.LeaseLost(
                     f'import {self._claim.job_id} is no longer ours')
 
     def _take(self, response: client.Response) -> None:
@@ -368,4 +368,4 @@ class Download:
                         **uploads.complete_columns(staged))):
                 raise errors.ImportFailed(
                     'The image is not being imported any more.')
-            db_jobs.hold(conn, self._claim, source=None, secret=None)
+            db_jobs.check_fence(conn, self._claim, source=None, secret=None)

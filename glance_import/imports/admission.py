@@ -148,7 +148,7 @@ def post(services: services.Services, conn: sa.Connection,
         targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    area = db_jobs.ANYWHERE if method.copies else None
+    area = db_jobs.STAGES_NOTHING if method.copies else None
     if secret:
         # What was sealed is opened where its key is.
         area = services.area.id

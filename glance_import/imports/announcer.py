@@ -101,7 +101,7 @@ class Announcer:
                     services, job_id, self._name,
                     functools.partial(_unhonoured, reason),
                     area=services.area.id)
-            except errors.ClaimLost as failure:
+            except errors.LeaseLost as failure:
                 LOG.debug('%s', failure)
 
     def _problems(self, demands: dict[str, str | None]

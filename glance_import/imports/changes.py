@@ -31,7 +31,7 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
 _IMPORT = ''
 
 
-def write(services: services.Services, lease: db_jobs.Claim,
+def write(services: services.Services, lease: db_jobs.Lease,
           image_id: str, *, base: dict[str, typing.Any],
           properties: dict[str, str | None],
           removed: collections.abc.Iterable[str]) -> None:
@@ -49,7 +49,7 @@ def write(services: services.Services, lease: db_jobs.Claim,
             db_images.drop_property(conn, image_id, name)
 
 
-def write_attributes(conn: sa.Connection, lease: db_jobs.Claim,
+def write_attributes(conn: sa.Connection, lease: db_jobs.Lease,
                      image_id: str, *, base: dict[str, typing.Any],
                      step: str | None = None) -> None:
     """The same for attributes alone, in a transaction under the lease.
@@ -64,36 +64,36 @@ def write_attributes(conn: sa.Connection, lease: db_jobs.Claim,
             'The image is not being imported any more.', code='image.gone')
 
 
-def _log_undo(conn: sa.Connection, lease: db_jobs.Claim, image_id: str,
+def _log_undo(conn: sa.Connection, lease: db_jobs.Lease, image_id: str,
               base: dict[str, typing.Any], step: str) -> None:
     image = db_images.get(conn, image_id, db_images.EVERYTHING)
     if image is None or not base:
         return
-    log = db_jobs.before(conn, lease.job_id)
+    log = db_jobs.undo_log(conn, lease.job_id)
     for who in {_IMPORT, step}:
         log[who] = {**{name: getattr(image, name) for name in base},
                     **log.get(who, {})}
-    db_jobs.hold(conn, lease, before=json.dumps(log))
+    db_jobs.check_fence(conn, lease, before=json.dumps(log))
 
 
-def before(services: services.Services, lease: db_jobs.Claim, step: str
+def before(services: services.Services, lease: db_jobs.Lease, step: str
            ) -> dict[str, typing.Any]:
     """What a step has changed of the image, as it was before it.
 
     Empty unless the step was interrupted and is done again.
     """
     with services.db.read() as conn:
-        return db_jobs.before(conn, lease.job_id).get(step, {})
+        return db_jobs.undo_log(conn, lease.job_id).get(step, {})
 
 
-def undo(conn: sa.Connection, lease: db_jobs.Claim, image_id: str) -> None:
+def undo(conn: sa.Connection, lease: db_jobs.Lease, image_id: str) -> None:
     """Undo what plugins made of the attributes: their bytes are gone."""
-    kept = db_jobs.before(conn, lease.job_id).get(_IMPORT)
+    kept = db_jobs.undo_log(conn, lease.job_id).get(_IMPORT)
     if kept:
         db_images.update(conn, image_id, **kept)
 
 
-def note_verdicts(conn: sa.Connection, lease: db_jobs.Claim,
+def note_verdicts(conn: sa.Connection, lease: db_jobs.Lease,
                   verdicts: collections.abc.Sequence[
                       dict[str, typing.Any]]) -> None:
     """Keep what contract plugins said, in the task of the import.

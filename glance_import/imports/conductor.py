@@ -1,8 +1,8 @@
 """Takes imports from the job board and runs them, a bounded number at once.
 
-A claim has a token and an epoch and is renewed by a heartbeat; who loses it
+A lease has a token and an epoch and is renewed by a heartbeat; who loses it
 stops and writes nothing. One conductor a node holds the node's lock, and so
-knows at its start that whatever its predecessor had claimed is free again.
+knows at its start that whatever its predecessor had leased is free again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Work:
     """An import that is ours now."""
 
     offer: jobboard.Offer
-    claim: db_jobs.Claim
+    lease: db_jobs.Lease
     stopped: runtime.Stop
 
 
@@ -112,7 +112,7 @@ class Conductor:
     # -- finding work
 
     def _release_predecessor(self) -> None:
-        """Free the claims of this node's dead conductor.
+        """Free the leases of this node's dead conductor.
 
         Only with the node's lock, which proves that it is dead.
         """
@@ -143,7 +143,7 @@ class Conductor:
         if self._database_away:
             self._database_away = False
             LOG.info('the database answers again')
-        # Never what still runs here, whatever became of its claim.
+        # Never what still runs here, whatever became of its lease.
         new = [offer for offer in offers if offer.job_id not in mine][:free]
         ours = self._announcer.sift(new)
         # What was refused now makes room for others at once.
@@ -156,7 +156,7 @@ class Conductor:
             area=self._services.area.id)
         if job is None:
             return 0
-        work = _Work(offer, db_jobs.Claim(offer.job_id, token, job.epoch),
+        work = _Work(offer, db_jobs.Lease(offer.job_id, token, job.epoch),
                      runtime.Stop())
         with self._lock:
             self._running[offer.job_id] = work
@@ -207,51 +207,52 @@ class Conductor:
         if not running:
             return
         with self._services.db.read() as conn:
-            wanted = db_jobs.wanted(conn, [work.claim for work in running])
+            going = db_jobs.not_stopped(
+                conn, [work.lease for work in running])
         for work in running:
-            job_id = work.claim.job_id
-            if wanted.get(job_id):
+            job_id = work.lease.job_id
+            if going.get(job_id):
                 continue
             LOG.info('import %s is to be stopped', job_id)
-            if job_id not in wanted:
+            if job_id not in going:
                 work.stopped.hand_over()
             else:
                 work.stopped.cancel()
                 threading.Timer(STOP_SECONDS, self._leave_behind,
-                                [work.claim]).start()
+                                [work.lease]).start()
 
-    def _leave_behind(self, claim: db_jobs.Claim) -> None:
+    def _leave_behind(self, lease: db_jobs.Lease) -> None:
         """End a cancelled import whose step does not listen.
 
         A get_flow plugin runs in this process and cannot be interrupted. It
-        loses its claim here, and with it the right to write anything.
+        loses its lease here, and with it the right to write anything.
         """
         with self._lock:
-            if claim.job_id not in self._running:
+            if lease.job_id not in self._running:
                 return
 
         def end() -> None:
             with self._services.db.read() as conn:
-                job = db_jobs.get(conn, claim.job_id)
-            if job is None or job.owner != claim.token:
+                job = db_jobs.get(conn, lease.job_id)
+            if job is None or job.owner != lease.token:
                 return
-            ending.fail(self._services, claim, job.image_id,
+            ending.fail(self._services, lease, job.image_id,
                         outcome.CANCELLED)
-            ending.close(self._services, claim)
+            ending.close(self._services, lease)
         try:
             self._guarded(end)
-        except errors.ClaimLost:
+        except errors.LeaseLost:
             pass
 
     # -- running it
 
     def _run_one(self, job: db_jobs.Job, work: _Work) -> None:
         try:
-            self._executor.run(job, work.claim, work.stopped)
-            self._board.consume(work.offer, work.claim.token)
-        except errors.ClaimLost as failure:
+            self._executor.run(job, work.lease, work.stopped)
+            self._board.consume(work.offer, work.lease.token)
+        except errors.LeaseLost as failure:
             LOG.warning('%s', failure)
-            self._board.abandon(work.offer, work.claim.token)
+            self._board.abandon(work.offer, work.lease.token)
         except snapshot.NotHonoured as failure:
             refusal = failure
             self._guarded(lambda: self._refuse(work, refusal))
@@ -269,7 +270,7 @@ class Conductor:
                 with self._lock:
                     self._owed[job.id] = work
             else:
-                # The claim runs out and the import is gone on with, until
+                # The lease runs out and the import is gone on with, until
                 # max_attempts fails it with this in the log.
                 LOG.exception('import %s: unexpected error', job.id)
         finally:
@@ -279,20 +280,20 @@ class Conductor:
 
     def _give_back(self, work: _Work) -> None:
         with self._services.db.write() as conn:
-            db_jobs.release(conn, work.claim, refund_attempt=True)
-        self._board.abandon(work.offer, work.claim.token)
+            db_jobs.release(conn, work.lease, refund_attempt=True)
+        self._board.abandon(work.offer, work.lease.token)
 
     def _refuse(self, work: _Work, failure: snapshot.NotHonoured) -> None:
         """Since it was claimed, something has changed here."""
-        self._announcer.refuse(work.claim.job_id, failure)
+        self._announcer.refuse(work.lease.job_id, failure)
         self._give_back(work)
 
     def _leave_alone(self, work: _Work, reason: str) -> None:
         """For another release to go on with, or an operator to end."""
         with self._services.db.write() as conn:
-            db_jobs.release(conn, work.claim, seconds=LEFT_ALONE_SECONDS,
+            db_jobs.release(conn, work.lease, seconds=LEFT_ALONE_SECONDS,
                             message=reason, refund_attempt=True)
-        self._board.abandon(work.offer, work.claim.token)
+        self._board.abandon(work.offer, work.lease.token)
 
     def _give_back_owed(self) -> None:
         """What was to be given back while the database was away."""
@@ -301,7 +302,7 @@ class Conductor:
         for work in owed:
             self._give_back(work)
             with self._lock:
-                del self._owed[work.claim.job_id]
+                del self._owed[work.lease.job_id]
 
     def _keep_house(self) -> None:
         while not self._stop.is_set():
@@ -321,7 +322,7 @@ class Conductor:
             self._stop.wait(pause)
 
     def _heartbeat(self) -> None:
-        """Renew every claim three times as often as it must be."""
+        """Renew every lease three times as often as it must be."""
         while not self._stop.wait(self._expiry / 3):
             with self._lock:
                 running = list(self._running.values())
@@ -330,30 +331,30 @@ class Conductor:
             self._renew_postings(running)
 
     def _renew_postings(self, running: list[_Work]) -> None:
-        """Whatever the board does, claims on rows go on being renewed."""
+        """Whatever the board does, leases of rows go on being renewed."""
         for work in running:
             try:
                 self._board.renew(work.offer, self._expiry)
             except jobboard.BoardAway:
-                # Asking for the others too would take their claims' time.
+                # Asking for the others too would take the time of their leases.
                 return
             except Exception as failure:
                 # The board has lost it, say; it is posted again.
                 LOG.debug('cannot renew the posting of import %s: %r',
-                          work.claim.job_id, failure)
+                          work.lease.job_id, failure)
 
     def _renew(self, work: _Work) -> None:
         try:
             with self._services.db.write() as conn:
-                held = db_jobs.extend(conn, work.claim, self._expiry,
+                held = db_jobs.extend(conn, work.lease, self._expiry,
                                       step=work.stopped.step)
         except Exception as failure:
             # It runs out by itself; the fence protects what it guarded.
-            LOG.warning('cannot renew the claim on import %s: %s',
-                        work.claim.job_id, failure)
+            LOG.warning('cannot renew the lease of import %s: %s',
+                        work.lease.job_id, failure)
             return
         if not held:
-            LOG.warning('import %s is no longer ours', work.claim.job_id)
+            LOG.warning('import %s is no longer ours', work.lease.job_id)
             work.stopped.hand_over()
 
     def _end(self, patience: float) -> None:
@@ -385,7 +386,7 @@ def take_node_lock(state_path: str) -> tuple[int | None, str]:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        # Not the node's own name: nobody must free these claims but time.
+        # Not the node's own name: nobody must free these leases but time.
         return None, f'{socket.gethostname()}-{uuid.uuid4().hex[:8]}'
     node = os.pread(fd, 64, 0).decode('ascii', 'replace').strip()
     if not node:

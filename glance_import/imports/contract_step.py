@@ -90,7 +90,7 @@ class Step(steps.Step):
             self._report(result)
         said = [result.audit() for result in results]
         self.rt.unwritten.append(lambda conn: changes.note_verdicts(
-            conn, self.rt.claim, said))
+            conn, self.rt.lease, said))
         blocker = chain.blocker(results)
         if blocker is not None:
             raise Refused(blocker)
@@ -177,7 +177,7 @@ class Transform(Step):
 
         def sink() -> str:
             made[:] = [services.area.new_product(
-                self.image_id, self.rt.claim.epoch, self.number)]
+                self.image_id, self.rt.lease.epoch, self.number)]
             return made[0]
 
         try:

@@ -33,7 +33,7 @@ class Download(steps.Step):
     def _fetch(self, opener: downloads.Opener,
                **more: typing.Any) -> None:
         downloads.Download(
-            self.rt.services, self.rt.claim, self.image_id, opener,
+            self.rt.services, self.rt.lease, self.image_id, opener,
             report=self.progress.report,
             stopped=self.rt.stopped, **more).run()
 
@@ -83,7 +83,7 @@ class ImportMetadata(_OfRegion):
                 code='source.failed')
         conf = self.rt.services.conf
         changes.write(
-            self.rt.services, self.rt.claim, self.image_id,
+            self.rt.services, self.rt.lease, self.image_id,
             base={name: remote[name] for name in (
                 'disk_format', 'container_format') if remote.get(name)},
             properties=dict(regions.wanted_properties(conf, remote)),

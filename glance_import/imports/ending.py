@@ -78,7 +78,7 @@ def status(services: services.Services, job: db_jobs.Job) -> str | None:
     return task.status if task.status in _ENDED else None
 
 
-def succeed(services: services.Services, lease: db_jobs.Claim,
+def succeed(services: services.Services, lease: db_jobs.Lease,
             image_id: str, placed: Placed, *,
             virtual_size: int | None = None) -> None:
     """Active: locations, digests, task, lock and staging in one transaction.
@@ -139,7 +139,7 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
             'ready, so it could not become active.', code='image.gone')
 
 
-def note_store(services: services.Services, lease: db_jobs.Claim,
+def note_store(services: services.Services, lease: db_jobs.Lease,
                image_id: str, store_id: str, *, failed: bool) -> None:
     """Say so on the image when a store has it, or will not have it."""
     if not services.stores.several:
@@ -153,7 +153,7 @@ def note_store(services: services.Services, lease: db_jobs.Claim,
                   failure)
 
 
-def fail(services: services.Services, lease: db_jobs.Claim, image_id: str,
+def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
          outcome: outcomes.Outcome) -> None:
     """Leave an image the user can go on with, and the reason.
 
@@ -178,7 +178,7 @@ def fail(services: services.Services, lease: db_jobs.Claim, image_id: str,
                                 expected=lease.job_id)
         images.set_error(conn, image_id, outcome.code, text)
         # Nobody needs the caller's token any more.
-        db_jobs.hold(conn, lease, secret=None)
+        db_jobs.check_fence(conn, lease, secret=None)
         result = {**((task.result if task else None) or {}),
                   'code': outcome.code}
         for begun in (states.PENDING, states.PROCESSING):
@@ -225,19 +225,19 @@ def fail_waiting(services: services.Services, job_id: str, conductor: str,
         job = db_jobs.claim(conn, job_id, token=token, conductor=conductor,
                             seconds=_FAIL_SECONDS, **where)
     if job is not None:
-        lease = db_jobs.Claim(job.id, token, job.epoch)
+        lease = db_jobs.Lease(job.id, token, job.epoch)
         fail(services, lease, job.image_id, outcome(job))
         close(services, lease)
     return job
 
 
-def close(services: services.Services, lease: db_jobs.Claim) -> None:
+def close(services: services.Services, lease: db_jobs.Lease) -> None:
     """Take the job off the board; its task has ended."""
     with leases.writing(services.db, lease) as conn:
         db_jobs.delete(conn, lease.job_id)
 
 
-def clean_up(services: services.Services, lease: db_jobs.Claim,
+def clean_up(services: services.Services, lease: db_jobs.Lease,
              image_id: str) -> None:
     """Remove what an active image no longer needs, or never did.
 
@@ -248,7 +248,7 @@ def clean_up(services: services.Services, lease: db_jobs.Claim,
     placement.sweep(services, image_id, below=lease.epoch)
 
 
-def clean_up_ended(services: services.Services, lease: db_jobs.Claim,
+def clean_up_ended(services: services.Services, lease: db_jobs.Lease,
                    image_id: str) -> None:
     """The same for an import that ended before its conductor could clean."""
     with services.db.read() as conn:
@@ -257,7 +257,7 @@ def clean_up_ended(services: services.Services, lease: db_jobs.Claim,
         clean_up(services, lease, image_id)
 
 
-def clean_up_lost(services: services.Services, lease: db_jobs.Claim,
+def clean_up_lost(services: services.Services, lease: db_jobs.Lease,
                   image_id: str) -> None:
     """What a lease has stored that was taken away, if nobody took over.
 

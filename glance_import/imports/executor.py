@@ -1,6 +1,6 @@
 """Runs one claimed import with taskflow, from where it stands to its end.
 
-What earlier claims recorded is gone on with: finished steps keep their
+What earlier leases recorded is gone on with: finished steps keep their
 results, and a flow that was on its way back goes on back. However the flow
 ends, the image is left as the domain says, with the reason in words; what an
 attempt leaves on disk besides is removed here. Knows flows and the domain;
@@ -69,11 +69,11 @@ class TaskFlowExecutor:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, job: db_jobs.Job, claim: db_jobs.Claim,
+    def run(self, job: db_jobs.Job, lease: db_jobs.Lease,
             stopped: runtime.Stop) -> None:
         """Run or finish an import.
 
-        :raises errors.ClaimLost: somebody else has it; nothing was written
+        :raises errors.LeaseLost: somebody else has it; nothing was written
         :raises Interrupted: ``stopped`` was set; the job can be given back
         :raises snapshot.NotHonoured: nor can its plugins be had here
         :raises LeftAlone: another release must go on with it
@@ -82,11 +82,11 @@ class TaskFlowExecutor:
         ctx = context.RequestContext(
             user_id=job.user_id, project_id=job.project, roles=job.roles,
             request_id=job.request_id, read_only=False)
-        rt = runtime.Runtime(self._services, job, claim, ctx, stopped)
+        rt = runtime.Runtime(self._services, job, lease, ctx, stopped)
         try:
             self._bring_to_an_end(rt)
-        except (errors.ClaimLost, Interrupted):
-            ending.clean_up_lost(self._services, claim, rt.job.image_id)
+        except (errors.LeaseLost, Interrupted):
+            ending.clean_up_lost(self._services, lease, rt.job.image_id)
             raise
         except LeftAlone:
             raise
@@ -96,7 +96,7 @@ class TaskFlowExecutor:
             LOG.exception('import %s: unexpected error', job.id)
             self._fail(rt, outcomes.internal(type(failure).__name__,
                                              job.request_id))
-        ending.close(self._services, claim)
+        ending.close(self._services, lease)
 
     def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
         job = rt.job
@@ -108,7 +108,7 @@ class TaskFlowExecutor:
                 self._attempt(rt)
         if ended is not None:
             LOG.info('import %s had ended before its conductor died', job.id)
-            ending.clean_up_ended(self._services, rt.claim, job.image_id)
+            ending.clean_up_ended(self._services, rt.lease, job.image_id)
         elif job.damaged:
             self._fail(rt, outcomes.Outcome(
                 'lost.record',
@@ -262,12 +262,12 @@ class TaskFlowExecutor:
         """What a flow that failed, and was reverted, comes to.
 
         :param known: of steps that failed under this lease
-        :raises errors.ClaimLost, Interrupted: it neither failed nor ended
+        :raises errors.LeaseLost, Interrupted: it neither failed nor ended
         :raises oslo_db.exception.DBError: likewise
         """
         step, cause = _first_failure(engine, failure)
         for each in (failure, cause):
-            if isinstance(each, (errors.ClaimLost, Interrupted)) \
+            if isinstance(each, (errors.LeaseLost, Interrupted)) \
                     or db_engine.may_pass(each):
                 raise each
         if rt.stopped.handed_over:
@@ -302,7 +302,7 @@ class TaskFlowExecutor:
         return found
 
     def _fail(self, rt: runtime.Runtime, outcome: outcomes.Outcome) -> None:
-        ending.fail(self._services, rt.claim, rt.job.image_id, outcome)
+        ending.fail(self._services, rt.lease, rt.job.image_id, outcome)
 
     def _remove_products(self, rt: runtime.Runtime,
                          products: list[str]) -> None:
@@ -317,7 +317,7 @@ class TaskFlowExecutor:
                 steps.SCHEME + each.path
                 for each in self._services.area.products()
                 if each.image_id == rt.job.image_id
-                and each.epoch <= rt.claim.epoch]
+                and each.epoch <= rt.lease.epoch]
         for uri in products:
             with contextlib.suppress(ValueError, OSError):
                 path = steps.local_path(uri)
@@ -350,7 +350,7 @@ def _known_before(rt: runtime.Runtime) -> outcomes.Outcome:
 
 
 def _files_given(flow: flow_base.Flow, recorded) -> list[str]:
-    """The file_path of each step that an earlier claim finished."""
+    """The file_path of each step that an earlier lease finished."""
     results = {each.name: each.results for each in recorded or ()
                if each.state == taskflow_states.SUCCESS}
     return [path for step in steps.tasks(flow)

@@ -2,7 +2,7 @@
 
 The names and shapes are those that plugins written for Glance expect, see
 doc/source/admin/specifying-plugins.rst. Behind them is the domain: saving
-writes only what the plugin changed, under the import's claim, and what a
+writes only what the plugin changed, under the lease of the import, and what a
 plugin must not decide - status, locations, digests, owner, the service's own
 properties - is refused with the plugin named. No token is handed out:
 ``context`` is made again from what the task remembers.
@@ -98,7 +98,7 @@ class _Guard:
         for name in sorted({*written, *removed}):
             self._check_property(name)
         changes.write(
-            self._rt.services, self._rt.claim, self.image_id,
+            self._rt.services, self._rt.lease, self.image_id,
             base={name: getattr(image, name) for name in changed},
             properties={name: None if value is None else str(value)
                         for name, value in written.items()},
@@ -263,10 +263,10 @@ class ActionWrapper(contextlib.AbstractContextManager):
     def assert_task_lock(self) -> None:
         """Whether this import still owns its image.
 
-        :raises errors.ClaimLost: it does not
+        :raises errors.LeaseLost: it does not
         """
         with leases.writing(self._guard._rt.services.db,
-                            self._guard._rt.claim):
+                            self._guard._rt.lease):
             pass
 
     def drop_lock_for_task(self) -> typing.NoReturn:

@@ -13,8 +13,8 @@ from oslo_log import log
 
 from glance_import import context
 from glance_import.db import images as db_images
+from glance_import.db import job_admin as db_job_admin
 from glance_import.db import jobs as db_jobs
-from glance_import.db import queue as db_queue
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
@@ -35,13 +35,13 @@ GONE = ('The staging area that held the data is gone, and the data with it. '
         'Upload it again.')
 
 
-def find(services: services.Services, wanted: str) -> db_queue.Entry:
+def find(services: services.Services, wanted: str) -> db_job_admin.Entry:
     """The import of that id, or of the image of that id.
 
     :raises errors.NotFound: none is waiting or running
     """
     with services.db.read() as conn:
-        found = db_queue.entries(conn, ids=[wanted])
+        found = db_job_admin.entries(conn, ids=[wanted])
     if not found:
         raise errors.NotFound(
             f'{wanted}: no import of that id, or of an image of that id, is '
@@ -76,14 +76,14 @@ def retry(services: services.Services, wanted: str, *,
     if current:
         _rebind(services, entry)
     with services.db.write() as conn:
-        db_queue.hurry(conn, entry.id)
+        db_job_admin.hurry(conn, entry.id)
         db_jobs.forget_refusals(conn, [entry.id])
     services.wake()
     return (f'import {entry.id} of image {entry.image_id} is tried as soon '
             'as a conductor is free')
 
 
-def _rebind(services: services.Services, entry: db_queue.Entry) -> None:
+def _rebind(services: services.Services, entry: db_job_admin.Entry) -> None:
     method = methods.of_job(entry.method)
     judged_by = services.judged_by(plugins=method.plugins)
     with services.db.write() as conn:
@@ -92,7 +92,7 @@ def _rebind(services: services.Services, entry: db_queue.Entry) -> None:
                 f'import {entry.id} would have to begin again, and the token '
                 'of who asked for it is wiped; cancel it, so that they can '
                 'ask again')
-        free = db_queue.rebind(
+        free = db_job_admin.rebind(
             conn, entry.id, plugins=[each.name for each in
                                      judged_by.plugins],
             snapshot=judged_by.text, requirement=judged_by.requirement)
@@ -152,7 +152,7 @@ def release(services: services.Services, wanted: str) -> str:
     """
     entry = find(services, wanted)
     with services.db.write() as conn:
-        if not db_queue.release(conn, entry.id):
+        if not db_job_admin.release(conn, entry.id):
             raise errors.Conflict(f'no conductor holds the import {entry.id}')
     services.wake()
     return (f'import {entry.id} of image {entry.image_id} was taken from '
@@ -173,9 +173,9 @@ def release_area(services: services.Services, area: str
         raise errors.Conflict(
             f'{area} is the staging area of this node, which is not gone')
     with services.db.read() as conn:
-        found = db_queue.entries(conn, area=area)
-        staged = db_queue.staged_in(conn, area)
-    live = [entry for entry in found if entry.state == db_queue.RUNNING]
+        found = db_job_admin.entries(conn, area=area)
+        staged = db_job_admin.staged_in(conn, area)
+    live = [entry for entry in found if entry.state == db_job_admin.RUNNING]
     if live:
         raise errors.Conflict(
             f'the area {area} is in use: {live[0].conductor} runs the import '
@@ -185,7 +185,7 @@ def release_area(services: services.Services, area: str
             yield _fail(services, entry)
             continue
         with services.db.write() as conn:
-            free = db_queue.unbind(conn, entry.id)
+            free = db_job_admin.unbind(conn, entry.id)
         if free:
             yield (f'import {entry.id} of image {entry.image_id} begins '
                    'again elsewhere')
@@ -195,9 +195,9 @@ def release_area(services: services.Services, area: str
     services.wake()
 
 
-def _fail(services: services.Services, entry: db_queue.Entry) -> str:
+def _fail(services: services.Services, entry: db_job_admin.Entry) -> str:
     with services.db.write() as conn:
-        db_queue.hurry(conn, entry.id)
+        db_job_admin.hurry(conn, entry.id)
     job = ending.fail_waiting(
         services, entry.id, 'glance-import-manage',
         lambda _job: outcome.Outcome('staging.lost', GONE))

@@ -1,8 +1,8 @@
 """What taskflow records of an import, in the service's own database.
 
-taskflow's SQLAlchemy backend on our engine, with one connection for a claim:
+taskflow's SQLAlchemy backend on our engine, with one connection for a lease:
 its tables are built once (so that SQLAlchemy's cache of statements works),
-and it writes only while the claim is in force. A record says which steps are
+and it writes only while the lease is in force. A record says which steps are
 finished, with their results, and which way the flow goes. That a step runs is
 not written: one that is not finished is begun again, whether it had begun or
 not. Knows taskflow and the database, nothing of what the steps do.
@@ -115,7 +115,7 @@ class Backend(impl_sqlalchemy.SQLAlchemyBackend):
 
 
 class Record(impl_sqlalchemy.Connection):
-    """The record of one import under one claim; also its own backend.
+    """The record of one import under one lease; also its own backend.
 
     ``explain`` is given the name of a step and its failure and returns what
     the import comes to, which is kept in the job in the same transaction.
@@ -215,11 +215,11 @@ class Record(impl_sqlalchemy.Connection):
                             ) -> models.AtomDetail:
         """Write what a step came to, or which way it shall go.
 
-        A step that ended because the claim is lost, the import is handed
+        A step that ended because the lease is lost, the import is handed
         over or the database is away has not failed: that exception comes out
         of here, and stops the engine.
 
-        :raises errors.Interrupted, errors.ClaimLost: as above
+        :raises errors.Interrupted, errors.LeaseLost: as above
         :raises oslo_db.exception.DBError: as above
         """
         essence = _essence(atom_detail)
@@ -243,7 +243,7 @@ class Record(impl_sqlalchemy.Connection):
         before = self._written.get(atom_detail.uuid, {}).get('state')
         failed = atom_detail.state == states.FAILURE != before
         if failed and cause is not None:
-            if (isinstance(cause, (errors.ClaimLost, errors.Interrupted))
+            if (isinstance(cause, (errors.LeaseLost, errors.Interrupted))
                     or db_engine.may_pass(cause)):
                 raise cause
             said = self._explain(atom_detail.name, atom_detail.failure)
@@ -309,7 +309,7 @@ class Record(impl_sqlalchemy.Connection):
 
     def _leased(self, **values: typing.Any
                 ) -> contextlib.AbstractContextManager[sa.Connection]:
-        return leases.writing(self._database, self._rt.claim, **values)
+        return leases.writing(self._database, self._rt.lease, **values)
 
 
 def _essence(atom: models.AtomDetail) -> dict[str, typing.Any]:

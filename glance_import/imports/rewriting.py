@@ -64,7 +64,7 @@ class Rewrite(steps.Step):
     def image(self) -> db_images.Image:
         """As it was before this step, also when the step is done again."""
         return super().image()._replace(**changes.before(
-            self.rt.services, self.rt.claim, self.plugin))
+            self.rt.services, self.rt.lease, self.plugin))
 
     # -- the sandbox
 
@@ -83,7 +83,7 @@ class Rewrite(steps.Step):
         """
         area = self.rt.services.area
         number = self.rt.job.plugins.index(self.plugin)
-        sink = area.new_product(self.image_id, self.rt.claim.epoch, number)
+        sink = area.new_product(self.image_id, self.rt.lease.epoch, number)
         try:
             self._sandboxed('transform', path, sink,
                             float(self.options.timeout), limit, options,
@@ -101,7 +101,7 @@ class Rewrite(steps.Step):
         """
         base = {**attributes, 'size': os.stat(sink).st_size}
         self.rt.unwritten.append(lambda conn: changes.write_attributes(
-            conn, self.rt.claim, self.image_id, base=base,
+            conn, self.rt.lease, self.image_id, base=base,
             step=self.plugin))
         return steps.SCHEME + sink
 

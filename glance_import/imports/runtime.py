@@ -2,7 +2,7 @@
 
 A flow's factory takes plain JSON, so that a flow can be made again in
 another process. What its steps work with is found here instead: the services
-of the process, the claim the import runs under, and who asked for it. It is
+of the process, the lease the import runs under, and who asked for it. It is
 a context variable, set around the making of a flow, so that several services
 can live in one process.
 """
@@ -41,7 +41,7 @@ class Stop(threading.Event):
     def __init__(self) -> None:
         super().__init__()
         self.cancelled = False
-        # What the import is at, which is written when its claim is renewed.
+        # What the import is at, which is written when its lease is renewed.
         self.step: str | None = None
 
     @property
@@ -64,9 +64,9 @@ class Runtime:
 
     services: boxes.Services
     job: db_jobs.Job
-    claim: db_jobs.Claim
+    lease: db_jobs.Lease
     context: contexts.RequestContext
-    # Set when the claim is lost or the import is to stop.
+    # Set when the lease is lost or the import is to stop.
     stopped: Stop
     # What it is judged by; the plugins have the options of the import.
     snapshot: snapshots.Snapshot = snapshots.Snapshot()

@@ -132,8 +132,8 @@ class Step(task.Task):
                     self.label, text, state.next_action.sleep)
         try:
             with self.rt.services.db.write() as conn:
-                db_jobs.hold(conn, self.rt.claim, step=self.label,
-                             retries=tries, message=text)
+                db_jobs.check_fence(conn, self.rt.lease, step=self.label,
+                                    retries=tries, message=text)
         except db_engine.ERRORS as unwritten:
             LOG.debug('the retry is not written: %s', unwritten)
 
@@ -213,8 +213,8 @@ class Progress:
         self._next = now + PROGRESS_SECONDS
         try:
             with self._rt.services.db.write() as conn:
-                db_jobs.hold(conn, self._rt.claim, step=self._label,
-                             bytes_done=done, bytes_total=total)
+                db_jobs.check_fence(conn, self._rt.lease, step=self._label,
+                                    bytes_done=done, bytes_total=total)
         except db_engine.ERRORS as failure:
             LOG.debug('progress is not written: %s', failure)
 
@@ -274,7 +274,7 @@ class CompleteTask(Step):
 
     def run(self, stored: dict[str, typing.Any],
             virtual_size: int | None = None) -> None:
-        ending.succeed(self.rt.services, self.rt.claim, self.image_id,
+        ending.succeed(self.rt.services, self.rt.lease, self.image_id,
                        ending.Placed.of(stored), virtual_size=virtual_size)
 
 
@@ -288,7 +288,7 @@ class DeleteFromFS(Step):
 
     def run(self) -> None:
         try:
-            ending.clean_up(self.rt.services, self.rt.claim, self.image_id)
+            ending.clean_up(self.rt.services, self.rt.lease, self.image_id)
         except (staging.StagingError, stores.StoreError) as failure:
             # The image is active; housekeeping tries again.
             LOG.warning('import %s: cannot remove what is left over: %s',

@@ -44,7 +44,7 @@ class _StoringStep(steps.Step):
     def _order(self, **more: typing.Any) -> several.Order:
         conf = self.rt.services.conf
         return several.Order(
-            self.image_id, self.rt.claim.epoch,
+            self.image_id, self.rt.lease.epoch,
             **{'hash_algo': conf.hashing_algorithm,
                'legacy_checksum': conf.legacy_checksum, **more},
             all_must_succeed=self.rt.job.request.get(
@@ -57,7 +57,7 @@ class _StoringStep(steps.Step):
         if failure is not None:
             LOG.warning('import %s: store %s failed: %s', self.rt.job.id,
                         store_id, failure)
-        ending.note_store(self.rt.services, self.rt.claim, self.image_id,
+        ending.note_store(self.rt.services, self.rt.lease, self.image_id,
                           store_id, failed=failure is not None)
 
     @staticmethod
@@ -183,7 +183,7 @@ class AddLocation(steps.Step):
                 services, self.image(), url, digests, **how)
         self.check_stop()
         quotas.check_import(services, self.image_id, stored.size)
-        changes.write(services, self.rt.claim, self.image_id,
+        changes.write(services, self.rt.lease, self.image_id,
                       base={'virtual_size': virtual_size}, properties={},
                       removed=())
         return {'stored': [dataclasses.asdict(stored)], 'failed': {}}

@@ -63,7 +63,7 @@ def test_imports_run_while_stores_are_looked_through(running, monkeypatch):
 def test_a_claim_is_kept_whatever_the_board_says(running, monkeypatch):
     held = []
 
-    def run(self, job, claim, stopped):
+    def run(self, job, lease, stopped):
         # Three times as long as a claim lasts that nobody renews.
         stopped.wait(3 * EXPIRY)
         with self._services.db.read() as conn:

@@ -37,7 +37,7 @@ def build():
             project='p', user_id='u', area=None, method='glance-direct',
             roles=[], request_id='req-1', request={}, plugins=['no_op'],
             epoch=1, attempts=1, owner='t', cancel=False, step=None),
-        claim=db_jobs.Claim(ARGUMENTS['task_id'], 't', 1),
+        lease=db_jobs.Lease(ARGUMENTS['task_id'], 't', 1),
         context=context.RequestContext(), stopped=None,
         plugins=registry.Registry(configuration.new()).load(['no_op']))
     make = entry_points.load(entry_points.FLOWS, 'api_image_import')

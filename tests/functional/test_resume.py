@@ -104,11 +104,11 @@ class Desk:
             conn.execute(tables.import_jobs.update().values(owner=None))
             job = db_jobs.claim(conn, found.id, token=uuid.uuid4().hex,
                                 conductor='here:1', seconds=30)
-        return job, db_jobs.Claim(job.id, job_token(self.box, job), job.epoch)
+        return job, db_jobs.Lease(job.id, job_token(self.box, job), job.epoch)
 
     def run(self, image_id, stopped=None):
-        job, claim = self.claim(image_id)
-        self.executor.run(job, claim, stopped or runtime.Stop())
+        job, lease = self.claim(image_id)
+        self.executor.run(job, lease, stopped or runtime.Stop())
 
     def seen(self):
         return self.notes.read_text().split('\n')[:-1] \
@@ -159,7 +159,7 @@ def desk(make_service, tmp_path, monkeypatch):
         each.box.close()
 
 
-class Died(errors.ClaimLost):
+class Died(errors.LeaseLost):
     """What a step raises where the process would have ended."""
 
 
@@ -371,7 +371,7 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
         return add_file(*args, **kwargs)
 
     monkeypatch.setattr(several, 'add_file', overtaken)
-    with pytest.raises(errors.ClaimLost):
+    with pytest.raises(errors.LeaseLost):
         desk.run(image_id)
     records.append((desk.service.execute('SELECT * FROM images'),
                     desk.service.execute('SELECT * FROM tasks'),

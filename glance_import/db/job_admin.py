@@ -1,6 +1,6 @@
-"""The queue of imports as an operator sees it.
+"""Jobs as an operator sees and steers them.
 
-Read from the same rows that conductors claim. Every function takes a
+Works on the rows that conductors lease (``jobs``). Every function takes a
 connection whose transaction the caller owns.
 """
 
