@@ -336,7 +336,7 @@ class Conductor:
             try:
                 self._board.renew(work.offer, self._expiry)
             except jobboard.BoardAway:
-                # Asking for the others too would take the time of their leases.
+                # Asking for the others too would cost their leases time.
                 return
             except Exception as failure:
                 # The board has lost it, say; it is posted again.
