@@ -20,6 +20,7 @@ from glance_import import errors
 from glance_import import jobboard
 from glance_import import limits
 from glance_import.plugin import entry_points
+from glance_import.plugin import honouring
 from glance_import.plugin import registry as plugin_registry
 from glance_import.plugin import sandbox
 from glance_import.plugin import second_opinion
@@ -49,6 +50,7 @@ class Services:
     methods: tuple[str, ...]
     wake: typing.Callable[[], None]
     registry: plugin_registry.Registry
+    honouring: honouring.Honouring
     board: jobboard.Board
     limits: limits.Limits
     keys: keys.Keys
@@ -61,8 +63,7 @@ class Services:
         :raises errors.Unavailable: one of them cannot be used any more
         """
         try:
-            return self.registry.pin(
-                self.plugins if plugins else (), self.snapshot_key)
+            return self.honouring.pin(self.plugins if plugins else ())
         except entry_points.ExtensionError as failure:
             LOG.error('no import is accepted: %s', failure)
             raise errors.Unavailable(
@@ -76,11 +77,7 @@ class Services:
 
         :raises snapshot.NotHonoured: they are not to be had here
         """
-        return self.registry.honour(wanted, self.snapshot_key)
-
-    def snapshot_key(self) -> bytes:
-        """What secret options of snapshots are compared with."""
-        return self.keys.get(keys.SNAPSHOT)
+        return self.honouring.honour(wanted)
 
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
@@ -130,6 +127,7 @@ def build(conf: cfg.ConfigOpts,
     policy = enforce.Policy(policies.new_enforcer(conf, asked=accepting))
     database = engine.Database(conf)
     board = jobboard.Board(conf, database)
+    secrets = keys.Keys(database)
 
     def wake() -> None:
         """Tell of what was just committed; it is safe there whatever fails."""
@@ -154,6 +152,8 @@ def build(conf: cfg.ConfigOpts,
                  if accepting and conf.enable_image_import else ()),
         wake=wake,
         registry=known,
+        honouring=honouring.Honouring(
+            conf, known, lambda: secrets.get(keys.SNAPSHOT)),
         limits=limits.Limits(conf),
-        keys=keys.Keys(database),
+        keys=secrets,
         adviser=second_opinion.Adviser(conf, area, known.strict))

@@ -35,6 +35,7 @@ from glance_import.net import resolver
 from glance_import.plugin import entry_points
 from glance_import.plugin import registry
 from glance_import.plugin import second_opinion
+from glance_import.plugin import sections
 from glance_import import policies
 from glance_import.policies import protections
 from glance_import.policies import rules_file
@@ -325,7 +326,7 @@ def _extension(conf: cfg.ConfigOpts, option: str, group: str | None,
                load: typing.Callable[[], object]) -> None:
     try:
         load()
-    except registry.SectionError as failure:
+    except sections.SectionError as failure:
         raise _refused(conf, failure.option or '', failure.section,
                        str(failure)) from failure
     except entry_points.ExtensionError as failure:

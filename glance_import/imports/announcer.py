@@ -125,8 +125,8 @@ class Announcer:
         """The requirement of what is configured here; None for nothing."""
         known = self._services.registry
         try:
-            found: str | None = known.pin(
-                known.listed, self._services.snapshot_key).requirement
+            found: str | None = self._services.honouring.pin(
+                known.listed).requirement
             problem = None
         except entry_points.ExtensionError as failure:
             found, problem = None, str(failure)

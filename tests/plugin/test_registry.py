@@ -9,6 +9,7 @@ from glance_import import conf as configuration
 from glance_import.plugin import entry_points
 from glance_import.plugin import file_digests
 from glance_import.plugin import registry
+from glance_import.plugin import sections
 from glance_import.plugin import targets
 from tests import service as services
 
@@ -183,7 +184,7 @@ def test_a_section_that_is_taken(load, acme, group):
     ('read_paths = /', "the service's own files"),
 ])
 def test_bad_sections(load, acme, line, said):
-    with pytest.raises(registry.SectionError) as caught:
+    with pytest.raises(sections.SectionError) as caught:
         load([acme()], f'[acme]\n{line}\n')
     assert caught.value.section == 'acme'
     assert caught.value.option == line.split()[0]
