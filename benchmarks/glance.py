@@ -87,6 +87,8 @@ IDENTITY = {'X-Identity-Status': 'Confirmed', 'X-User-Id': 'bench',
 class Glance(services.Service):
     """The same requests as for ours, other processes."""
 
+    is_described = False
+
     def __init__(self, directory: pathlib.Path, environment: str) -> None:
         self.bin = pathlib.Path(environment) / 'bin'
         super().__init__(directory)

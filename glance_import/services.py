@@ -11,7 +11,9 @@ import os
 import typing
 
 from oslo_config import cfg
+from oslo_db import exception as db_exc
 from oslo_log import log
+from sqlalchemy import exc as sa_exc
 
 from glance_import.conf import reserved
 from glance_import.db import engine
@@ -83,6 +85,22 @@ class Services:
         """Let go of what is open; the object is not used afterwards."""
         self.board.close()
         self.db.dispose()
+
+
+# The database is away or too busy: nobody's fault here, nor a bug.
+_DATABASE_AWAY = (db_exc.DBConnectionError, db_exc.DBDeadlock,
+                  sa_exc.OperationalError, sa_exc.TimeoutError,
+                  sa_exc.InterfaceError)
+
+
+def database_is_away(failure: BaseException) -> bool:
+    """Whether the database did not answer, so that asking again may help."""
+    return isinstance(failure, _DATABASE_AWAY)
+
+
+def database_cannot_keep(failure: BaseException) -> bool:
+    """Whether the database refused a value, which is the request's fault."""
+    return isinstance(failure, engine.ERRORS) and engine.is_bad_value(failure)
 
 
 def poke(state_path: str) -> None:

@@ -100,6 +100,8 @@ def post_fork(server, worker):
 class Glance(services.Service):
     """``start`` and ``stop`` it; requests as with a service of ours."""
 
+    is_described = False
+
     def __init__(self, environment: environments.Environment,
                  directory: pathlib.Path, *, database: str,
                  images: pathlib.Path, staging: pathlib.Path,

@@ -23,6 +23,7 @@ import typing
 
 from glance_import.plugin import file_digests
 from glance_import.plugin import snapshot
+from tests import described
 from tests import servers
 
 DEADLINE = 60.0
@@ -53,6 +54,9 @@ class Answer:
 
 class Service:
     """glance-import-api (and its conductor) on a directory."""
+
+    # Whether its answers are those of our description of the API.
+    is_described = True
 
     def __init__(self, directory: pathlib.Path, *,
                  options: dict[str, dict[str, typing.Any]] | None = None,
@@ -204,10 +208,13 @@ class Service:
                 method, path, body=body if chunks is None else chunks,
                 headers=headers, encode_chunked=chunks is not None)
             response = connection.getresponse()
-            return Answer(
+            answer = Answer(
                 response.status,
                 {name.lower(): value for name, value
                  in response.getheaders()}, response.read())
+            if self.is_described:
+                described.check(method, path, answer.status)
+            return answer
         finally:
             connection.close()
 

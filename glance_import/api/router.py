@@ -1,14 +1,12 @@
-"""The whole API as one table: path -> method -> what handles it.
+"""Finds who handles a request, and turns a refusal into its answer.
 
 routes.Mapper does the matching; 404, 405 and the rules about bodies come
-from the table. Behind this comes the domain, before it the filters of the
-paste pipeline.
+from the table in glance_import.api.endpoints. Behind this comes the domain,
+before it the filters of the paste pipeline.
 """
 
 from __future__ import annotations
 
-import collections.abc
-import dataclasses
 import typing
 from urllib import parse
 
@@ -17,103 +15,12 @@ import webob
 from webob import exc
 
 from glance_import.api import call
+from glance_import.api import endpoints
 from glance_import.api import faults
-from glance_import.api.handlers import actions
-from glance_import.api.handlers import image_data
-from glance_import.api.handlers import images
-from glance_import.api.handlers import imports
-from glance_import.api.handlers import info
-from glance_import.api.handlers import locations
-from glance_import.api.handlers import members
-from glance_import.api.handlers import schemas
-from glance_import.api.handlers import stage
-from glance_import.api.handlers import stores
-from glance_import.api.handlers import tags
-from glance_import.api.handlers import tasks
 from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services
-
-Handler = collections.abc.Callable[[call.Call], webob.Response]
-
-
-@dataclasses.dataclass(frozen=True)
-class Endpoint:
-    """A handler, and whether its request may carry a body."""
-
-    handler: Handler
-    takes_body: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Route:
-    """A path; ``import_only`` ones exist while enable_image_import is on."""
-
-    path: str
-    methods: dict[str, Endpoint]
-    import_only: bool = False
-
-
-ROUTES = (
-    Route('/v2/images', {
-        'GET': Endpoint(images.index),
-        'POST': Endpoint(images.create, takes_body=True)}),
-    Route('/v2/images/{image_id}', {
-        'GET': Endpoint(images.show),
-        'PATCH': Endpoint(images.update, takes_body=True),
-        'DELETE': Endpoint(images.delete)}),
-    Route('/v2/images/{image_id}/stage', {
-        'PUT': Endpoint(stage.put, takes_body=True),
-        'HEAD': Endpoint(stage.head),
-        'PATCH': Endpoint(stage.patch, takes_body=True),
-        'OPTIONS': Endpoint(stage.options),
-        'DELETE': Endpoint(stage.delete)}, import_only=True),
-    Route('/v2/images/{image_id}/import', {
-        'POST': Endpoint(imports.post, takes_body=True),
-        'DELETE': Endpoint(imports.delete)}, import_only=True),
-    Route('/v2/images/{image_id}/file', {
-        'GET': Endpoint(image_data.get),
-        'HEAD': Endpoint(image_data.head),
-        'PUT': Endpoint(image_data.put, takes_body=True)}),
-    Route('/v2/images/{image_id}/actions/deactivate', {
-        'POST': Endpoint(actions.deactivate)}),
-    Route('/v2/images/{image_id}/actions/reactivate', {
-        'POST': Endpoint(actions.reactivate)}),
-    Route('/v2/images/{image_id}/tags/{tag}', {
-        'PUT': Endpoint(tags.put),
-        'DELETE': Endpoint(tags.delete)}),
-    Route('/v2/images/{image_id}/members', {
-        'GET': Endpoint(members.index),
-        'POST': Endpoint(members.create, takes_body=True)}),
-    Route('/v2/images/{image_id}/members/{member_id}', {
-        'GET': Endpoint(members.show),
-        'PUT': Endpoint(members.update, takes_body=True),
-        'DELETE': Endpoint(members.delete)}),
-    Route('/v2/images/{image_id}/locations', {
-        'GET': Endpoint(locations.index),
-        'POST': Endpoint(locations.create, takes_body=True)}),
-    Route('/v2/images/{image_id}/tasks', {
-        'GET': Endpoint(tasks.of_image)}),
-    Route('/v2/schemas/{name}', {
-        'GET': Endpoint(schemas.show)}),
-    Route('/v2/info/stores', {
-        'GET': Endpoint(info.stores)}),
-    Route('/v2/info/stores/detail', {
-        'GET': Endpoint(info.stores_detail)}),
-    Route('/v2/stores/{store_id}/{image_id}', {
-        'DELETE': Endpoint(stores.delete)}),
-    Route('/v2/info/usage', {
-        'GET': Endpoint(info.usage)}),
-    Route('/v2/info/import', {
-        'GET': Endpoint(info.import_methods)}, import_only=True),
-    Route('/v2/tasks', {
-        'GET': Endpoint(tasks.index),
-        'POST': Endpoint(tasks.create, takes_body=True)}),
-    Route('/v2/tasks/{task_id}', {
-        'GET': Endpoint(tasks.show),
-        'DELETE': Endpoint(tasks.delete)}),
-)
 
 # Methods HTTP knows; any other is not a wrong method but an unknown one.
 KNOWN_METHODS = frozenset({
@@ -127,7 +34,7 @@ class Router:
     def __init__(self, services: services.Services) -> None:
         self._services = services
         self._mapper = routes.Mapper()
-        for index, route in enumerate(ROUTES):
+        for index, route in enumerate(endpoints.TABLE):
             self._mapper.connect(None, route.path, index=str(index))
         self._mapper.create_regs()
 
@@ -146,20 +53,21 @@ class Router:
             raise exc.HTTPNotFound(
                 'Image import is not supported at this site.')
         endpoint = self._endpoint(route, req)
-        asked = call.Call(self._services,
+        given = call.Call(self._services,
                           req.environ['glance_import.context'], req, args)
-        if not endpoint.takes_body and asked.has_body():
+        if endpoint.body is None and given.has_body():
             raise exc.HTTPBadRequest(
                 'This request does not take a body.')
         try:
-            return endpoint.handler(asked)
+            return endpoint.handler(given)
         except errors.DomainError as failure:
             answer = faults.answer(failure)
             if answer is None:
                 raise
             raise answer from failure
 
-    def _match(self, req: webob.Request) -> tuple[Route, dict[str, str]]:
+    def _match(self, req: webob.Request
+               ) -> tuple[endpoints.Route, dict[str, str]]:
         try:
             path = req.path_info
         except UnicodeDecodeError as failure:
@@ -171,7 +79,7 @@ class Router:
         found = self._found(path)
         if found is None:
             raise exc.HTTPNotFound('The resource could not be found.')
-        route = ROUTES[int(found.pop('index'))]
+        route = endpoints.TABLE[int(found.pop('index'))]
         found.pop('controller', None)
         found.pop('action', None)
         return route, found
@@ -186,7 +94,8 @@ class Router:
             name: parse.unquote(value) for name, value in found.items()}
 
     @staticmethod
-    def _endpoint(route: Route, req: webob.Request) -> Endpoint:
+    def _endpoint(route: endpoints.Route, req: webob.Request
+                  ) -> endpoints.Endpoint:
         if req.method not in KNOWN_METHODS:
             raise exc.HTTPNotImplemented(
                 f'The method {req.method} is not known.')

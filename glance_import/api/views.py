@@ -6,11 +6,9 @@ import datetime
 import operator
 import typing
 
-from glance_import.db import images as db_images
-from glance_import.db import jobs as db_jobs
-from glance_import.db import members as db_members
-from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
+from glance_import.domain import members
+from glance_import.domain import tasks
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
            'container_format', 'size', 'virtual_size', 'checksum',
@@ -26,7 +24,7 @@ def when(moment: datetime.datetime | None) -> str | None:
     return moment.isoformat(timespec='seconds') + 'Z'
 
 
-def image(record: db_images.Image,
+def image(record: images.Image,
           properties: dict[str, str | None] | None = None
           ) -> dict[str, typing.Any]:
     """One image. A custom property without a value is an empty string.
@@ -51,7 +49,7 @@ def image(record: db_images.Image,
     return view
 
 
-def places(record: db_images.Image, *, direct: bool, every: bool
+def places(record: images.Image, *, direct: bool, every: bool
            ) -> dict[str, typing.Any]:
     """Where stores have the data, for those who may know."""
     active = [location for location in record.locations
@@ -66,7 +64,7 @@ def places(record: db_images.Image, *, direct: bool, every: bool
     return view
 
 
-def member(record: db_members.Member) -> dict[str, typing.Any]:
+def member(record: members.Member) -> dict[str, typing.Any]:
     """One project that an image is shared with."""
     return {
         'member_id': record.member, 'image_id': record.image_id,
@@ -76,7 +74,7 @@ def member(record: db_members.Member) -> dict[str, typing.Any]:
     }
 
 
-def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:
+def task_stub(record: tasks.Task) -> dict[str, typing.Any]:
     """A task in a list."""
     view = {
         'id': record.id, 'type': record.type, 'status': record.status,
@@ -89,7 +87,7 @@ def task_stub(record: db_tasks.Task) -> dict[str, typing.Any]:
     return view
 
 
-def progress(found: db_jobs.Progress) -> dict[str, typing.Any]:
+def progress(found: tasks.Progress) -> dict[str, typing.Any]:
     """How far an import is; unknown numbers are null.
 
     ``retries`` and ``trouble`` are there while a step meets a fault that may
@@ -115,7 +113,7 @@ def _moment(seconds: float) -> str | None:
         seconds, datetime.UTC).replace(tzinfo=None))
 
 
-def task(record: db_tasks.Task, running: db_jobs.Progress | None = None
+def task(record: tasks.Task, running: tasks.Progress | None = None
          ) -> dict[str, typing.Any]:
     """One task in full; also each row of an image's tasks."""
     view = task_stub(record) | {

@@ -28,6 +28,10 @@ if typing.TYPE_CHECKING:
 
 LOG = log.getLogger(__name__)
 
+# The records that callers are given.
+Image = db_images.Image
+Location = db_images.Location
+
 RESERVED_PREFIX = 'os_glance'
 LOCK = 'os_glance_import_task'
 ERROR = 'os_glance_import_error'

@@ -11,6 +11,9 @@ from glance_import import errors
 if typing.TYPE_CHECKING:
     from glance_import import services
 
+# The record that callers are given.
+Member = db_members.Member
+
 STATUSES = ('pending', 'accepted', 'rejected')
 MAX_NAME = 255
 

@@ -17,6 +17,10 @@ from glance_import.net import urls
 if typing.TYPE_CHECKING:
     from glance_import import services
 
+# The records that callers are given.
+Task = db_tasks.Task
+Progress = db_jobs.Progress
+
 TYPES = ('import', 'api_image_import', 'location_import')
 STATUSES = ('pending', 'processing', 'success', 'failure')
 # What of a task's input, at any depth, says where bytes come from.

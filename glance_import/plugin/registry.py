@@ -239,7 +239,7 @@ class Registry:
                 sections.digests(values['read_paths'])))
 
     def _described(self, name: str, found: targets.Found, code: str
-              ) -> dict[str, typing.Any]:
+                   ) -> dict[str, typing.Any]:
         """What it says of itself; a failure is remembered for a while."""
         failed = self._failed.get(name)
         begun = time.monotonic()

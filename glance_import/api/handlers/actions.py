@@ -11,17 +11,17 @@ from glance_import.domain import rejudging
 from glance_import import states
 
 
-def deactivate(asked: call.Call) -> webob.Response:
+def deactivate(request: call.Call) -> webob.Response:
     """POST /v2/images/{image_id}/actions/deactivate."""
-    image = images.find(asked, 'deactivate')
-    changes.activate(asked.services, image.id, wanted=states.DEACTIVATED)
+    image = images.find(request, 'deactivate')
+    changes.activate(request.services, image.id, wanted=states.DEACTIVATED)
     return call.empty(204)
 
 
-def reactivate(asked: call.Call) -> webob.Response:
+def reactivate(request: call.Call) -> webob.Response:
     """POST /v2/images/{image_id}/actions/reactivate."""
-    image = images.find(asked, 'reactivate')
+    image = images.find(request, 'reactivate')
     if image.status == states.DEACTIVATED:
-        rejudging.check_reactivation(asked.services, asked.ctx, image)
-    changes.activate(asked.services, image.id, wanted=states.ACTIVE)
+        rejudging.check_reactivation(request.services, request.ctx, image)
+    changes.activate(request.services, image.id, wanted=states.ACTIVE)
     return call.empty(204)

@@ -12,7 +12,6 @@ from glance_import.api import paging
 from glance_import.api import patches
 from glance_import.api import schemas
 from glance_import.api import views
-from glance_import.db import images as db_images
 from glance_import.domain import changes
 from glance_import.domain import images
 from glance_import.domain import listing
@@ -26,12 +25,12 @@ LOCATION_RULES = {'add': 'set_image_location',
                   'remove': 'delete_image_location'}
 
 
-def index(asked: call.Call) -> webob.Response:
+def index(request: call.Call) -> webob.Response:
     """GET /v2/images: a page, with links to the first and the next one."""
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     services.policy.require(ctx, 'get_images', {
         'project_id': ctx.project_id, 'owner': ctx.project_id})
-    query = paging.Query(asked.req)
+    query = paging.Query(request.req)
     limit = query.limit(services.conf)
     marker = query.take('marker')
     order = paging.image_order(query, listing.SORT_KEYS)
@@ -40,7 +39,7 @@ def index(asked: call.Call) -> webob.Response:
     found = listing.page(services, ctx, filters=filters, tags=tags,
                          order=order, limit=limit, marker=marker)
     envelope: dict[str, typing.Any] = {
-        'images': view_all(asked, found),
+        'images': view_all(request, found),
         'first': query.link('/v2/images'),
         'schema': '/v2/schemas/images',
     }
@@ -49,15 +48,15 @@ def index(asked: call.Call) -> webob.Response:
     return call.json_response(envelope)
 
 
-def create(asked: call.Call) -> webob.Response:
+def create(request: call.Call) -> webob.Response:
     """POST /v2/images: a record, queued, waiting for its data."""
-    services = asked.services
-    wanted = asked.json()
-    check_new(asked, wanted)
-    made = images.create(services, asked.ctx, wanted)
+    services = request.services
+    wanted = request.json()
+    check_new(request, wanted)
+    made = images.create(services, request.ctx, wanted)
     response = call.json_response(
-        view(asked, made), 201,
-        Location=f'{asked.req.application_url}/v2/images/{made.id}')
+        view(request, made), 201,
+        Location=f'{request.req.application_url}/v2/images/{made.id}')
     if services.methods:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(
@@ -68,12 +67,12 @@ def create(asked: call.Call) -> webob.Response:
     return response
 
 
-def check_new(asked: call.Call, wanted: dict[str, typing.Any]) -> None:
+def check_new(request: call.Call, wanted: dict[str, typing.Any]) -> None:
     """An image that the caller may make, by its schema and the policy.
 
     :raises errors.Invalid, errors.Forbidden: it is not
     """
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     given = wanted if isinstance(wanted, dict) else {}
     owner = given.get('owner', ctx.project_id)
     target = {'project_id': ctx.project_id,
@@ -86,23 +85,23 @@ def check_new(asked: call.Call, wanted: dict[str, typing.Any]) -> None:
                         exempt=images.READ_ONLY | images.RESERVED)
 
 
-def show(asked: call.Call) -> webob.Response:
+def show(request: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}."""
-    image = find(asked, 'get_image')
-    return call.json_response(view(asked, image))
+    image = find(request, 'get_image')
+    return call.json_response(view(request, image))
 
 
-def update(asked: call.Call) -> webob.Response:
+def update(request: call.Call) -> webob.Response:
     """PATCH /v2/images/{image_id}: operations, all of them or none."""
-    services, ctx = asked.services, asked.ctx
-    media_type = asked.req.content_type
+    services, ctx = request.services, request.ctx
+    media_type = request.req.content_type
     if media_type not in patches.MEDIA_TYPES:
         raise exc.HTTPUnsupportedMediaType(
             'This request takes a body of one of the types '
             + ', '.join(patches.MEDIA_TYPES) + '.',
             headers={'Accept-Patch': ', '.join(patches.MEDIA_TYPES)})
-    image = find(asked, 'modify_image')
-    operations = patches.parse(asked.json(), media_type)
+    image = find(request, 'modify_image')
+    operations = patches.parse(request.json(), media_type)
     for each in operations:
         if each.op != 'remove':
             schemas.check_image(
@@ -118,27 +117,27 @@ def update(asked: call.Call) -> webob.Response:
             services.policy.require_for_image(
                 ctx, VISIBILITY_RULES[each.value], image.id,
                 images.target(services, ctx, image))
-    return call.json_response(view(asked, changes.apply(
+    return call.json_response(view(request, changes.apply(
         services, ctx, image, operations)))
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/images/{image_id}: record, data and a running import."""
-    image = find(asked, 'delete_image')
-    images.delete(asked.services, image)
+    image = find(request, 'delete_image')
+    images.delete(request.services, image)
     return call.empty(204)
 
 
-def view(asked: call.Call, record: db_images.Image
+def view(request: call.Call, record: images.Image
          ) -> dict[str, typing.Any]:
     """The image as the caller may read it."""
-    return view_all(asked, [record])[0]
+    return view_all(request, [record])[0]
 
 
-def view_all(asked: call.Call, records: list[db_images.Image]
+def view_all(request: call.Call, records: list[images.Image]
              ) -> list[dict[str, typing.Any]]:
     """The same for several."""
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     readable = services.protections.readable
     shown = [views.image(record, readable(ctx, record.properties))
              for record in records]
@@ -157,14 +156,14 @@ def view_all(asked: call.Call, records: list[db_images.Image]
     return shown
 
 
-def find(asked: call.Call, rule: str) -> typing.Any:
+def find(request: call.Call, rule: str) -> typing.Any:
     """The image of the path, when ``rule`` lets the caller act on it.
 
     :raises errors.NotFound: absent or unseen
     :raises errors.Forbidden: seen, but the rule says no
     """
-    services, ctx = asked.services, asked.ctx
-    image = images.find(services, ctx, asked.args['image_id'])
+    services, ctx = request.services, request.ctx
+    image = images.find(services, ctx, request.args['image_id'])
     services.policy.require_for_image(
         ctx, rule, image.id, images.target(services, ctx, image))
     return image

@@ -20,13 +20,13 @@ STORE_HEADER = 'X-Image-Meta-Store'
 TASK_RULES = ('add_task', 'get_task', 'modify_task')
 
 
-def post(asked: call.Call) -> webob.Response:
+def post(request: call.Call) -> webob.Response:
     """Accept an import; 202 when all of it is in the database."""
-    services, ctx = asked.services, asked.ctx
-    image = images.find(asked, 'get_image')
+    services, ctx = request.services, request.ctx
+    image = images.find(request, 'get_image')
     for rule in TASK_RULES:
         services.policy.require(ctx, rule)
-    body = asked.json()
+    body = request.json()
     method = _method(body, services.methods)
     services.policy.require_for_image(
         ctx, method.rule, image.id,
@@ -34,32 +34,32 @@ def post(asked: call.Call) -> webob.Response:
     placement.check_types(body)
     admission.check_importable(services, ctx, image, method, body['method'])
     targets = placement.targets(
-        services, image, body, asked.req.headers.get(STORE_HEADER),
+        services, image, body, request.req.headers.get(STORE_HEADER),
         copying=method.copies)
     quotas.check_import(services, image.id, image.size,
                         len(targets) if targets else 1)
     secret = None
     if method.seal is not None:
         secret = method.seal(
-            services, body['method'], asked.req.headers.get('X-Auth-Token'),
-            asked.req.headers.get('X-Service-Catalog'))
+            services, body['method'], request.req.headers.get('X-Auth-Token'),
+            request.req.headers.get('X-Service-Catalog'))
     admission.request(services, ctx, image, method, body, targets,
                       secret=secret)
-    return accepted(asked, image.id)
+    return accepted(request, image.id)
 
 
-def accepted(asked: call.Call, image_id: str) -> webob.Response:
+def accepted(request: call.Call, image_id: str) -> webob.Response:
     """202, and where to look how it goes."""
     response = call.empty(202)
     response.headers['Location'] = (
-        f'{asked.req.application_url}/v2/images/{image_id}/tasks')
+        f'{request.req.application_url}/v2/images/{image_id}/tasks')
     return response
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """Cancel the import of an image; 202, and it ends within seconds."""
-    image = images.find(asked, 'modify_image')
-    admission.cancel(asked.services, image)
+    image = images.find(request, 'modify_image')
+    admission.cancel(request.services, image)
     return call.empty(202)
 
 

@@ -11,37 +11,37 @@ from glance_import.domain import quotas
 from glance_import import errors
 
 
-def import_methods(asked: call.Call) -> webob.Response:
+def import_methods(request: call.Call) -> webob.Response:
     """GET /v2/info/import."""
     return call.json_response({'import-methods': {
         'description': 'Import methods available.',
         'type': 'array',
-        'value': list(asked.services.methods),
+        'value': list(request.services.methods),
     }})
 
 
-def stores(asked: call.Call) -> webob.Response:
+def stores(request: call.Call) -> webob.Response:
     """GET /v2/info/stores, which tells whether there are several."""
-    return call.json_response({'stores': _stores(asked)})
+    return call.json_response({'stores': _stores(request)})
 
 
-def stores_detail(asked: call.Call) -> webob.Response:
+def stores_detail(request: call.Call) -> webob.Response:
     """GET /v2/info/stores/detail: the same with types and options."""
-    shown = _stores(asked)
-    asked.services.policy.require(asked.ctx, 'stores_info_detail')
+    shown = _stores(request)
+    request.services.policy.require(request.ctx, 'stores_info_detail')
     for view in shown:
-        entry = asked.services.stores.entries[view['id']]
+        entry = request.services.stores.entries[view['id']]
         view |= {'type': entry.store.kind, 'weight': entry.weight,
                  'properties': entry.store.properties()}
     return call.json_response({'stores': shown})
 
 
-def _stores(asked: call.Call) -> list[dict[str, typing.Any]]:
+def _stores(request: call.Call) -> list[dict[str, typing.Any]]:
     """Flags are strings, and only there when they are set.
 
     :raises errors.NotFound: there is one store only
     """
-    configured = asked.services.stores
+    configured = request.services.stores
     if not configured.several:
         raise errors.NotFound('Multi backend is not supported at this site.')
     return [{'id': store_id,
@@ -53,7 +53,7 @@ def _stores(asked: call.Call) -> list[dict[str, typing.Any]]:
             for store_id, entry in configured.entries.items()]
 
 
-def usage(asked: call.Call) -> webob.Response:
+def usage(request: call.Call) -> webob.Response:
     """GET /v2/info/usage: what the project has of what it may have."""
     return call.json_response({
-        'usage': quotas.used(asked.services, asked.ctx)})
+        'usage': quotas.used(request.services, request.ctx)})

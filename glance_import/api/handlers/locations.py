@@ -15,23 +15,23 @@ from glance_import.imports import admission
 from glance_import.imports import methods
 
 
-def index(asked: call.Call) -> webob.Response:
+def index(request: call.Call) -> webob.Response:
     """GET: where the data of an image is, for other services."""
-    image = images.find(asked, 'fetch_image_location')
+    image = images.find(request, 'fetch_image_location')
     return call.json_response([
         {'url': location.url, 'metadata': location.metadata}
         for location in image.locations if location.status == 'active'])
 
 
-def create(asked: call.Call) -> webob.Response:
+def create(request: call.Call) -> webob.Response:
     """POST: give a queued image data that lies in a store; 202.
 
     The data is read in the background, as an import, and the image is
     active when its digests are known.
     """
-    services, ctx = asked.services, asked.ctx
-    image = images.find(asked, 'add_image_location')
-    wanted = asked.json()
+    services, ctx = request.services, request.ctx
+    image = images.find(request, 'add_image_location')
+    wanted = request.json()
     schemas.check_new_location(wanted)
     digests: dict[str, typing.Any] = wanted.get('validation_data') or {}
     locations.check_request(services, image, wanted['url'], digests)
@@ -40,4 +40,4 @@ def create(asked: call.Call) -> webob.Response:
         method['judged'] = False
     admission.request(services, ctx, image, methods.ADD_LOCATION,
                       {'method': method}, task_type=methods.LOCATION_TASK)
-    return imports_handler.accepted(asked, image.id)
+    return imports_handler.accepted(request, image.id)

@@ -9,72 +9,71 @@ import webob
 from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api import views
-from glance_import.db import images as db_images
-from glance_import.db import members as db_members
+from glance_import.domain import images as records
 from glance_import.domain import members
 from glance_import import errors
 
 
-def index(asked: call.Call) -> webob.Response:
+def index(request: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/members: those the caller may see.
 
     The owner sees all, a member itself.
     """
-    image = images.find(asked, 'get_image')
+    image = images.find(request, 'get_image')
     members.require_shared(image)
-    asked.services.policy.require_for_image(
-        asked.ctx, 'get_members', image.id,
-        _target(image, _own(asked, image)))
+    request.services.policy.require_for_image(
+        request.ctx, 'get_members', image.id,
+        _target(image, _own(request, image)))
     return call.json_response({
         'members': [views.member(each) for each
-                    in members.of_image(asked.services, image.id)
-                    if _may_see(asked, image, each)],
+                    in members.of_image(request.services, image.id)
+                    if _may_see(request, image, each)],
         'schema': '/v2/schemas/members',
     })
 
 
-def show(asked: call.Call) -> webob.Response:
+def show(request: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/members/{member_id}."""
-    image = images.find(asked, 'get_image')
+    image = images.find(request, 'get_image')
     members.require_shared(image)
-    found = members.find(asked.services, image.id, asked.args['member_id'])
-    if not _may_see(asked, image, found):
+    found = members.find(request.services, image.id, request.args['member_id'])
+    if not _may_see(request, image, found):
         raise errors.NotFound(
             f'{found.member} is not a member of image {image.id}.')
     return call.json_response(views.member(found))
 
 
-def create(asked: call.Call) -> webob.Response:
+def create(request: call.Call) -> webob.Response:
     """POST /v2/images/{image_id}/members: share it with a project."""
-    image = images.find(asked, 'get_image')
-    _require(asked, image, 'add_member', None)
+    image = images.find(request, 'get_image')
+    _require(request, image, 'add_member', None)
     members.require_shared(image)
-    member = _name(asked.json())
+    member = _name(request.json())
     return call.json_response(views.member(
-        members.add(asked.services, image.id, member)))
+        members.add(request.services, image.id, member)))
 
 
-def update(asked: call.Call) -> webob.Response:
+def update(request: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/members/{member_id}: accept or reject."""
-    image = images.find(asked, 'get_image')
+    image = images.find(request, 'get_image')
     members.require_shared(image)
-    found = members.find(asked.services, image.id, asked.args['member_id'])
-    _require(asked, image, 'modify_member', found.member)
-    status = _status(asked.json())
+    found = members.find(request.services, image.id, request.args['member_id'])
+    _require(request, image, 'modify_member', found.member)
+    status = _status(request.json())
     return call.json_response(views.member(members.set_status(
-        asked.services, image.id, found.member, status)))
+        request.services, image.id, found.member, status)))
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/images/{image_id}/members/{member_id}: share no more."""
-    image = images.find(asked, 'get_image')
-    _require(asked, image, 'delete_member', None)
+    image = images.find(request, 'get_image')
+    _require(request, image, 'delete_member', None)
     members.require_shared(image)
-    members.delete(asked.services, image.id, asked.args['member_id'])
+    members.delete(request.services, image.id, request.args['member_id'])
     return call.empty(204)
 
 
-def _target(image: db_images.Image, member: str | None
+def _target(image: records.Image, member: str | None
             ) -> dict[str, typing.Any]:
     """The membership as policy rules see it.
 
@@ -85,21 +84,21 @@ def _target(image: db_images.Image, member: str | None
             'image_id': image.id}
 
 
-def _own(asked: call.Call, image: db_images.Image) -> str | None:
-    return images.images.target(
-        asked.services, asked.ctx, image)['member_id']
+def _own(request: call.Call, image: records.Image) -> str | None:
+    return records.target(
+        request.services, request.ctx, image)['member_id']
 
 
-def _may_see(asked: call.Call, image: db_images.Image,
-             member: db_members.Member) -> bool:
-    return asked.services.policy.allows(
-        asked.ctx, 'get_member', _target(image, member.member))
+def _may_see(request: call.Call, image: records.Image,
+             member: members.Member) -> bool:
+    return request.services.policy.allows(
+        request.ctx, 'get_member', _target(image, member.member))
 
 
-def _require(asked: call.Call, image: db_images.Image, rule: str,
+def _require(request: call.Call, image: records.Image, rule: str,
              member: str | None) -> None:
     """The image is seen, so a denial is a plain 403."""
-    asked.services.policy.require(asked.ctx, rule, _target(image, member))
+    request.services.policy.require(request.ctx, rule, _target(image, member))
 
 
 def _name(body: typing.Any) -> str:

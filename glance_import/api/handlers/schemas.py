@@ -9,10 +9,10 @@ from glance_import.api import schemas
 from glance_import import errors
 
 
-def show(asked: call.Call) -> webob.Response:
+def show(request: call.Call) -> webob.Response:
     """GET /v2/schemas/{name}."""
-    name = asked.args['name']
-    found = schemas.published(name, asked.services.conf)
+    name = request.args['name']
+    found = schemas.published(name, request.services.conf)
     if found is None:
         raise errors.NotFound(f'There is no schema named {name[:100]}.')
     return call.json_response(found)

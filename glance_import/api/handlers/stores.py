@@ -10,10 +10,10 @@ from glance_import.domain import placement
 from glance_import import errors
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """DELETE: the copy in one store goes, the image stays; 204."""
-    if not asked.services.stores.several:
+    if not request.services.stores.several:
         raise errors.NotFound('Multi backend is not supported at this site.')
-    image = images.find(asked, 'delete_image_location')
-    placement.take_out(asked.services, image, asked.args['store_id'])
+    image = images.find(request, 'delete_image_location')
+    placement.take_out(request.services, image, request.args['store_id'])
     return call.empty(204)

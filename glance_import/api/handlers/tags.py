@@ -9,15 +9,15 @@ from glance_import.api.handlers import images
 from glance_import.domain import changes
 
 
-def put(asked: call.Call) -> webob.Response:
+def put(request: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/tags/{tag}; one that is there is fine."""
-    image = images.find(asked, 'modify_image')
-    changes.add_tag(asked.services, image.id, asked.args['tag'])
+    image = images.find(request, 'modify_image')
+    changes.add_tag(request.services, image.id, request.args['tag'])
     return call.empty(204)
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/images/{image_id}/tags/{tag}."""
-    image = images.find(asked, 'modify_image')
-    changes.drop_tag(asked.services, image.id, asked.args['tag'])
+    image = images.find(request, 'modify_image')
+    changes.drop_tag(request.services, image.id, request.args['tag'])
     return call.empty(204)

@@ -11,7 +11,6 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api import paging
 from glance_import.api import views
-from glance_import.db import tasks as db_tasks
 from glance_import.domain import tasks
 from glance_import import errors
 from glance_import.imports import legacy
@@ -19,12 +18,12 @@ from glance_import.imports import legacy
 ACCESS = 'tasks_api_access'
 
 
-def index(asked: call.Call) -> webob.Response:
+def index(request: call.Call) -> webob.Response:
     """GET /v2/tasks."""
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'get_tasks')
-    query = paging.Query(asked.req)
+    query = paging.Query(request.req)
     limit = query.limit(services.conf)
     marker = query.take('marker')
     sort_key = query.take('sort_key') or 'created_at'
@@ -60,28 +59,28 @@ def _filters(query: paging.Query) -> dict[str, str]:
     return filters
 
 
-def show(asked: call.Call) -> webob.Response:
+def show(request: call.Call) -> webob.Response:
     """GET /v2/tasks/{task_id}."""
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'get_task')
-    found = tasks.find(services, ctx, asked.args['task_id'])
-    return call.json_response(_views(asked, [found])[0])
+    found = tasks.find(services, ctx, request.args['task_id'])
+    return call.json_response(_views(request, [found])[0])
 
 
-def _views(asked: call.Call, found: list[db_tasks.Task]
+def _views(request: call.Call, found: list[tasks.Task]
            ) -> list[dict[str, typing.Any]]:
-    running = tasks.progress(asked.services, found)
-    return [views.task(tasks.shown(asked.services, asked.ctx, each),
+    running = tasks.progress(request.services, found)
+    return [views.task(tasks.shown(request.services, request.ctx, each),
                        running.get(each.id)) for each in found]
 
 
-def create(asked: call.Call) -> webob.Response:
+def create(request: call.Call) -> webob.Response:
     """POST /v2/tasks: the older way of importing, of the type import."""
-    services, ctx = asked.services, asked.ctx
+    services, ctx = request.services, request.ctx
     services.policy.require(ctx, ACCESS)
     services.policy.require(ctx, 'add_task')
-    body = asked.json()
+    body = request.json()
     if not isinstance(body, dict):
         raise errors.Invalid('The request body must be a JSON object.')
     for name, kind in (('type', str), ('input', dict)):
@@ -97,33 +96,33 @@ def create(asked: call.Call) -> webob.Response:
         raise errors.Invalid(
             f"Tasks of the type {body['type'][:60]} cannot be created here.")
     wanted = legacy.image_wanted(services, body['input'])
-    images.check_new(asked, wanted)
+    images.check_new(request, wanted)
     task = legacy.request(services, ctx, body['input'], wanted)
     return call.json_response(
-        _views(asked, [task])[0], 201,
-        Location=f'{asked.req.application_url}/v2/tasks/{task.id}')
+        _views(request, [task])[0], 201,
+        Location=f'{request.req.application_url}/v2/tasks/{task.id}')
 
 
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/tasks/{task_id} is never allowed: they go by their age."""
-    asked.services.policy.require(asked.ctx, ACCESS)
+    request.services.policy.require(request.ctx, ACCESS)
     raise exc.HTTPMethodNotAllowed(
         'Tasks cannot be deleted; they expire.', headers={'Allow': 'GET'})
 
 
-def of_image(asked: call.Call) -> webob.Response:
+def of_image(request: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/tasks: those of the caller's project.
 
     An administrator sees all. Newest first; ``next`` is there while there
     are more.
     """
-    image = images.find(asked, 'get_image')
-    query = paging.Query(asked.req)
-    limit = query.limit(asked.services.conf)
-    found = tasks.of_image(asked.services, asked.ctx, image.id,
+    image = images.find(request, 'get_image')
+    query = paging.Query(request.req)
+    limit = query.limit(request.services.conf)
+    found = tasks.of_image(request.services, request.ctx, image.id,
                            limit=limit + 1, marker=query.take('marker'))
     envelope: dict[str, typing.Any] = {
-        'tasks': _views(asked, found[:limit])}
+        'tasks': _views(request, found[:limit])}
     if limit and len(found) > limit:
         envelope['next'] = query.link(f'/v2/images/{image.id}/tasks',
                                       found[limit - 1].id)

@@ -11,35 +11,26 @@ import re
 import typing
 
 from oslo_context import context as oslo_context
-from oslo_db import exception as db_exc
 from oslo_log import log
-from sqlalchemy import exc as sa_exc
 import webob
 from webob import exc
 
 from glance_import.api import faults
 from glance_import import context
-from glance_import.db import engine
 from glance_import import errors
-
-if typing.TYPE_CHECKING:
-    from glance_import import services
+from glance_import import services
 
 LOG = log.getLogger(__name__)
 HEADER = 'x-openstack-request-id'
 _SAFE_ID = re.compile(r'[A-Za-z0-9_.:+/=-]+')
-# The database is away or too busy: not this request's fault, nor a bug.
-_DATABASE_AWAY = (db_exc.DBConnectionError, db_exc.DBDeadlock,
-                  sa_exc.OperationalError, sa_exc.TimeoutError,
-                  sa_exc.InterfaceError)
 
 
 class RequestFilter:
     """Gives each request its id and turns what goes wrong into an answer."""
 
-    def __init__(self, app, services: services.Services) -> None:
+    def __init__(self, app, box: services.Services) -> None:
         self._app = app
-        self._max_id = services.conf.max_request_id_length
+        self._max_id = box.conf.max_request_id_length
 
     def __call__(self, environ, start_response):
         given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
@@ -76,29 +67,30 @@ class RequestFilter:
             response: typing.Any = refusal
         except errors.DomainError as failure:
             response = faults.answer(failure) or _internal(request_id)
-        except engine.ERRORS as failure:
+        except Exception as failure:
             response = _of_database(failure, request_id)
-        except Exception:
-            LOG.exception('unexpected error')
-            response = _internal(request_id)
+            if response is None:
+                LOG.exception('unexpected error')
+                response = _internal(request_id)
         return response(environ, start_response)
 
 
-def _of_database(failure: Exception, request_id: str) -> webob.Response:
-    if engine.is_bad_value(failure):
+def _of_database(failure: Exception, request_id: str
+                 ) -> webob.Response | None:
+    """The answer to a failure of the database; None when it is no such."""
+    if services.database_cannot_keep(failure):
         return exc.HTTPBadRequest(
             'The database of this service cannot keep a value of this '
             'request: a character that its character set lacks, such as an '
             "emoji in MySQL's utf8, or one that is too long. The reference "
             f'is {request_id}.')
-    if isinstance(failure, _DATABASE_AWAY):
+    if services.database_is_away(failure):
         LOG.error('the database does not answer: %s', failure)
         return exc.HTTPServiceUnavailable(
             'The database of this service does not answer at the moment; '
             f'try again. The reference is {request_id}.',
             headers={'Retry-After': '5'})
-    LOG.exception('unexpected error')
-    return _internal(request_id)
+    return None
 
 
 def _internal(request_id: str) -> webob.Response:

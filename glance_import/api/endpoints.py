@@ -1,0 +1,257 @@
+"""The whole API as one table: what each request does, takes and answers.
+
+A row is all that is said of a request anywhere: who handles it, which rules
+it asks, what its body must be, how it is answered. The router goes by it, and
+the OpenAPI document prints it. Touches nothing.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import typing
+
+import webob
+
+from glance_import.api import call
+from glance_import.api.handlers import actions
+from glance_import.api.handlers import image_data
+from glance_import.api.handlers import images
+from glance_import.api.handlers import imports
+from glance_import.api.handlers import info
+from glance_import.api.handlers import locations
+from glance_import.api.handlers import members
+from glance_import.api.handlers import schemas
+from glance_import.api.handlers import stage
+from glance_import.api.handlers import stores
+from glance_import.api.handlers import tags
+from glance_import.api.handlers import tasks
+from glance_import.api import patches
+from glance_import.domain import members as memberships
+
+Json = dict[str, typing.Any]
+JSON = 'application/json'
+OCTETS = 'application/octet-stream'
+_TEXT: Json = {'type': 'string'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """What a request brings: media type and JSON schema."""
+
+    media: str
+    schema: Json
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """One method of one path.
+
+    :ivar sentence: what it does, for who reads the API
+    :ivar status: of the answer when all is well
+    :ivar shape: name of the published schema of that answer
+    :ivar rules: names of the policy rules that it asks, or may ask
+    :ivar also: other statuses that it has beside everybody's, and why
+    :ivar query: parameters that it reads
+    """
+
+    method: str
+    handler: collections.abc.Callable[[call.Call], webob.Response]
+    sentence: str
+    status: int = 200
+    shape: str | None = None
+    rules: tuple[str, ...] = ()
+    body: Body | None = None
+    also: dict[int, str] = dataclasses.field(default_factory=dict)
+    query: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """A path; ``import_only`` ones exist while enable_image_import is on."""
+
+    path: str
+    endpoints: tuple[Endpoint, ...]
+    import_only: bool = False
+
+    @property
+    def methods(self) -> dict[str, Endpoint]:
+        """Its endpoints by method."""
+        return {each.method: each for each in self.endpoints}
+
+
+def _at(path: str, *endpoints: Endpoint, import_only: bool = False) -> Route:
+    return Route(path, endpoints, import_only)
+
+
+def _object(required: list[str], **properties: Json) -> Json:
+    return {'type': 'object', 'required': required, 'properties': properties}
+
+
+def _published(name: str) -> Json:
+    return {'$ref': f'#/components/schemas/{name}'}
+
+
+_DATA = Body(OCTETS, {'type': 'string', 'format': 'binary'})
+_PATCH = Body(patches.V21, {
+    'type': 'array', 'maxItems': patches.MAX_OPERATIONS,
+    'items': _object(['op', 'path'], op={'enum': list(patches.OPERATIONS)},
+                     path={'type': 'string', 'pattern': '^/'}, value={})})
+_IMPORT = Body(JSON, _object(
+    ['method'], method=_object(['name'], name=_TEXT),
+    all_stores={'type': 'boolean'},
+    all_stores_must_succeed={'type': 'boolean'},
+    stores={'type': 'array', 'items': _TEXT}))
+_READ = {204: 'There is no data yet.', 206: 'The range asked for.',
+         416: 'The image has no such range.'}
+_UPLOAD = {410: 'It was there when the request began.',
+           412: 'Another version of the upload protocol.',
+           460: 'The checksum of the part is another one.'}
+_PAGE = ('limit', 'marker', 'sort_key', 'sort_dir')
+_IMAGE_QUERY = (*_PAGE, 'sort', 'name', 'status', 'owner', 'visibility',
+                'tag', 'member_status', 'os_hidden', 'protected', 'size_min',
+                'size_max', 'created_at', 'updated_at')
+_SHOWN = ('get_image', 'get_image_location')
+_CHANGED = ('modify_image', 'publicize_image', 'communitize_image')
+
+TABLE = (
+    _at('/v2/images',
+        Endpoint('GET', images.index,
+                 'A page of images, with links to the first and the next.',
+                 shape='images', query=_IMAGE_QUERY,
+                 rules=('get_images', 'get_image_location')),
+        Endpoint('POST', images.create,
+                 'Create an image record, which waits for its data.', 201,
+                 shape='image', body=Body(JSON, _published('image')),
+                 rules=('add_image', 'publicize_image',
+                        'communitize_image'))),
+    _at('/v2/images/{image_id}',
+        Endpoint('GET', images.show, 'Show an image.', shape='image',
+                 rules=_SHOWN),
+        Endpoint('PATCH', images.update,
+                 'Change an image: all of the operations, or none.',
+                 shape='image', body=_PATCH,
+                 rules=(*_CHANGED, 'set_image_location',
+                        'delete_image_location')),
+        Endpoint('DELETE', images.delete,
+                 'Delete an image with its data and its running import.',
+                 204, rules=('delete_image',))),
+    _at('/v2/images/{image_id}/stage',
+        Endpoint('PUT', stage.put, 'Upload data to be imported.', 204,
+                 body=_DATA, also=_UPLOAD, rules=('modify_image',)),
+        Endpoint('HEAD', stage.head, 'Say how much of an upload is there.',
+                 also=_UPLOAD, rules=('modify_image',)),
+        Endpoint('PATCH', stage.patch,
+                 'Add a part to an upload, at the offset where it stands.',
+                 204, body=_DATA, also=_UPLOAD, rules=('modify_image',)),
+        Endpoint('OPTIONS', stage.options,
+                 'Say which upload protocol is spoken.', 204),
+        Endpoint('DELETE', stage.delete,
+                 'Discard what was uploaded; the image is queued again.',
+                 204, rules=('modify_image',)),
+        import_only=True),
+    _at('/v2/images/{image_id}/import',
+        Endpoint('POST', imports.post,
+                 'Ask for an import; it is durable when it is accepted.',
+                 202, body=_IMPORT,
+                 rules=('get_image', 'modify_image', 'copy_image', 'add_task',
+                        'get_task', 'modify_task')),
+        Endpoint('DELETE', imports.delete,
+                 'Cancel an import; it ends within seconds.', 202,
+                 rules=('modify_image',)),
+        import_only=True),
+    _at('/v2/images/{image_id}/file',
+        Endpoint('GET', image_data.get, 'Read the data of an image.',
+                 also=_READ, rules=('download_image',)),
+        Endpoint('HEAD', image_data.head,
+                 'Say how large the data is, and its md5.', also=_READ,
+                 rules=('download_image',)),
+        Endpoint('PUT', image_data.put,
+                 'Upload data and make the image active, without an import.',
+                 204, body=_DATA, also=_UPLOAD, rules=('upload_image',))),
+    _at('/v2/images/{image_id}/actions/deactivate',
+        Endpoint('POST', actions.deactivate,
+                 'Keep the data of an image from everybody but '
+                 'administrators.', 204, rules=('deactivate',))),
+    _at('/v2/images/{image_id}/actions/reactivate',
+        Endpoint('POST', actions.reactivate,
+                 'Give the data of a deactivated image to users again.', 204,
+                 rules=('reactivate',))),
+    _at('/v2/images/{image_id}/tags/{tag}',
+        Endpoint('PUT', tags.put,
+                 'Add a tag; one that is there already is fine.', 204,
+                 rules=('modify_image',)),
+        Endpoint('DELETE', tags.delete, 'Remove a tag.', 204,
+                 rules=('modify_image',))),
+    _at('/v2/images/{image_id}/members',
+        Endpoint('GET', members.index,
+                 'List the members of an image that the caller may see.',
+                 shape='members',
+                 rules=('get_image', 'get_members', 'get_member')),
+        Endpoint('POST', members.create, 'Share an image with a project.',
+                 shape='member', rules=('get_image', 'add_member'),
+                 body=Body(JSON, _object(['member'], member=_TEXT)))),
+    _at('/v2/images/{image_id}/members/{member_id}',
+        Endpoint('GET', members.show, 'Show a member of an image.',
+                 shape='member', rules=('get_image', 'get_member')),
+        Endpoint('PUT', members.update,
+                 'Accept or reject an image that was shared.',
+                 shape='member',
+                 rules=('get_image', 'get_member', 'modify_member'),
+                 body=Body(JSON, _object(['status'], status={
+                     'enum': list(memberships.STATUSES)}))),
+        Endpoint('DELETE', members.delete,
+                 'Share an image with a project no more.', 204,
+                 rules=('get_image', 'delete_member'))),
+    _at('/v2/images/{image_id}/locations',
+        Endpoint('GET', locations.index,
+                 'Say where the data of an image is, for other services.',
+                 rules=('fetch_image_location',)),
+        Endpoint('POST', locations.create,
+                 'Give a queued image data that lies in a store already.',
+                 202, rules=('add_image_location',),
+                 body=Body(JSON, _object(['url'], url=_TEXT,
+                                         validation_data={
+                                             'type': 'object'})))),
+    _at('/v2/images/{image_id}/tasks',
+        Endpoint('GET', tasks.of_image,
+                 "List the tasks of an image, those of the caller's project.",
+                 rules=_SHOWN[:1], query=('limit', 'marker'))),
+    _at('/v2/schemas/{name}',
+        Endpoint('GET', schemas.show, 'Show a JSON schema.')),
+    _at('/v2/info/stores',
+        Endpoint('GET', info.stores,
+                 'List the stores, where there are several.')),
+    _at('/v2/info/stores/detail',
+        Endpoint('GET', info.stores_detail,
+                 'List the stores with their types and options.',
+                 rules=('stores_info_detail',))),
+    _at('/v2/stores/{store_id}/{image_id}',
+        Endpoint('DELETE', stores.delete,
+                 'Delete the copy of an image in one store.', 204,
+                 rules=('delete_image_location',))),
+    _at('/v2/info/usage',
+        Endpoint('GET', info.usage,
+                 'Say what the project uses of what it may use.')),
+    _at('/v2/info/import',
+        Endpoint('GET', info.import_methods,
+                 'List the import methods that are enabled.'),
+        import_only=True),
+    _at('/v2/tasks',
+        Endpoint('GET', tasks.index, 'A page of tasks.', shape='tasks',
+                 rules=('tasks_api_access', 'get_tasks'),
+                 query=(*_PAGE, 'type', 'status')),
+        Endpoint('POST', tasks.create,
+                 'Ask for an import as a task, the older way.', 201,
+                 shape='task',
+                 rules=('tasks_api_access', 'add_task', 'add_image',
+                        'publicize_image', 'communitize_image'),
+                 body=Body(JSON, _object(['type', 'input'], type=_TEXT,
+                                         input={'type': 'object'})))),
+    _at('/v2/tasks/{task_id}',
+        Endpoint('GET', tasks.show, 'Show a task.', shape='task',
+                 rules=('tasks_api_access', 'get_task')),
+        Endpoint('DELETE', tasks.delete,
+                 'Refused: tasks are deleted by their age alone.', 405,
+                 rules=('tasks_api_access',))),
+)
