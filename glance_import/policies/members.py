@@ -11,7 +11,7 @@ RULES = (
           'Share an image with a project.', ('POST', _ALL)),
     _rule('get_member', base.ADMIN_OR_READER_OF_SHARED,
           'See one membership; also asked of each row of the list.',
-          ('GET', _ONE), ('GET', _ALL)),
+          ('GET', _ONE), ('GET', _ALL), ('PUT', _ONE)),
     _rule('get_members', base.ADMIN_OR_READER_OF_SHARED,
           'List the projects an image is shared with.', ('GET', _ALL)),
     _rule('modify_member', base.ADMIN_OR_MEMBER_OF_SHARED,
