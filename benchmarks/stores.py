@@ -28,9 +28,9 @@ import uuid
 from glance_import import conf as configuration
 from glance_import import staging
 from glance_import.stores import base
+from glance_import.stores import configured as registry
 from glance_import.stores import file as file_store
-from glance_import.stores import registry
-from glance_import.stores import several
+from glance_import.stores import multi_store
 from tests import environments
 from tests import s3
 
@@ -67,8 +67,8 @@ def store(stores: collections.abc.Sequence[base.Store], path: pathlib.Path,
           known: staging.Staged) -> tuple[float, float]:
     """(seconds, how often the source was read)."""
     before, began = read_so_far(), time.perf_counter()
-    outcome = several.add_file(
-        stores, str(path), known, several.Order(str(uuid.uuid4()), 1))
+    outcome = multi_store.add_file(
+        stores, str(path), known, multi_store.Order(str(uuid.uuid4()), 1))
     took = time.perf_counter() - began
     read = (read_so_far() - before) / known.size
     for each in stores:

@@ -32,7 +32,7 @@ from glance_import.policies import enforce
 from glance_import.policies import protections
 from glance_import.staging import area as staging_area
 from glance_import import state
-from glance_import.stores import registry as store_registry
+from glance_import.stores import configured as store_registry
 
 LOG = log.getLogger(__name__)
 WAKE_FIFO = 'conductor.wake'
@@ -134,7 +134,7 @@ def build(conf: cfg.ConfigOpts,
     :param accepting: whether imports are asked for here; a conductor only
         runs what each job names, and asks no rules
     :raises glance_import.staging.StagingError: staging cannot be used
-    :raises glance_import.stores.registry.Misconfigured: nor can a store
+    :raises glance_import.stores.configured.Misconfigured: nor can a store
     :raises glance_import.policies.rules_file.BrokenRules: nor can the policy
         file
     :raises glance_import.policies.protections.ProtectionError: nor can the

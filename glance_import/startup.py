@@ -42,7 +42,7 @@ from glance_import.policies import rules_file
 from glance_import import services
 from glance_import import staging
 from glance_import import state
-from glance_import.stores import registry as store_registry
+from glance_import.stores import configured as store_registry
 
 LOG = log.getLogger(__name__)
 # What is in state_path by default, and is opened by its name.

@@ -241,7 +241,8 @@ def check_new_location(value: typing.Any) -> None:
     """
     if not isinstance(value, dict):
         raise errors.Invalid('The request body must be a JSON object.')
-    _judge(jsonschema.Draft202012Validator(_NEW_LOCATION), value, 'location')
+    _validate(jsonschema.Draft202012Validator(_NEW_LOCATION), value,
+              'location')
 
 
 def check_image(value: typing.Any, conf: cfg.ConfigOpts,
@@ -260,10 +261,10 @@ def check_image(value: typing.Any, conf: cfg.ConfigOpts,
     validator = _validator(tuple(conf.image_format.disk_formats),
                            tuple(conf.image_format.container_formats),
                            _bounds(conf))
-    _judge(validator, judged, 'image')
+    _validate(validator, judged, 'image')
 
 
-def _judge(validator: typing.Any, value: typing.Any, name: str) -> None:
+def _validate(validator: typing.Any, value: typing.Any, name: str) -> None:
     # The first is enough: each holds what it is about, as text.
     failure = next(validator.iter_errors(value), None)
     if failure is None:

@@ -34,7 +34,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     try:
         conf = startup.read(arguments, PROG)
         if not judged:
-            _judge(arguments)
+            _check_files(arguments)
         box = startup.open_all(conf, accepting=False)
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
@@ -55,7 +55,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     return 0
 
 
-def _judge(arguments: collections.abc.Sequence[str]) -> None:
+def _check_files(arguments: collections.abc.Sequence[str]) -> None:
     """:raises startup.StartupError: the files cannot be used"""
     fresh = startup.read(arguments, PROG)
     startup.check_options(fresh)
@@ -74,7 +74,7 @@ def _reload_on_hangup(runner: conductor.Conductor,
 
     def reload() -> None:
         try:
-            _judge(arguments)
+            _check_files(arguments)
         except startup.StartupError as failure:
             LOG.error('not reloaded: %s', failure)
             return

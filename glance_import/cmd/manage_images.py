@@ -51,7 +51,7 @@ def judge(conf: cfg.ConfigOpts) -> int:
         if last is not None:
             print(f'going on behind image {last}', flush=True)
         for image in rejudging.after(box, words.status, last):
-            run.judge(image)
+            run.check(image)
             place.write(image.id)
         place.write(None)
     print(run.summary())
@@ -69,10 +69,11 @@ class _Run:
         self._deactivate = deactivate
         self.judged = self.refused = self.unknown = self.deactivated = 0
 
-    def judge(self, image: db_images.Image) -> None:
+    def check(self, image: db_images.Image) -> None:
         """Judge one image, and say what there is to say of it."""
         self.judged += 1
-        found = rejudging.judge(self._box, image, self._rate, self._plugins)
+        found = rejudging.inspect_stored(self._box, image, self._rate,
+                                         self._plugins)
         if found is None:
             return
         if found.refused:

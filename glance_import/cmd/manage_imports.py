@@ -18,8 +18,8 @@ from glance_import.cmd import opening
 from glance_import.db import conductors as db_conductors
 from glance_import.db import job_admin as db_job_admin
 from glance_import import errors
+from glance_import.imports import administration
 from glance_import.imports import orphans
-from glance_import.imports import queue
 
 NAME = 'imports'
 HELP = 'See and steer the imports that wait or run; free what Glance left.'
@@ -140,7 +140,7 @@ def show(conf: cfg.ConfigOpts) -> int:
     """Show one import: all that is known of it, and its steps so far."""
     with opening.opened(conf) as box:
         try:
-            entry = queue.find(box, conf.command.id)
+            entry = administration.find(box, conf.command.id)
         except errors.DomainError as failure:
             print(failure)
             return 1
@@ -181,7 +181,7 @@ def _each(conf: cfg.ConfigOpts, do: collections.abc.Callable, *,
 
 def cancel(conf: cfg.ConfigOpts) -> int:
     """Cancel imports: they are undone, and end within seconds."""
-    return _each(conf, queue.cancel)
+    return _each(conf, administration.cancel)
 
 
 def retry(conf: cfg.ConfigOpts) -> int:
@@ -194,7 +194,7 @@ def retry(conf: cfg.ConfigOpts) -> int:
     step on.
     """
     return _each(conf, functools.partial(
-        queue.retry, current=conf.command.current), accepting=True)
+        administration.retry, current=conf.command.current), accepting=True)
 
 
 def conductors(conf: cfg.ConfigOpts) -> int:
@@ -228,10 +228,10 @@ def release(conf: cfg.ConfigOpts) -> int:
     so.
     """
     if not conf.command.area:
-        return _each(conf, queue.release)
+        return _each(conf, administration.release)
     with opening.opened(conf) as box:
         try:
-            for line in queue.release_area(box, conf.command.area):
+            for line in administration.release_area(box, conf.command.area):
                 print(line)
         except errors.DomainError as failure:
             print(failure)

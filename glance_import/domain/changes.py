@@ -54,14 +54,14 @@ class _Draft:
 
     def __init__(self, image: db_images.Image,
                  ctx: context.RequestContext,
-                 judge: protections.Judge) -> None:
+                 judge: protections.Access) -> None:
         self.image = image
         self.base = {name: getattr(image, name) for name in BASE}
         self.properties = dict(image.properties)
         self.tags = list(image.tags)
         self.locations = list(image.locations)
         self._ctx = ctx
-        self._judge = judge
+        self._access = judge
 
     def apply(self, operation: Operation) -> None:
         if operation.name == 'locations':
@@ -75,13 +75,13 @@ class _Draft:
             return
         if name in self.properties:
             if operation.exclusive:
-                if not self._judge.allows(name, 'read'):
+                if not self._access.allows(name, 'read'):
                     # What one may not read is absent here too.
-                    self._judge.require(name, 'create')
+                    self._access.require(name, 'create')
                 raise errors.Conflict(f'Property {name} already present.')
-            self._judge.require(name, 'update')
+            self._access.require(name, 'update')
         else:
-            self._judge.require(name, 'create')
+            self._access.require(name, 'create')
         self.properties[name] = operation.value
 
     def replace(self, operation: Operation) -> None:
@@ -89,7 +89,7 @@ class _Draft:
         if self._set_base(operation):
             return
         self._require_present(name)
-        self._judge.require(name, 'update')
+        self._access.require(name, 'update')
         self.properties[name] = operation.value
 
     def remove(self, operation: Operation) -> None:
@@ -99,7 +99,7 @@ class _Draft:
         if name in images.REMOVABLE and self._in_use(name):
             raise errors.Forbidden(f"Attribute '{name}' is reserved.")
         self._require_present(name)
-        self._judge.require(name, 'delete')
+        self._access.require(name, 'delete')
         del self.properties[name]
 
     def _in_use(self, name: str) -> bool:
@@ -113,7 +113,7 @@ class _Draft:
     def _require_present(self, name: str) -> None:
         # What one may not read is absent.
         if name not in self.properties \
-                or not self._judge.allows(name, 'read'):
+                or not self._access.allows(name, 'read'):
             raise errors.Conflict(f'Property {name} does not exist.')
 
     def _set_base(self, operation: Operation) -> bool:
@@ -154,12 +154,12 @@ def apply(services: services.Services, ctx: context.RequestContext,
     if not operations:
         return image
     # Asked before the transaction: a rule may ask another service.
-    judge = services.protections.judge(
+    access = services.protections.access(
         ctx, {operation.name for operation in operations})
     known = locations.prepare(services, ctx, image, operations)
     with services.db.write() as conn:
         found = _locked(conn, image.id)
-        draft = _Draft(found, ctx, judge)
+        draft = _Draft(found, ctx, access)
         for operation in operations:
             draft.apply(operation)
         _check_quotas(services, found, draft)
@@ -235,7 +235,7 @@ def _set_property(conn: sa.Connection, image_id: str, name: str,
 
 def _write_locations(services: services.Services, conn: sa.Connection,
                      before: db_images.Image, draft: _Draft,
-                     known: locations.Known | None
+                     known: locations.KnownLocation | None
                      ) -> list[db_images.Location]:
     """Those that are no longer the image's; a queued one is active then.
 
@@ -273,7 +273,7 @@ def _write_locations(services: services.Services, conn: sa.Connection,
 
 
 def _activate_with(conn: sa.Connection, image_id: str, draft: _Draft,
-                   known: locations.Known | None) -> None:
+                   known: locations.KnownLocation | None) -> None:
     assert known is not None
     for name in FORMATS:
         if draft.base[name] is None:

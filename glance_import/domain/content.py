@@ -11,7 +11,7 @@ import typing
 
 from glance_import.domain import signatures
 from glance_import import errors
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from glance_import.formats import reader
 
 if typing.TYPE_CHECKING:
@@ -35,7 +35,8 @@ def check(services: services.Services, image: db_images.Image, path: str,
     """
     try:
         with open(path, 'rb') as opened:
-            size = _judge(services, image, reader.File(opened), path, stopped)
+            size = _inspect(services, image, reader.File(opened), path,
+                            stopped)
     except OSError as failure:
         raise _unreadable(failure) from failure
     signatures.verify(services.conf, image.properties, path, stopped)
@@ -51,19 +52,20 @@ def check_sample(services: services.Services, image: db_images.Image,
     :raises stores.StoreError: its store does not give it
     """
     try:
-        return _judge(services, image, found, found.path, stopped)
+        return _inspect(services, image, found, found.path, stopped)
     except OSError as failure:
         raise _unreadable(failure) from failure
 
 
-def _judge(services: services.Services, image: db_images.Image,
-           data: reader.Reader, path: str,
-           stopped: collections.abc.Callable[[], bool]) -> int | None:
+def _inspect(services: services.Services, image: db_images.Image,
+             data: reader.Reader, path: str,
+             stopped: collections.abc.Callable[[], bool]) -> int | None:
     bare = image.container_format in _BARE
     try:
-        verdict = judge.judge_data(data, image.disk_format if bare else None,
-                                   judge.Options.of(services.conf))
-    except judge.Refused as refusal:
+        verdict = inspection.inspect_data(data,
+                                          image.disk_format if bare else None,
+                                          inspection.Options.of(services.conf))
+    except inspection.FormatRefused as refusal:
         raise errors.Unsupported(str(refusal)) from refusal
     services.adviser.check(path, (image.disk_format, verdict.format),
                            stopped)

@@ -31,7 +31,7 @@ from glance_import import errors
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
-from glance_import.stores import several
+from glance_import.stores import multi_store
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -153,8 +153,8 @@ def _store(services: services.Services, image: db_images.Image,
     try:
         virtual_size = content.check(services, image, sealed.path,
                                      lambda: False)
-        stored = several.add_file(
-            [store], sealed.path, sealed.staged, several.Order(
+        stored = multi_store.add_file(
+            [store], sealed.path, sealed.staged, multi_store.Order(
                 image_id, epoch, services.conf.hashing_algorithm,
                 services.conf.legacy_checksum)).stored[store.id]
         _record_active(services, image_id, upload_id, stored, virtual_size)

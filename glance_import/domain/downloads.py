@@ -246,7 +246,7 @@ class Download:
                         f'time because {failure}.') from failure
                 self._pause(min(options.retry_interval * 2 ** tries,
                                 _LONGEST_PAUSE))
-            except (client.FetchError, urls.Refused) as failure:
+            except (client.FetchError, urls.UrlRefused) as failure:
                 raise errors.ImportFailed(
                     f'The download failed: {failure}.') from failure
 

@@ -143,9 +143,9 @@ def create(services: services.Services, ctx: context.RequestContext,
     tags = list(wanted.get('tags', ()))
     check_quota('properties', len(properties), conf.image_property_quota)
     check_quota('tags', len(set(tags)), conf.image_tag_quota)
-    judge = services.protections.judge(ctx, properties)
+    access = services.protections.access(ctx, properties)
     for name in properties:
-        judge.require(name, 'create')
+        access.require(name, 'create')
     values: dict[str, typing.Any] = {
         'visibility': 'shared', 'min_disk': 0, 'min_ram': 0,
         'protected': False, 'os_hidden': False, 'name': None,

@@ -50,7 +50,7 @@ _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class KnownLocation:
     """What is known of data that a request names.
 
     ``size`` and ``virtual_size`` in bytes; ``formats`` are those as which it
@@ -93,12 +93,12 @@ def measure(services: services.Services, url: str) -> int:
     :raises errors.Unavailable: its store does not answer
     """
     store = store_of(services, url)
-    with _looking_at(url):
+    with _reading(url):
         return store.size(url)
 
 
 @contextlib.contextmanager
-def _looking_at(url: str) -> collections.abc.Iterator[None]:
+def _reading(url: str) -> collections.abc.Iterator[None]:
     """What a store or the staging area says, as an answer to a request."""
     try:
         yield
@@ -122,13 +122,13 @@ def is_judged(services: services.Services, ctx: context.RequestContext,
                                           images.target(services, ctx, image)))
 
 
-def _judge(services: services.Services, image: db_images.Image, url: str,
-           size: int) -> int | None:
+def _inspect(services: services.Services, image: db_images.Image, url: str,
+             size: int) -> int | None:
     """The virtual size of what a PATCH names, by ranges of it.
 
     :raises errors.Invalid: an import would refuse it, or it is not there
     """
-    with _looking_at(url), sample.of(
+    with _reading(url), sample.of(
             services, store_of(services, url), url, size) as found:
         try:
             return content.check_sample(services, image, found)
@@ -174,7 +174,7 @@ def check_free(services: services.Services, conn: sa.Connection,
 def prepare(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image,
             operations: collections.abc.Iterable[changes.Operation]
-            ) -> Known | None:
+            ) -> KnownLocation | None:
     """Judge and measure what a PATCH names, before its transaction.
 
     :returns: None when it names nothing new
@@ -210,14 +210,14 @@ def prepare(services: services.Services, ctx: context.RequestContext,
     quotas.check_import(services, image.id, size, len(new))
     digests = _digests(services, image, new.values())
     if not is_judged(services, ctx, image):
-        return Known(size, digests)
+        return KnownLocation(size, digests)
     formats = {name: getattr(image, name) for name in FORMATS}
     formats.update({each.name: each.value for each in operations
                     if each.name in FORMATS})
     as_it_will_be = image._replace(**formats)
-    virtual = [_judge(services, as_it_will_be, url, size)
+    virtual = [_inspect(services, as_it_will_be, url, size)
                for url, size in measured.items()]
-    return Known(size, digests, virtual[0], formats)
+    return KnownLocation(size, digests, virtual[0], formats)
 
 
 def _check_status(image: db_images.Image,
@@ -355,7 +355,7 @@ def named(services: services.Services, location: db_images.Location
     """A new location with the store that has it, where users know of it."""
     metadata = {name: value for name, value in location.metadata.items()
                 if name != 'store'}
-    if services.stores.several:
+    if services.stores.many:
         metadata['store'] = store_of(services, location.url).id
     return db_images.Location(location.url, metadata)
 

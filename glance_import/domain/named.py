@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
 
 def read(services: services.Services, image: db_images.Image, url: str,
          digests: dict[str, str], *, judged: bool, report: stores.Progress,
-         stopped: stores.Asked) -> tuple[stores.Stored, int | None]:
+         stopped: stores.IsCancelled) -> tuple[stores.Stored, int | None]:
     """What is at the URL, read to its end and found to be what was said.
 
     Judged as an import would, by parts that are kept while it passes.
@@ -65,7 +65,7 @@ def _sample(services: services.Services, store: stores.Store, url: str,
 def _hashed(services: services.Services, store: stores.Store, url: str,
             size: int, digests: dict[str, str],
             found: sample.Sample | None, report: stores.Progress,
-            stopped: stores.Asked) -> stores.Stored:
+            stopped: stores.IsCancelled) -> stores.Stored:
     conf = services.conf
     kept = hashlib.new(conf.hashing_algorithm)
     md5 = (hashlib.new('md5', usedforsecurity=False)
@@ -96,7 +96,8 @@ def _hashed(services: services.Services, store: stores.Store, url: str,
 
 
 def believe(services: services.Services, image: db_images.Image, url: str,
-            digests: dict[str, str], *, judged: bool, stopped: stores.Asked
+            digests: dict[str,
+                          str], *, judged: bool, stopped: stores.IsCancelled
             ) -> tuple[stores.Stored, int | None]:
     """The same without reading it all: only for the judge, and in ranges.
 
@@ -118,4 +119,4 @@ def believe(services: services.Services, image: db_images.Image, url: str,
 
 def _metadata(services: services.Services, store: stores.Store
               ) -> dict[str, str]:
-    return {'store': store.id} if services.stores.several else {}
+    return {'store': store.id} if services.stores.many else {}

@@ -39,7 +39,7 @@ def targets(services: services.Services, image: db_images.Image,
     :raises errors.Invalid: the request contradicts itself
     :raises errors.Conflict: a store is unknown, or cannot take the image
     """
-    if not services.stores.several:
+    if not services.stores.many:
         if copying:
             raise errors.Invalid(
                 'copy-image needs several stores, and there is one here '
@@ -118,7 +118,7 @@ def for_upload(services: services.Services, header: str | None
     :raises errors.Invalid: the header names no store of those here
     :raises errors.Gone: the store takes nothing
     """
-    if header is None or not services.stores.several:
+    if header is None or not services.stores.many:
         return services.stores.default
     try:
         store = services.stores.by_id(header)
@@ -171,8 +171,8 @@ def begin_lists(conn: sa.Connection, image_id: str,
         each for each in failed if each not in (asked or ())])
 
 
-def settle(conn: sa.Connection, image_id: str, store_id: str, *,
-           failed: bool) -> None:
+def mark_stored(conn: sa.Connection, image_id: str, store_id: str, *,
+                failed: bool) -> None:
     """A store has the image, or will not have it."""
     _set(conn, image_id, images.IMPORTING_STORES, [
         each for each in _list(conn, image_id, images.IMPORTING_STORES)

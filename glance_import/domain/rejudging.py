@@ -86,9 +86,10 @@ def after(services: services.Services, status: str, last: str | None
         last = found[-1].id
 
 
-def judge(services: services.Services, image: db_images.Image, rate: Rate,
-          plugins: collections.abc.Sequence[chain.Plugin] = ()
-          ) -> Finding | None:
+def inspect_stored(services: services.Services, image: db_images.Image,
+                   rate: Rate,
+                   plugins: collections.abc.Sequence[chain.Plugin] = ()
+                   ) -> Finding | None:
     """The first thing that is found against an image; None for nothing.
 
     :param plugins: inspectors to ask, beside our own judge
@@ -98,17 +99,17 @@ def judge(services: services.Services, image: db_images.Image, rate: Rate,
         return Finding('none', 'it has no data', refused=False)
     doubt = None
     for place in places:
-        found = _judge_place(services, image, place, rate, plugins)
+        found = _inspect_place(services, image, place, rate, plugins)
         if found is not None and found.refused:
             return found
         doubt = doubt or found
     return doubt
 
 
-def _judge_place(services: services.Services, image: db_images.Image,
-                 place: db_images.Location, rate: Rate,
-                 plugins: collections.abc.Sequence[chain.Plugin]
-                 ) -> Finding | None:
+def _inspect_place(services: services.Services, image: db_images.Image,
+                   place: db_images.Location, rate: Rate,
+                   plugins: collections.abc.Sequence[chain.Plugin]
+                   ) -> Finding | None:
     store_id = services.stores.id_of(place) or 'unknown'
     try:
         store = services.stores.of(place)
@@ -193,7 +194,7 @@ def check_reactivation(services: services.Services,
     """
     if ctx.is_admin:
         return
-    found = judge(services, image, Rate(None))
+    found = inspect_stored(services, image, Rate(None))
     if found is None:
         return
     if found.refused:

@@ -12,7 +12,7 @@ import collections.abc
 import contextlib
 import typing
 
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from glance_import.formats import reader
 from glance_import.staging import scratch as scratches
 from glance_import.stores import base as stores
@@ -57,19 +57,19 @@ class Sample(reader.Reader):
 
         :raises stores.StoreUnavailable: they cannot be kept
         """
-        head = block[:max(judge.HEAD - at, 0)]
+        head = block[:max(inspection.HEAD - at, 0)]
         self._keep(at, head)
         tail = max(self._tail() - at, len(head))
         self._keep(at + tail, block[tail:])
 
     def passed(self) -> None:
         """All of it has passed."""
-        self._there.update(self._blocks(0, min(judge.HEAD, self.size)))
+        self._there.update(self._blocks(0, min(inspection.HEAD, self.size)))
         self._there.update(self._blocks(self._tail(), self.size))
 
     def _tail(self) -> int:
         """Where the tail begins, at the beginning of a block."""
-        return max(self.size - judge.TAIL, 0) // _BLOCK * _BLOCK
+        return max(self.size - inspection.TAIL, 0) // _BLOCK * _BLOCK
 
     @staticmethod
     def _blocks(start: int, stop: int) -> range:
@@ -86,9 +86,9 @@ class Sample(reader.Reader):
                    if number not in self._there]
         if missing:
             start, stop = missing[0] * _BLOCK, (missing[-1] + 1) * _BLOCK
-            if start < judge.HEAD:
+            if start < inspection.HEAD:
                 # What is read piece by piece comes in one.
-                stop = max(stop, judge.HEAD)
+                stop = max(stop, inspection.HEAD)
             self._fetch(start, min(stop, self.size))
         return self._scratch.read(offset, length)
 
@@ -96,8 +96,8 @@ class Sample(reader.Reader):
         length = stop - start
         self._fetched += length
         if self._fetched > _MOST:
-            raise reader.Unsafe('it keeps what it says of itself in too '
-                                'many places')
+            raise reader.UnsafeFormat('it keeps what it says of itself in too '
+                                      'many places')
         self._pace(length)
         with self._store.open(self._url, offset=start) as stream:
             done = 0
@@ -106,7 +106,7 @@ class Sample(reader.Reader):
                 self._keep(start + done, block)
                 done += len(block)
         if done < length:
-            raise reader.Unsafe('it has fewer bytes than its store says')
+            raise reader.UnsafeFormat('it has fewer bytes than its store says')
         self._there.update(self._blocks(start, stop))
 
 

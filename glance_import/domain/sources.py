@@ -47,8 +47,8 @@ def check_web_download(services: services.Services,
 def check_url(conf: cfg.ConfigOpts, uri: str) -> None:
     """:raises errors.Invalid: the URL may not be followed"""
     try:
-        net_options.url_filter(conf).judge(uri)
-    except urls.Refused as refusal:
+        net_options.url_filter(conf).check(uri)
+    except urls.UrlRefused as refusal:
         raise errors.Invalid(
             f'Images cannot be downloaded from this URL: {refusal}.'
         ) from refusal

@@ -15,7 +15,7 @@ import uuid
 
 from glance_import.formats import reader
 
-Unsafe = reader.Unsafe
+UnsafeFormat = reader.UnsafeFormat
 _OUTSIDE = 'it refers to data outside of the file'
 
 
@@ -24,20 +24,20 @@ def qcow2(file: reader.Reader) -> int:
     version, backing, name_size = file.unpack('>IQI', 4)
     (size,) = file.unpack('>Q', 24)
     if version not in (2, 3):
-        raise Unsafe(f'its version {version} of qcow is not supported')
+        raise UnsafeFormat(f'its version {version} of qcow is not supported')
     if backing or name_size:
-        raise Unsafe(f'{_OUTSIDE} (a backing file)')
+        raise UnsafeFormat(f'{_OUTSIDE} (a backing file)')
     start = 72
     if version == 3:
         (features,) = file.unpack('>Q', 72)
         (start,) = file.unpack('>I', 100)
         if features & 4:
-            raise Unsafe(f'{_OUTSIDE} (a data file)')
+            raise UnsafeFormat(f'{_OUTSIDE} (a data file)')
         if start < 104 or start > 1 << 16:
-            raise Unsafe('its header has an impossible length')
+            raise UnsafeFormat('its header has an impossible length')
     (bits,) = file.unpack('>I', 20)
     if not 9 <= bits <= 21:
-        raise Unsafe('its clusters have an impossible size')
+        raise UnsafeFormat('its clusters have an impossible size')
     _qcow2_extensions(file, start, 1 << bits)
     order = file.unpack('>I', 96)[0] if version == 3 else 4
     _qcow2_end(file, 1 << bits, order)
@@ -48,10 +48,11 @@ def _qcow2_end(file: reader.Reader, cluster: int, order: int) -> None:
     """The last cluster in use begins inside of the file."""
     entries, table = file.unpack('>IQ', 36)
     if table + 8 * entries > file.size:
-        raise Unsafe('it is truncated: its first table is not in the file')
+        raise UnsafeFormat(
+            'it is truncated: its first table is not in the file')
     table, clusters = file.unpack('>QI', 48)
     if order > 6 or clusters * cluster > 8 << 20:
-        raise Unsafe('its reference counts have an impossible size')
+        raise UnsafeFormat('its reference counts have an impossible size')
     places: tuple[int, ...] = ()
     for part in range(0, clusters * cluster, reader.MOST):
         length = min(reader.MOST, clusters * cluster - part)
@@ -59,14 +60,15 @@ def _qcow2_end(file: reader.Reader, cluster: int, order: int) -> None:
         places += struct.unpack(f'>{length // 8}Q', data)
     used = [number for number, place in enumerate(places) if place]
     if not used:
-        raise Unsafe('it counts no cluster as used')
+        raise UnsafeFormat('it counts no cluster as used')
     counts = b''.join(
         file.at(places[used[-1]] + part, min(cluster, reader.MOST))
         for part in range(0, cluster, reader.MOST)).rstrip(b'\0')
     # In bits, since counts may be smaller than a byte.
     last = (used[-1] * cluster * 8 + max(len(counts) - 1, 0) * 8) >> order
     if last * cluster >= file.size:
-        raise Unsafe('it is truncated: its last cluster is not in the file')
+        raise UnsafeFormat(
+            'it is truncated: its last cluster is not in the file')
 
 
 def _qcow2_extensions(file: reader.Reader, at: int, end: int) -> None:
@@ -77,9 +79,9 @@ def _qcow2_extensions(file: reader.Reader, at: int, end: int) -> None:
         if kind == 0:
             return
         if kind == 0x44415441:
-            raise Unsafe(f'{_OUTSIDE} (the name of a data file)')
+            raise UnsafeFormat(f'{_OUTSIDE} (the name of a data file)')
         at += 8 + (length + 7 & ~7)
-    raise Unsafe('its header has too many extensions')
+    raise UnsafeFormat('its header has too many extensions')
 
 
 _PAIR = re.compile(r'([a-z0-9_.]+)\s*=\s*(?:"([^"]*)"|(\S*))')
@@ -98,21 +100,23 @@ def vmdk(file: reader.Reader) -> int:
                                 *file.unpack('<QQ', 28))
     if not capacity:
         # A reader takes what the descriptor says for the image then.
-        raise Unsafe('its header says no size')
+        raise UnsafeFormat('its header says no size')
     if place != 1 or not 0 < sectors <= 2048:
-        raise Unsafe('its descriptor lies at an unusual place')
+        raise UnsafeFormat('its descriptor lies at an unusual place')
     raw = file.at(place * 512, min(sectors * 512, reader.MOST))
     _vmdk_words(file.up_to(512, _DESCRIPTOR) + b'\n' + raw)
     try:
         text = raw.partition(b'\0')[0].decode('ascii').lower()
         text = text.replace('\r\n', '\n')
     except UnicodeDecodeError:
-        raise Unsafe('its descriptor is not text') from None
+        raise UnsafeFormat('its descriptor is not text') from None
     if _ODD.search(text):
-        raise Unsafe('its descriptor has lines that others end elsewhere')
+        raise UnsafeFormat(
+            'its descriptor has lines that others end elsewhere')
     if text.count('createtype') != 1:
         # Readers differ in which they take, and whether in a comment.
-        raise Unsafe('its descriptor has more than one createType, or none')
+        raise UnsafeFormat(
+            'its descriptor has more than one createType, or none')
     extents = 0
     for line in map(str.strip, text.split('\n')):
         pair = _PAIR.fullmatch(line)
@@ -123,12 +127,14 @@ def vmdk(file: reader.Reader) -> int:
             continue
         extent = _EXTENT.fullmatch(line)
         if extent is None:
-            raise Unsafe('its descriptor has a line that is not understood')
+            raise UnsafeFormat(
+                'its descriptor has a line that is not understood')
         if extent[2] != 'sparse':
-            raise Unsafe(f'{_OUTSIDE} (an extent of the type {extent[2]})')
+            raise UnsafeFormat(
+                f'{_OUTSIDE} (an extent of the type {extent[2]})')
         extents += 1
     if extents != 1:
-        raise Unsafe(f'its descriptor names {extents} extents, not one')
+        raise UnsafeFormat(f'its descriptor names {extents} extents, not one')
     return capacity * 512
 
 
@@ -141,12 +147,12 @@ def _vmdk_words(data: bytes) -> None:
     data = data.lower()
     for word in (b'parentfilenamehint', b'changetrackpath'):
         if word in data:
-            raise Unsafe(f'{_OUTSIDE} ({word.decode()})')
+            raise UnsafeFormat(f'{_OUTSIDE} ({word.decode()})')
 
 
 def _vmdk_pair(name: str, value: str) -> None:
     if name == 'parentcid' and value != 'ffffffff':
-        raise Unsafe(f'{_OUTSIDE} (a parent)')
+        raise UnsafeFormat(f'{_OUTSIDE} (a parent)')
 
 
 def vmdk_type(file: reader.Reader) -> str:
@@ -170,16 +176,16 @@ def vhd(file: reader.Reader) -> int:
         footer = at_end if at_end[:8] == b'conectix' else at_start
         return int.from_bytes(footer[48:56], 'big')
     if 4 in kinds:
-        raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+        raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
     if kinds == {3} and at_end[:8] != b'conectix':
-        raise Unsafe('it is truncated: its end is missing')
+        raise UnsafeFormat('it is truncated: its end is missing')
     if kinds != {3} or at_start[:8] != b'conectix':
-        raise Unsafe('its headers do not agree on what it is')
+        raise UnsafeFormat('its headers do not agree on what it is')
     header = file.at(int.from_bytes(at_start[16:24], 'big'), 1024)
     if header[:8] != b'cxsparse':
-        raise Unsafe('it has no header of a dynamic disk')
+        raise UnsafeFormat('it has no header of a dynamic disk')
     if any(header[40:56]) or any(header[64:768]):
-        raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+        raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
     return int.from_bytes(at_start[48:56], 'big')
 
 
@@ -195,14 +201,15 @@ def _vhd_ends(file: reader.Reader) -> list[bytes]:
 def ends_as_vhd(file: reader.Reader) -> bool:
     """Whether the file, which begins as raw, ends as a fixed VHD does.
 
-    :raises Unsafe: it ends as another VHD does
+    :raises UnsafeFormat: it ends as another VHD does
     """
     for footer in _vhd_ends(file):
         kind = int.from_bytes(footer[60:64], 'big')
         if kind == 4:
-            raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+            raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
         if kind != 2:
-            raise Unsafe('it ends as a VHD does, and does not begin as one')
+            raise UnsafeFormat(
+                'it ends as a VHD does, and does not begin as one')
         if int.from_bytes(footer[48:56], 'big') == file.size - _VHD_FOOTER:
             return True
     return False
@@ -223,30 +230,31 @@ def vhdx(file: reader.Reader) -> int:
     for at in (64 << 10, 128 << 10):
         header = file.at(at, 80)
         if header[:4] == b'head' and any(header[48:64]):
-            raise Unsafe('it was not closed: its log has yet to be replayed')
+            raise UnsafeFormat(
+                'it was not closed: its log has yet to be replayed')
     found = {_vhdx_metadata(file, at) for at in (192 << 10, 256 << 10)
              if file.at(at, 4) == b'regi'}
     if len(found) != 1:
-        raise Unsafe('its two region tables do not agree')
+        raise UnsafeFormat('its two region tables do not agree')
     place = found.pop()
     signature, count = file.unpack('<8s2xH', place)
     if signature != b'metadata' or count > 2047:
-        raise Unsafe('it has no metadata where it says')
+        raise UnsafeFormat('it has no metadata where it says')
     size = None
     for number in range(count):
         item, offset, length = file.unpack('<16sII', place + 32
                                            + 32 * number)
         if item == _PARENT:
-            raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+            raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
         if item == _PARAMETERS and file.unpack(
                 '<I', place + offset + 4)[0] & 2:
-            raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+            raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
         if item == _DISK_SIZE:
             if size is not None:
-                raise Unsafe('it says its size twice')
+                raise UnsafeFormat('it says its size twice')
             (size,) = file.unpack('<Q', place + offset)
     if size is None:
-        raise Unsafe('it does not say its size')
+        raise UnsafeFormat('it does not say its size')
     return size
 
 
@@ -254,17 +262,17 @@ def _vhdx_metadata(file: reader.Reader, table: int) -> int:
     """Where a region table says that the metadata is."""
     (count,) = file.unpack('<I', table + 8)
     if count > 2047:
-        raise Unsafe('its region table has an impossible length')
+        raise UnsafeFormat('its region table has an impossible length')
     places = []
     for number in range(count):
         region, place, length = file.unpack('<16sQI',
                                             table + 16 + 32 * number)
         if place + length > file.size:
-            raise Unsafe('it is truncated, or lies about its regions')
+            raise UnsafeFormat('it is truncated, or lies about its regions')
         if region == _METADATA:
             places.append(place)
     if len(places) != 1:
-        raise Unsafe('it does not say where its metadata is')
+        raise UnsafeFormat('it does not say where its metadata is')
     return places[0]
 
 
@@ -272,15 +280,17 @@ def vdi(file: reader.Reader) -> int:
     """A dynamic or fixed disk; no parent."""
     (kind,) = file.unpack('<I', 0x4c)
     if kind not in (1, 2):
-        raise Unsafe(f'{_OUTSIDE} (a parent disk)'
-                     if kind in (3, 4) else f'its type {kind} is not known')
+        raise UnsafeFormat(
+            f'{_OUTSIDE} (a parent disk)' if kind in (3, 4)
+            else f'its type {kind} is not known')
     if any(file.at(0x1a8, 32)):
-        raise Unsafe(f'{_OUTSIDE} (a parent disk)')
+        raise UnsafeFormat(f'{_OUTSIDE} (a parent disk)')
     size, block, extra = file.unpack('<QII', 0x170)
     (start,) = file.unpack('<I', 0x158)
     (used,) = file.unpack('<I', 0x184)
     if start + used * (block + extra) > file.size:
-        raise Unsafe('it is truncated: its last block is not in the file')
+        raise UnsafeFormat(
+            'it is truncated: its last block is not in the file')
     return size
 
 
@@ -318,10 +328,10 @@ _TEXT_EXTENT = re.compile(
 def text_descriptor(file: reader.Reader) -> None:
     """A file that says where the data is instead of having it.
 
-    :raises Unsafe: it is one, whatever comes behind the text
+    :raises UnsafeFormat: it is one, whatever comes behind the text
     """
     if _is_probed(file.up_to(0, 1 << 16)) or _is_descriptor(file):
-        raise Unsafe(f'{_OUTSIDE} (it is a text descriptor)')
+        raise UnsafeFormat(f'{_OUTSIDE} (it is a text descriptor)')
 
 
 def _is_probed(head: bytes) -> bool:

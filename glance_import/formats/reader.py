@@ -14,7 +14,7 @@ import typing
 MOST = 1 << 20
 
 
-class Unsafe(Exception):
+class UnsafeFormat(Exception):
     """The file is not one to accept; the text is half a sentence why."""
 
 
@@ -30,15 +30,17 @@ class Reader:
     def at(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset``.
 
-        :raises Unsafe: they are not there, or more than any structure has
+        :raises UnsafeFormat: they are not there, or more than any
+            structure has
         """
         if offset < 0 or not 0 <= length <= MOST:
-            raise Unsafe('it has a header with impossible values')
+            raise UnsafeFormat('it has a header with impossible values')
         if offset + length > self.size:
-            raise Unsafe('it is truncated, or its header lies about places')
+            raise UnsafeFormat(
+                'it is truncated, or its header lies about places')
         found = self._read(offset, length)
         if len(found) != length:
-            raise Unsafe('it is truncated')
+            raise UnsafeFormat('it is truncated')
         return found
 
     def up_to(self, offset: int, length: int) -> bytes:
@@ -47,7 +49,7 @@ class Reader:
         return self.at(offset, length) if length else b''
 
     def unpack(self, layout: str, offset: int) -> tuple[typing.Any, ...]:
-        """Values of a struct layout at ``offset``. :raises Unsafe:"""
+        """Values of a struct layout at ``offset``. :raises UnsafeFormat:"""
         return struct.unpack(layout, self.at(offset, struct.calcsize(layout)))
 
 

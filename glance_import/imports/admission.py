@@ -144,7 +144,7 @@ def post(services: services.Services, conn: sa.Connection,
     """
     task_id = str(uuid.uuid4())
     body = method.known(body)
-    if targets is None and services.stores.several and not method.copies:
+    if targets is None and services.stores.many and not method.copies:
         targets = [services.stores.default.id]
     _check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)

@@ -71,7 +71,7 @@ class Announcer:
         with self._services.db.write() as conn:
             db_conductors.refuse(conn, job_id, self._name, str(failure))
 
-    def look_again(self) -> int:
+    def reconsider(self) -> int:
         """Take back refusals that are no longer true; how many."""
         with self._services.db.read() as conn:
             ids = db_conductors.refused_by(conn, self._name)

@@ -68,7 +68,7 @@ class Conductor:
         self._running: dict[str, _Work] = {}
         # What is to be given back when the database answers again.
         self._owed: dict[str, _Work] = {}
-        self._look = threading.Event()
+        self._wakened = threading.Event()
         # Said once, not with each of its looks.
         self._database_away = False
         self._executor = executor.TaskFlowExecutor(box)
@@ -87,7 +87,7 @@ class Conductor:
         LOG.info('conductor %s runs up to %d imports at once, job board: %s',
                  self.name, self._slots, self._board)
         # None may wait for a board, a directory or a store that is slow.
-        for task in (self._heartbeat, self._look_after, self._keep_house,
+        for task in (self._heartbeat, self._watch_for_stops, self._keep_house,
                      self._announce):
             threading.Thread(target=task, daemon=True,
                              name=task.__name__.strip('_')).start()
@@ -171,7 +171,7 @@ class Conductor:
                 os.read(self._wake_fd, 4096)
             except BlockingIOError:
                 pass
-            self._look.set()
+            self._wakened.set()
 
     def _guarded(self, action):
         """Do something whose failure must not end the conductor."""
@@ -192,11 +192,11 @@ class Conductor:
 
     # -- stopping it
 
-    def _look_after(self) -> None:
+    def _watch_for_stops(self) -> None:
         """In a thread: notice what is to stop, when woken or by itself."""
         while not self._stop.is_set():
-            self._look.wait(min(self._poll, STOP_SECONDS))
-            self._look.clear()
+            self._wakened.wait(min(self._poll, STOP_SECONDS))
+            self._wakened.clear()
             self._guarded(self._check_running)
 
     def _check_running(self) -> None:
@@ -316,7 +316,7 @@ class Conductor:
                     options.unhonoured_import_lifetime / 4)
         while not self._stop.is_set():
             self._guarded(self._announcer.announce)
-            if self._guarded(self._announcer.look_again):
+            if self._guarded(self._announcer.reconsider):
                 services.poke(self._services.conf.state_path)
             self._guarded(self._announcer.end_unhonoured)
             self._stop.wait(pause)

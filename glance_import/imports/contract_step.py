@@ -1,7 +1,7 @@
 """The steps that run contract plugins.
 
 A step asks its plugins, keeps their verdicts in the task, and raises
-``Refused`` when one of them keeps the image from passing. The plugins work
+``Rejected`` when one of them keeps the image from passing. The plugins work
 in their sandboxes; what they want written is written by the service.
 """
 
@@ -28,7 +28,7 @@ from glance_import.staging import formats
 LOG = log.getLogger(__name__)
 
 
-class Refused(outcome.PluginFailed):
+class Rejected(outcome.PluginFailed):
     """A contract plugin keeps the image from passing."""
 
     def __init__(self, result: verdicts.Result) -> None:
@@ -67,7 +67,7 @@ class Step(steps.Step):
     def _inspect(self, path: str | None) -> None:
         """Have every plugin look at the image.
 
-        :raises Refused: one of them does not let it pass
+        :raises Rejected: one of them does not let it pass
         """
         conf = self.rt.services.conf.image_import_opts
         self._begin()
@@ -93,7 +93,7 @@ class Step(steps.Step):
             conn, self.rt.lease, said))
         blocker = chain.blocker(results)
         if blocker is not None:
-            raise Refused(blocker)
+            raise Rejected(blocker)
 
     def _report(self, result: verdicts.Result) -> None:
         level = (LOG.info if result.verdict in ('accept', chain.SKIPPED)

@@ -100,7 +100,7 @@ class ImportMetadata(_OfRegion):
             if not isinstance(found, dict):
                 raise ValueError('not an object')
             return found
-        except (client.FetchError, urls.Refused) as failure:
+        except (client.FetchError, urls.UrlRefused) as failure:
             raise errors.ImportFailed(
                 'The image cannot be read in the other region: '
                 f'{failure}.', code='source.unreachable') from failure

@@ -43,7 +43,7 @@ _ENDED = (states.SUCCESS, states.FAILURE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Placed:
+class StoreOutcome:
     """What became of the stores: objects, and reasons by store id.
 
     ``code`` is the first reason's, a row of outcome.CODES.
@@ -54,7 +54,7 @@ class Placed:
     code: str | None = None
 
     @classmethod
-    def of(cls, plain: dict[str, typing.Any]) -> Placed:
+    def of(cls, plain: dict[str, typing.Any]) -> StoreOutcome:
         """From what a step recorded."""
         return cls([stores.Stored(**each) for each in plain['stored']],
                    dict(plain['failed']), plain.get('code'))
@@ -79,7 +79,7 @@ def status(services: services.Services, job: db_jobs.Job) -> str | None:
 
 
 def succeed(services: services.Services, lease: db_jobs.Lease,
-            image_id: str, placed: Placed, *,
+            image_id: str, placed: StoreOutcome, *,
             virtual_size: int | None = None) -> None:
     """Active: locations, digests, task, lock and staging in one transaction.
 
@@ -142,11 +142,11 @@ def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
 def note_store(services: services.Services, lease: db_jobs.Lease,
                image_id: str, store_id: str, *, failed: bool) -> None:
     """Say so on the image when a store has it, or will not have it."""
-    if not services.stores.several:
+    if not services.stores.many:
         return
     try:
         with leases.writing(services.db, lease) as conn:
-            placement.settle(conn, image_id, store_id, failed=failed)
+            placement.mark_stored(conn, image_id, store_id, failed=failed)
     except engine.ERRORS as failure:
         # The end of the import says it all again.
         LOG.debug('the stores of image %s are not written: %s', image_id,

@@ -30,7 +30,7 @@ _READABLE = ('status', 'checksum', 'os_hash_algo', 'os_hash_value', 'owner',
              'updated_at', 'tags', 'locations')
 
 
-class PluginRefused(outcome.PluginFailed):
+class Forbidden(outcome.PluginFailed):
     """A plugin tried to change what is not a plugin's to change."""
 
     code = 'plugin.forbidden'
@@ -86,7 +86,7 @@ class _Guard:
         return ImageFacade(image)
 
     def refuse(self, what: str) -> typing.NoReturn:
-        raise PluginRefused(
+        raise Forbidden(
             f'the plugin {self.plugin} tried to {what}, which is not a '
             "plugin's to do")
 

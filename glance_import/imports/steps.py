@@ -275,7 +275,8 @@ class CompleteTask(Step):
     def run(self, stored: dict[str, typing.Any],
             virtual_size: int | None = None) -> None:
         ending.succeed(self.rt.services, self.rt.lease, self.image_id,
-                       ending.Placed.of(stored), virtual_size=virtual_size)
+                       ending.StoreOutcome.of(stored),
+                       virtual_size=virtual_size)
 
 
 class DeleteFromFS(Step):

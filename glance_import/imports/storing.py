@@ -1,7 +1,7 @@
 """The steps that bring bytes into the stores an import was asked for.
 
-What such a step gives is what ``ending.Placed`` is made of. All stores are
-fed by one read; see glance_import.stores.several.
+What such a step gives is what ``ending.StoreOutcome`` is made of. All stores
+are fed by one read; see glance_import.stores.multi_store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from glance_import.imports import ending
 from glance_import.imports import steps
 from glance_import.stores import base as stores
 from glance_import.stores import copying
-from glance_import.stores import several
+from glance_import.stores import multi_store
 
 LOG = log.getLogger(__name__)
 
@@ -41,9 +41,9 @@ class _StoringStep(steps.Step):
             return [configured.default]
         return [configured.by_id(each) for each in self.rt.job.stores]
 
-    def _order(self, **more: typing.Any) -> several.Order:
+    def _order(self, **more: typing.Any) -> multi_store.Order:
         conf = self.rt.services.conf
-        return several.Order(
+        return multi_store.Order(
             self.image_id, self.rt.lease.epoch,
             **{'hash_algo': conf.hashing_algorithm,
                'legacy_checksum': conf.legacy_checksum, **more},
@@ -61,7 +61,7 @@ class _StoringStep(steps.Step):
                           store_id, failed=failure is not None)
 
     @staticmethod
-    def _plain(outcome: several.Outcome) -> dict[str, typing.Any]:
+    def _plain(outcome: multi_store.Outcome) -> dict[str, typing.Any]:
         return {'stored': [dataclasses.asdict(each)
                            for each in outcome.stored.values()],
                 'failed': {name: str(failure)
@@ -97,8 +97,8 @@ class ImportToStore(_StoringStep):
         if path == services.area.path(self.image_id):
             expected = uploads.staged(
                 steps.staged_data(services, self.image_id).record)
-        return self._plain(several.add_file(targets, path, expected,
-                                            self._order()))
+        return self._plain(multi_store.add_file(targets, path, expected,
+                                                self._order()))
 
 
 class CopyImage(_StoringStep):
@@ -120,11 +120,11 @@ class CopyImage(_StoringStep):
         try:
             source = stores.Source(
                 image.size or 0, lambda: copying.blocks_from(stream))
-            return self._plain(several.add(targets, source, self._order(
+            return self._plain(multi_store.add(targets, source, self._order(
                 hash_algo=(image.os_hash_algo
                            or services.conf.hashing_algorithm),
                 legacy_checksum=image.checksum is not None,
-                verify=lambda told: _same(image, told))))
+                verify=lambda digests: _same(image, digests))))
         finally:
             stream.close()
 
@@ -142,14 +142,14 @@ class CopyImage(_StoringStep):
                                              code='image.gone')
 
 
-def _same(image: db_images.Image, told: stores.Told) -> None:
+def _same(image: db_images.Image, digests: stores.Digests) -> None:
     """:raises errors.ImportFailed: the store did not give the image's bytes
     """
-    wanted: list[tuple[object, object]] = [(image.size, told.size)]
-    if image.os_hash_value and image.os_hash_algo == told.hash_algo:
-        wanted.append((image.os_hash_value, told.hash_value))
+    wanted: list[tuple[object, object]] = [(image.size, digests.size)]
+    if image.os_hash_value and image.os_hash_algo == digests.hash_algo:
+        wanted.append((image.os_hash_value, digests.hash_value))
     if image.checksum:
-        wanted.append((image.checksum, told.checksum))
+        wanted.append((image.checksum, digests.checksum))
     if any(known != found for known, found in wanted):
         raise errors.ImportFailed(
             'The data in the store that the image was read from is not what '

@@ -58,7 +58,7 @@ class Rules:
     opened: tuple[Network, ...] = ()
     closed: tuple[Network, ...] = ()
 
-    def judge(self, address: Address) -> str | None:
+    def check(self, address: Address) -> str | None:
         """Why the address may not be reached; None when it may."""
         address = plain(address)
         if _within(address, self.closed):

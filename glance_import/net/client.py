@@ -182,7 +182,7 @@ def get(settings: Settings, url: str,
 
     :param headers: sent to every server on the way: nothing secret, see
         ``get_once``
-    :raises urls.Refused: the URL, or one it led to, may not be followed
+    :raises urls.UrlRefused: the URL, or one it led to, may not be followed
     :raises Passing: it may go better the next time
     :raises FetchError: any other answer than one that is ``accepted``
     """
@@ -211,10 +211,10 @@ def get_once(settings: Settings, url: str,
              ) -> Response:
     """The answer to one GET, whatever it is; no redirect is followed.
 
-    :raises urls.Refused: the URL may not be followed
+    :raises urls.UrlRefused: the URL may not be followed
     :raises FetchError: there is no answer
     """
-    target = settings.filter.judge(url)
+    target = settings.filter.check(url)
     try:
         connection = _connection(settings, target)
     except ssl.SSLCertVerificationError as failure:
@@ -338,7 +338,7 @@ def _judged(settings: Settings, target: urls.Target
             ) -> list[addresses.Address]:
     """The addresses of a host; each may be reached.
 
-    :raises urls.Refused: one of them may not
+    :raises urls.UrlRefused: one of them may not
     """
     if target.address is not None:
         return [target.address]

@@ -23,7 +23,7 @@ _LOCAL = ('localhost', 'localhost.localdomain', 'localhost6',
           'localhost6.localdomain6', 'ip6-localhost', 'ip6-loopback')
 
 
-class Refused(Exception):
+class UrlRefused(Exception):
     """The URL may not be followed; the text is a sentence about it."""
 
 
@@ -63,10 +63,10 @@ class Filter:
     disallowed_ports: frozenset[int] = frozenset()
     ranges: addresses.Rules = addresses.Rules()
 
-    def judge(self, url: str) -> Target:
+    def check(self, url: str) -> Target:
         """The URL taken apart, when nothing in it speaks against it.
 
-        :raises Refused: something does
+        :raises UrlRefused: something does
         """
         target = parse(url)
         for what, value, allowed, disallowed in (
@@ -77,7 +77,7 @@ class Filter:
                 ('port', target.port, self.allowed_ports,
                  self.disallowed_ports)):
             if value in disallowed or allowed and value not in allowed:
-                raise Refused(f'the {what} {value} is not allowed here')
+                raise UrlRefused(f'the {what} {value} is not allowed here')
         if target.address is not None:
             self.judge_address(target.host, target.address)
         elif target.host in _LOCAL or target.host.endswith('.localhost'):
@@ -86,15 +86,15 @@ class Filter:
         return target
 
     def judge_address(self, host: str, address: addresses.Address) -> None:
-        """:raises Refused: the address may not be reached
+        """:raises UrlRefused: the address may not be reached
 
         The text does not tell the address: to whoever asks, what an inner
         name stands for is news.
         """
-        kind = self.ranges.judge(address)
+        kind = self.ranges.check(address)
         if kind is not None:
-            raise Refused(f'the host {host} is {kind}, which cannot be '
-                          'reached from here')
+            raise UrlRefused(f'the host {host} is {kind}, which cannot be '
+                             'reached from here')
 
 
 def public(url: str) -> str:
@@ -130,26 +130,27 @@ def normal_host(host: str) -> str:
 def parse(url: str) -> Target:
     """Take an http or https URL apart.
 
-    :raises Refused: it is none, or can be read in two ways
+    :raises UrlRefused: it is none, or can be read in two ways
     """
     if len(url) > MAX_LENGTH:
-        raise Refused(f'the URL is longer than {MAX_LENGTH} characters')
+        raise UrlRefused(f'the URL is longer than {MAX_LENGTH} characters')
     if not url.isascii() or re.search(r'[\x00-\x20\x7f\\]', url):
-        raise Refused('the URL has characters that must be percent-encoded, '
-                      'or a name that must be in its ASCII form (xn--...)')
+        raise UrlRefused(
+            'the URL has characters that must be percent-encoded, '
+            'or a name that must be in its ASCII form (xn--...)')
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
     except ValueError as failure:
-        raise Refused(f'it is not a URL: {failure}') from failure
+        raise UrlRefused(f'it is not a URL: {failure}') from failure
     if parts.scheme not in DEFAULT_PORTS:
-        raise Refused(
+        raise UrlRefused(
             f'the scheme {parts.scheme[:20] or "(none)"} is not allowed '
             'here')
     if '@' in parts.netloc:
-        raise Refused('the URL has a user name or a password in it')
+        raise UrlRefused('the URL has a user name or a password in it')
     if port == 0:
-        raise Refused('the port 0 is not allowed here')
+        raise UrlRefused('the port 0 is not allowed here')
     host, address = _host(parts.netloc)
     path = parts.path or '/'
     if parts.query:
@@ -162,28 +163,28 @@ def _host(netloc: str) -> tuple[str, addresses.Address | None]:
     if netloc.startswith('['):
         inner, bracket, rest = netloc[1:].partition(']')
         if not bracket or (rest and not rest.startswith(':')):
-            raise Refused('the host of the URL is malformed')
+            raise UrlRefused('the host of the URL is malformed')
         try:
             found = ipaddress.IPv6Address(inner)
             if found.scope_id is not None:
                 raise ValueError('with a zone')
         except ValueError as failure:
-            raise Refused(
+            raise UrlRefused(
                 f'the host [{inner[:60]}] is no IPv6 address') from failure
         return str(found), found
     host = normal_host(netloc.partition(':')[0])
     if not host:
-        raise Refused('the URL has no host')
+        raise UrlRefused('the URL has no host')
     labels = host.split('.')
     if _NUMBER.fullmatch(labels[-1]) or _is_address(host):
         try:
             return host, ipaddress.IPv4Address(host)
         except ValueError as failure:
-            raise Refused(
+            raise UrlRefused(
                 f'the host {host[:60]} is no address in its usual form '
                 '(four decimal numbers with dots)') from failure
     if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        raise Refused(f'the host {host[:60]} is no host name')
+        raise UrlRefused(f'the host {host[:60]} is no host name')
     return host, None
 
 

@@ -49,20 +49,20 @@ class Harness:
 
     def precheck(self, **image: Any) -> contract.Verdict:
         """The verdict before a byte is read; ``image`` are its metadata."""
-        return self._judge('precheck', None, 0, image)
+        return self._run('precheck', None, 0, image)
 
     def inspect(self, content: bytes | str | os.PathLike = b'',
                 **image: Any) -> contract.Verdict:
         """The verdict on some bytes, or on the file at a path."""
-        return self._judge('inspect', content, 0, image)
+        return self._run('inspect', content, 0, image)
 
     def transform(self, content: bytes | str | os.PathLike = b'', *,
                   limit: int = 1 << 40, **image: Any) -> contract.Verdict:
         """The verdict; what it wrote is in ``output`` then."""
-        return self._judge('transform', content, limit, image)
+        return self._run('transform', content, limit, image)
 
-    def _judge(self, do: str, content: bytes | str | os.PathLike | None,
-               limit: int, image: dict[str, Any]) -> contract.Verdict:
+    def _run(self, do: str, content: bytes | str | os.PathLike | None,
+             limit: int, image: dict[str, Any]) -> contract.Verdict:
         with tempfile.TemporaryDirectory() as tmp:
             given: dict[str, Any] = {'ctx': contract.Context(
                 self.options, tmp, time.time() + 3600, self.logged.append,

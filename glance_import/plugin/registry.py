@@ -27,7 +27,7 @@ from glance_import.plugin import sandbox
 from glance_import.plugin import sections
 from glance_import.plugin import snapshot
 from glance_import.plugin import targets
-from glance_import.stores import registry as stores
+from glance_import.stores import configured as stores
 
 LOG = log.getLogger(__name__)
 # Those of its get_flow plugins that run in the sandbox.

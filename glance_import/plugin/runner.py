@@ -177,10 +177,10 @@ def _run(order, opened, answers):
     elif order['hook'] == 'describe':
         answers.send('described', **check.describe(cls))
     else:
-        _judge(order, opened, answers, cls)
+        _call_hook(order, opened, answers, cls)
 
 
-def _judge(order, opened, answers, cls):
+def _call_hook(order, opened, answers, cls):
     from glance_import.plugin import check
     from glance_import.plugin import contract
     from glance_import.plugin import data as plugin_data

@@ -21,14 +21,14 @@ from glance_import.policies import trees
 
 LOG = log.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 MOST = 10000
-# Asked whatever the rule says: oslo.policy itself looks at the scope.
+# _Inputs whatever the rule says: oslo.policy itself looks at the scope.
 _ALWAYS = frozenset({'system', 'system_scope', 'domain_id', 'project_id',
                      'roles'})
 
 
-class Asked(typing.NamedTuple):
+class _Inputs(typing.NamedTuple):
     """What a rule looks at: names in the credentials and in the target."""
 
     caller: tuple[str, ...]
@@ -46,8 +46,8 @@ class Decisions:
     def __init__(self, enforcer: rules_file.Enforcer) -> None:
         self._enforcer = enforcer
         self._said: dict[tuple, bool] = {}
-        self._asked: dict[str, Asked | None] = {}
-        self._look_at = 0.0
+        self._inputs: dict[str, _Inputs | None] = {}
+        self._refresh_at = 0.0
         self._rules: typing.Any = None
         self._lock = threading.Lock()
 
@@ -57,19 +57,19 @@ class Decisions:
 
         :param caller: the credentials, as ``policy_values`` has them
         """
-        if time.monotonic() >= self._look_at:
-            self._look()
+        if time.monotonic() >= self._refresh_at:
+            self._refresh()
         # Held on to: what is worked out by old rules goes with the old.
-        asked_by, answers = self._asked, self._said
-        asked = self._asked_by(asked_by, rule, caller)
-        if asked is None:
+        known_inputs, answers = self._inputs, self._said
+        inputs = self._inputs_of(known_inputs, rule, caller)
+        if inputs is None:
             return self._enforce(rule, target, caller)
         try:
             key = (rule,
                    *(_key(caller.get(name, _Absent)) for name
-                     in asked.caller),
+                     in inputs.caller),
                    *(_key(target.get(name, _Absent)) for name
-                     in asked.target))
+                     in inputs.target))
         except _NoKey:
             return self._enforce(rule, target, caller)
         said = answers.get(key)
@@ -83,11 +83,11 @@ class Decisions:
     def forget(self) -> None:
         """Everything: the rules may be others now."""
         with self._lock:
-            self._said, self._asked = {}, {}
+            self._said, self._inputs = {}, {}
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Let the next question see the operator's file as it is then."""
-        self._look_at = 0.0
+        self._refresh_at = 0.0
 
     def _enforce(self, rule: str, target: dict[str, typing.Any],
                  caller: typing.Any) -> bool:
@@ -100,16 +100,16 @@ class Decisions:
                       ' '.join(str(failure).split())[:300])
             return False
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         with self._lock:
-            self._look_at = time.monotonic() + LOOK_SECONDS
-            self._enforcer.look()
+            self._refresh_at = time.monotonic() + REFRESH_SECONDS
+            self._enforcer.refresh()
             if self._enforcer.rules is not self._rules:
                 self._rules = self._enforcer.rules
-                self._said, self._asked = {}, {}
+                self._said, self._inputs = {}, {}
 
-    def _asked_by(self, known: dict[str, Asked | None], rule: str,
-                  caller: typing.Any) -> Asked | None:
+    def _inputs_of(self, known: dict[str, _Inputs | None], rule: str,
+                   caller: typing.Any) -> _Inputs | None:
         """None when what the rule says depends on anything else."""
         try:
             return known[rule]
@@ -117,13 +117,13 @@ class Decisions:
             found = known[rule] = self._read(rule, caller)
             return found
 
-    def _read(self, rule: str, caller: typing.Any) -> Asked | None:
+    def _read(self, rule: str, caller: typing.Any) -> _Inputs | None:
         try:
-            found = trees.asked(self._enforcer.rules, rule, caller)
+            found = trees.inputs(self._enforcer.rules, rule, caller)
         except (trees.Unknown, RecursionError):
             return None
-        return Asked(tuple(sorted(found.caller | _ALWAYS)),
-                     tuple(sorted(found.target)))
+        return _Inputs(tuple(sorted(found.caller | _ALWAYS)),
+                       tuple(sorted(found.target)))
 
 
 class _NoKey(Exception):

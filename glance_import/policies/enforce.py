@@ -57,5 +57,5 @@ class Policy:
 
     def reload(self) -> None:
         """Read the operator's file again, changed or not."""
-        self._enforcer.look(force=True)
+        self._enforcer.refresh(force=True)
         self._decisions.forget()

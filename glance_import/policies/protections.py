@@ -63,11 +63,11 @@ class Protections:
             return True
         for section in self._sections:
             if section.pattern.match(name):
-                return self._judge(ctx, section.values[action])
+                return self._matches(ctx, section.values[action])
         return False
 
-    def _judge(self, ctx: context.RequestContext,
-               values: tuple[str, ...]) -> bool:
+    def _matches(self, ctx: context.RequestContext,
+                 values: tuple[str, ...]) -> bool:
         if '!' in values:
             return False
         if '@' in values:
@@ -78,12 +78,12 @@ class Protections:
         return all(self._policy.allows(ctx, value, {
             'project_id': ctx.project_id}) for value in values)
 
-    def judge(self, ctx: context.RequestContext,
-              names: collections.abc.Iterable[str]) -> Judge:
+    def access(self, ctx: context.RequestContext,
+               names: collections.abc.Iterable[str]) -> Access:
         """Answers for these names, asked now."""
         if not self.active:
-            return Judge(None)
-        return Judge({(name, action): self.allows(ctx, name, action)
+            return Access(None)
+        return Access({(name, action): self.allows(ctx, name, action)
                       for name in names for action in ACTIONS})
 
     def readable(self, ctx: context.RequestContext,
@@ -96,7 +96,7 @@ class Protections:
                 if self.allows(ctx, name, 'read')}
 
 
-class Judge:
+class Access:
     """Answers that were asked beforehand; None allows everything."""
 
     def __init__(self, answers: dict[tuple[str, str], bool] | None) -> None:

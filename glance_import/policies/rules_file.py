@@ -50,7 +50,7 @@ class Enforcer(policy.Enforcer):
                 raise
             LOG.warning('%s', failure)
 
-    def look(self, force: bool = False) -> None:
+    def refresh(self, force: bool = False) -> None:
         """Adopt what has changed since the last look, if it is good."""
         signature = self._signature()
         if signature == self._seen and not force:
@@ -67,7 +67,7 @@ class Enforcer(policy.Enforcer):
     def load_rules(self, force_reload: bool = False) -> None:
         """Nothing on its own: ``enforce`` would ask for it each time."""
         if force_reload:
-            self.look(force=True)
+            self.refresh(force=True)
 
     def _adopt(self, fresh: policy.Enforcer) -> None:
         self.policy_path = fresh.policy_path

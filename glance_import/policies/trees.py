@@ -20,17 +20,19 @@ class Unknown(Exception):
     """Nobody can say what a check depends on."""
 
 
-class Asked(typing.NamedTuple):
+class RuleInputs(typing.NamedTuple):
     """What a rule looks at: names in the credentials and in the target."""
 
     caller: frozenset[str]
     target: frozenset[str]
 
-    def __or__(self, other: Asked) -> Asked:  # type: ignore[override]
-        return Asked(self.caller | other.caller, self.target | other.target)
+    def __or__(self,
+               other: RuleInputs) -> RuleInputs:  # type: ignore[override]
+        return RuleInputs(self.caller | other.caller,
+                          self.target | other.target)
 
 
-_NOTHING = Asked(frozenset(), frozenset())
+_NOTHING = RuleInputs(frozenset(), frozenset())
 
 
 class _Recorder(dict):
@@ -41,8 +43,8 @@ class _Recorder(dict):
         return ''
 
 
-def asked(rules: Rules, name: str, known: collections.abc.Container[str]
-          ) -> Asked:
+def inputs(rules: Rules, name: str, known: collections.abc.Container[str]
+           ) -> RuleInputs:
     """What the rule ``name`` looks at.
 
     :param known: names that every caller's credentials have
@@ -60,39 +62,42 @@ class _Reader:
         self._rules = rules
         self._known = known
 
-    def rule(self, name: str, above: frozenset[str]) -> Asked:
+    def rule(self, name: str, above: frozenset[str]) -> RuleInputs:
         if name in above or name not in self._rules:
             raise Unknown(name)
         return self._check(self._rules[name], above | {name})
 
     def _check(self, check: _checks.BaseCheck,
-               above: frozenset[str]) -> Asked:
+               above: frozenset[str]) -> RuleInputs:
         # A subclass may do anything, so the class itself is what counts.
         kind = _KINDS.get(type(check))
         if kind is None:
             raise Unknown(str(type(check)))
         return kind(self, check, above)
 
-    def _constant(self, _check: typing.Any, _above: frozenset[str]) -> Asked:
+    def _constant(self, _check: typing.Any, _above: frozenset[str]
+                  ) -> RuleInputs:
         return _NOTHING
 
-    def _several(self, check: typing.Any, above: frozenset[str]) -> Asked:
+    def _several(self, check: typing.Any, above: frozenset[str]) -> RuleInputs:
         found = _NOTHING
         for each in check.rules:
             found |= self._check(each, above)
         return found
 
-    def _not(self, check: typing.Any, above: frozenset[str]) -> Asked:
+    def _not(self, check: typing.Any, above: frozenset[str]) -> RuleInputs:
         return self._check(check.rule, above)
 
-    def _reference(self, check: typing.Any, above: frozenset[str]) -> Asked:
+    def _reference(self, check: typing.Any, above: frozenset[str]
+                   ) -> RuleInputs:
         return self.rule(check.match, above)
 
-    def _role(self, check: typing.Any, _above: frozenset[str]) -> Asked:
-        return Asked(frozenset({'roles'}), _names(check.match))
+    def _role(self, check: typing.Any, _above: frozenset[str]) -> RuleInputs:
+        return RuleInputs(frozenset({'roles'}), _names(check.match))
 
-    def _generic(self, check: typing.Any, _above: frozenset[str]) -> Asked:
-        return Asked(self._left(check.kind), _names(check.match))
+    def _generic(self, check: typing.Any, _above: frozenset[str]
+                 ) -> RuleInputs:
+        return RuleInputs(self._left(check.kind), _names(check.match))
 
     def _left(self, text: str) -> frozenset[str]:
         try:

@@ -102,11 +102,11 @@ class Stored:
 
 # Bytes so far, bytes in all.
 Progress = collections.abc.Callable[[int, int], None]
-Asked = collections.abc.Callable[[], bool]
+IsCancelled = collections.abc.Callable[[], bool]
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Digests:
     """What is known of bytes that went into a store.
 
     ``size`` in bytes, ``checksum`` md5 in hex or None, ``hash_value`` the
@@ -163,10 +163,10 @@ class Attempt(typing.Protocol):
         it would hold up others' disks.
         """
 
-    def near(self, source: Source) -> bool:
+    def same_filesystem(self, source: Source) -> bool:
         """Whether the bytes could be taken over without copying them."""
 
-    def ready(self, source: Source,
+    def adopt(self, source: Source,
               report: collections.abc.Callable[[int], None]
               ) -> Stored | None:
         """The object, when it can be had without the bytes being passed.
@@ -180,7 +180,7 @@ class Attempt(typing.Protocol):
     def write(self, block: Block) -> None:
         """The next bytes, in order; never called twice at a time."""
 
-    def commit(self, told: Told) -> Stored:
+    def commit(self, digests: Digests) -> Stored:
         """Durable and visible, or neither."""
 
     def abort(self) -> None:

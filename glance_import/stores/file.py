@@ -222,13 +222,13 @@ class Attempt:
     def pool(self) -> futures.Executor:
         return pipeline.pools().disk
 
-    def near(self, source: base.Source) -> bool:
-        """See ``base.Attempt.near``."""
+    def same_filesystem(self, source: base.Source) -> bool:
+        """See ``base.Attempt.same_filesystem``."""
         return (source.fd is not None and source.expected is not None
                 and os.stat(self.store.datadir).st_dev
                 == source.expected.identity.device)
 
-    def ready(self, source: base.Source,
+    def adopt(self, source: base.Source,
               report: collections.abc.Callable[[int], None]
               ) -> base.Stored | None:
         """What is there already, or can be had by reference."""
@@ -254,12 +254,12 @@ class Attempt:
         assert self._writer is not None
         self._writer.write(block)
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, digests: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         assert self._writer is not None
         self._writer.finish()
         self._close()
-        return self._publish_part(told)
+        return self._publish_part(digests)
 
     def abort(self) -> None:
         """See ``base.Attempt.abort``."""
@@ -318,7 +318,7 @@ class Attempt:
                       ) -> base.Stored | None:
         """No byte read or written; None where that is not possible."""
         identity = expected.identity
-        if not self.near(source):
+        if not self.same_filesystem(source):
             return None
         assert source.fd is not None
         if self._cloned(source.fd, identity):
@@ -354,7 +354,7 @@ class Attempt:
                 return name if linked else None
         return None
 
-    def _publish_part(self, told: base.Told | staging.Staged
+    def _publish_part(self, digests: base.Digests | staging.Staged
                       ) -> base.Stored:
         fd = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -366,7 +366,7 @@ class Attempt:
             with contextlib.suppress(FileExistsError):
                 copying.rename_new(self._part, self.store.path(name))
                 area.sync_directory(self.store.datadir)
-                return self._stored(name, told)
+                return self._stored(name, digests)
         raise base.StoreUnwritable(
             f'store {self.store.id} has other data under the name of this '
             'image')
@@ -391,12 +391,12 @@ class Attempt:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._part)
 
-    def _stored(self, name: str, told: base.Told | staging.Staged
+    def _stored(self, name: str, digests: base.Digests | staging.Staged
                 ) -> base.Stored:
         return base.Stored(
-            uri=self.store.uri(name), size=told.size,
-            checksum=told.checksum, hash_algo=self._hash_algo,
-            hash_value=told.hash_value,
+            uri=self.store.uri(name), size=digests.size,
+            checksum=digests.checksum, hash_algo=self._hash_algo,
+            hash_value=digests.hash_value,
             metadata={'store': self.store.id})
 
 

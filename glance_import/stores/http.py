@@ -113,7 +113,7 @@ class HttpStore:
 def _errors() -> collections.abc.Iterator[None]:
     try:
         yield
-    except urls.Refused as refusal:
+    except urls.UrlRefused as refusal:
         raise base.BadLocation(
             f'the location may not be followed: {refusal}') from refusal
     except client.Passing as failure:

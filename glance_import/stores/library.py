@@ -325,11 +325,11 @@ class Attempt:
         assert self._threads is not None
         return self._threads
 
-    def near(self, source: base.Source) -> bool:
+    def same_filesystem(self, source: base.Source) -> bool:
         """Never."""
         return False
 
-    def ready(self, source: base.Source, report: typing.Any) -> None:
+    def adopt(self, source: base.Source, report: typing.Any) -> None:
         """Never."""
 
     def begin(self, size: int, hash_algo: str) -> None:
@@ -353,14 +353,14 @@ class Attempt:
     def _wanted(self) -> bool:
         return self._adding is not None and not self._adding.done()
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, digests: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         assert self._feed is not None and self._adding is not None
         try:
             self._feed.put(None, self._wanted)
             with errors(self.store.id):
                 uri, size, _md5, digest, _metadata = self._adding.result()
-            if size != told.size or digest != told.hash_value:
+            if size != digests.size or digest != digests.hash_value:
                 with contextlib.suppress(base.StoreError):
                     self.store.delete(uri)
                 raise base.StoreUnwritable(
@@ -369,7 +369,8 @@ class Attempt:
         finally:
             self._end()
         return base.Stored(
-            uri, told.size, told.checksum, self._hash_algo, told.hash_value,
+            uri, digests.size, digests.checksum, self._hash_algo,
+            digests.hash_value,
             {'store': self.store.id})
 
     def abort(self) -> None:

@@ -322,11 +322,11 @@ class Attempt:
         assert self._lane is not None
         return self._lane
 
-    def near(self, source: base.Source) -> bool:
+    def same_filesystem(self, source: base.Source) -> bool:
         """Never."""
         return False
 
-    def ready(self, source: base.Source, report: typing.Any) -> None:
+    def adopt(self, source: base.Source, report: typing.Any) -> None:
         """Never: what an earlier attempt left is not looked at."""
 
     def begin(self, size: int, hash_algo: str) -> None:
@@ -394,12 +394,12 @@ class Attempt:
         finally:
             self._room.release()
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, digests: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         try:
-            if self._sent != told.size:
+            if self._sent != digests.size:
                 raise base.ObjectChanged(
-                    f'{self._sent} bytes came, {told.size} were expected')
+                    f'{self._sent} bytes came, {digests.size} were expected')
             if self._upload is None:
                 with self.store.errors():
                     self.store.client.put_object(
@@ -407,14 +407,14 @@ class Attempt:
                         Body=self._take())
             else:
                 self._complete()
-            self._confirm(told.size)
+            self._confirm(digests.size)
         except BaseException:
             self.abort()
             raise
         self._end()
         return base.Stored(
-            self.store.uri(self._key), told.size, told.checksum,
-            self._hash_algo, told.hash_value, {'store': self.store.id})
+            self.store.uri(self._key), digests.size, digests.checksum,
+            self._hash_algo, digests.hash_value, {'store': self.store.id})
 
     def _complete(self) -> None:
         if self._pending_bytes:

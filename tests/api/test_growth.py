@@ -310,7 +310,7 @@ def quietly(function):
     def run(text):
         try:
             function(text)
-        except (errors.DomainError, urls.Refused, webob.exc.HTTPException):
+        except (errors.DomainError, urls.UrlRefused, webob.exc.HTTPException):
             pass
     return run
 

@@ -115,9 +115,9 @@ def test_what_is_known_here_is_judged_by_a_proxy_too():
         how = by(proxy, resolve=lambda host: [
             addresses.ipaddress.ip_address('10.0.0.1')])
         for scheme in ('http', 'https'):
-            with pytest.raises(urls.Refused):
+            with pytest.raises(urls.UrlRefused):
                 client.get(how, f'{scheme}://inner.example/')
-        with pytest.raises(urls.Refused):
+        with pytest.raises(urls.UrlRefused):
             client.get(how, 'http://192.168.0.1/')
         assert not proxy.asked
 

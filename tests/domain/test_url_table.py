@@ -179,7 +179,7 @@ def test_the_table_is_long_enough():
 
 @pytest.mark.parametrize('url', REFUSED)
 def test_refused(url):
-    with pytest.raises(urls.Refused) as refusal:
+    with pytest.raises(urls.UrlRefused) as refusal:
         urls.Filter().judge(url)
     assert str(refusal.value)
 

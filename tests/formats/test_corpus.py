@@ -2,7 +2,7 @@
 
 import pytest
 
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from tests.formats import corpus
 
 CASES = {case.name: case for case in corpus.TABLE}
@@ -22,11 +22,13 @@ def test_verdict(directory, case):
     path = directory / case.name
     case.make(path)
     if case.refusal:
-        with pytest.raises(judge.Refused) as refusal:
-            judge.judge(str(path), case.declared, judge.Options())
+        with pytest.raises(inspection.FormatRefused) as refusal:
+            inspection.inspect_format(str(path), case.declared,
+                                      inspection.Options())
         assert case.refusal in str(refusal.value)
         return
-    verdict = judge.judge(str(path), case.declared, judge.Options())
+    verdict = inspection.inspect_format(str(path), case.declared,
+                                        inspection.Options())
     assert verdict.format == case.format
     if case.virtual_size is None:
         assert verdict.virtual_size == path.stat().st_size

@@ -14,7 +14,7 @@ import subprocess
 
 import pytest
 
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from glance_import.plugin import second_opinion
 from glance_import.plugin.workers import info
 from tests.formats import corpus
@@ -187,9 +187,10 @@ def test_nothing_passes_that_qemu_sees_outside_of(files):
         file.become(mutant)
         try:
             try:
-                verdict = judge.judge(str(file.path), mutant.declared,
-                                      judge.Options())
-            except judge.Refused:
+                verdict = inspection.inspect_format(str(file.path),
+                                                    mutant.declared,
+                                                    inspection.Options())
+            except inspection.FormatRefused:
                 counts['refused'] += 1
                 continue
             asked = {None, *(second_opinion.QEMU.get(each)

@@ -9,7 +9,7 @@ import hypothesis
 from hypothesis import strategies
 import pytest
 
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from tests.formats import corpus
 
 EXAMPLES = 20_000 if os.environ.get('LONG_TESTS') else 400
@@ -76,11 +76,12 @@ def test_a_verdict_or_a_refusal(files, name, changes, size, declared):
     _opened.clear()
     _watched.on = True
     try:
-        verdict = judge.judge(str(path), declared, judge.Options())
-    except judge.Refused as refusal:
+        verdict = inspection.inspect_format(str(path), declared,
+                                            inspection.Options())
+    except inspection.FormatRefused as refusal:
         assert str(refusal).startswith('The image is refused: ')
     else:
-        assert 0 <= verdict.virtual_size <= judge.Options.max_virtual_size
+        assert 0 <= verdict.virtual_size <= inspection.Options.max_virtual_size
         assert declared in ('raw', 'ploop', verdict.format)
     finally:
         _watched.on = False

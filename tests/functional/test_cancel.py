@@ -9,9 +9,9 @@ from tests import service as services
 
 DATA = os.urandom(400_000)
 SLEEPER = '''
-import time
-from taskflow import task
 from taskflow.patterns import linear_flow
+from taskflow import task
+import time
 
 
 def get_flow(task_id, image_id, image_repo, **kwargs):

@@ -23,7 +23,7 @@ from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
 from glance_import import startup
 from glance_import.stores import base as stores
-from glance_import.stores import several
+from glance_import.stores import multi_store
 from tests import service as services
 
 DATA = os.urandom(300_000)
@@ -192,7 +192,7 @@ def active(desk, image_id, data=DATA):
 
 def test_finished_steps_are_not_run_again(desk, monkeypatch):
     desk = desk('one,two')
-    image_id = begun(desk, monkeypatch, (several, 'add_file'))
+    image_id = begun(desk, monkeypatch, (multi_store, 'add_file'))
     assert desk.seen() == ['one', 'two']
     assert desk.service.show(image_id)['status'] == 'importing'
     lines = desk.service.run(
@@ -211,7 +211,7 @@ def test_finished_steps_are_not_run_again(desk, monkeypatch):
 def test_a_plugin_that_is_gone_by_then(desk, monkeypatch, tmp_path):
     """The list is that of the request; who lacks some of it writes nothing."""
     desk = desk('one,two')
-    image_id = begun(desk, monkeypatch, (several, 'add_file'))
+    image_id = begun(desk, monkeypatch, (multi_store, 'add_file'))
     services.write_distribution(
         tmp_path / 'plugins', 'noting', {},
         {'glance.image_import.plugins': {'one': 'noting:one'}})
@@ -236,13 +236,13 @@ def test_what_an_earlier_claim_stored_is_kept(desk, monkeypatch):
     """Stored under epoch 1, activated under epoch 3, and not deleted."""
     desk = desk()
     stored = []
-    add_file = several.add_file
+    add_file = multi_store.add_file
 
     def counted(targets, path, expected, order):
         stored.append(order.epoch)
         return add_file(targets, path, expected, order)
 
-    monkeypatch.setattr(several, 'add_file', counted)
+    monkeypatch.setattr(multi_store, 'add_file', counted)
     image_id = begun(desk, monkeypatch, times=2)
     inode = os.stat(desk.service.images / image_id).st_ino
     desk.run(image_id)
@@ -273,7 +273,7 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
     """Died after the failure was recorded: undone and told by the next."""
     desk = desk('one,two')
     with monkeypatch.context() as patch:
-        patch.setattr(several, 'add_file', full)
+        patch.setattr(multi_store, 'add_file', full)
         image_id = begun(
             desk, monkeypatch, (recording.Record, 'update_atom_details'),
             after(recording.Record.update_atom_details, 'FAILURE', dies))
@@ -293,7 +293,7 @@ def test_a_failure_goes_on_back(desk, monkeypatch):
 def test_a_flow_found_reverted_is_not_run_again(desk, monkeypatch):
     desk = desk('one')
     with monkeypatch.context() as patch:
-        patch.setattr(several, 'add_file', full)
+        patch.setattr(multi_store, 'add_file', full)
         image_id = begun(desk, monkeypatch, (ending, 'fail'))
     assert desk.seen() == ['one', 'undo one']
     (state,), = desk.service.execute('SELECT state FROM import_flowdetails')
@@ -323,14 +323,14 @@ def test_handed_over_in_the_middle(desk, monkeypatch):
     desk = desk('one,two')
     image_id = desk.accept()
     stopped = runtime.Stop()
-    add_file = several.add_file
+    add_file = multi_store.add_file
 
     def is_stopped(*args, **kwargs):
         stopped.hand_over()
         return add_file(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(several, 'add_file', is_stopped)
+        patch.setattr(multi_store, 'add_file', is_stopped)
         with pytest.raises(runtime.Interrupted):
             desk.run(image_id, stopped)
     assert desk.seen() == ['one', 'two']
@@ -358,11 +358,11 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
     """Its claim is taken while a step of its runs."""
     desk = desk('one')
     image_id = desk.accept()
-    add_file = several.add_file
+    add_file = multi_store.add_file
     records = []
 
     def overtaken(*args, **kwargs):
-        monkeypatch.setattr(several, 'add_file', add_file)
+        monkeypatch.setattr(multi_store, 'add_file', add_file)
         desk.run(image_id)
         records.append((desk.service.execute('SELECT * FROM images'),
                         desk.service.execute('SELECT * FROM tasks'),
@@ -370,7 +370,7 @@ def test_a_zombie_records_nothing(desk, monkeypatch):
                         desk.service.stored()))
         return add_file(*args, **kwargs)
 
-    monkeypatch.setattr(several, 'add_file', overtaken)
+    monkeypatch.setattr(multi_store, 'add_file', overtaken)
     with pytest.raises(errors.LeaseLost):
         desk.run(image_id)
     records.append((desk.service.execute('SELECT * FROM images'),
@@ -414,8 +414,8 @@ def fails(times, add_file):
 def test_a_fault_that_passes(desk, monkeypatch):
     desk = desk('one')
     image_id = desk.accept()
-    monkeypatch.setattr(several, 'add_file', fails(
-        3, several.add_file))
+    monkeypatch.setattr(multi_store, 'add_file', fails(
+        3, multi_store.add_file))
     desk.run(image_id)
     assert desk.seen() == ['one']
     active(desk, image_id)
@@ -440,7 +440,7 @@ def test_retries_are_bounded_over_restarts(desk, monkeypatch):
             dies()
         raise stores.StoreUnavailable('store file does not answer')
 
-    monkeypatch.setattr(several, 'add_file', unavailable)
+    monkeypatch.setattr(multi_store, 'add_file', unavailable)
     with pytest.raises(Died):
         desk.run(image_id)
     desk.run(image_id)

@@ -20,11 +20,11 @@ from tests import service as services
 DATA = os.urandom(2_500_000)
 # A key manager that has its certificates in a directory.
 MANAGER = '''
-import os
-import pathlib
 from castellan.common import exception
 from castellan.common.objects import x_509
 from castellan.key_manager import not_implemented_key_manager as base
+import os
+import pathlib
 
 
 class Directory(base.NotImplementedKeyManager):

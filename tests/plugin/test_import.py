@@ -167,8 +167,8 @@ def test_a_rejection_after_a_transform_keeps_the_original(
 
 
 WAITING = '''
-    import time
     from glance_import.plugin import ImagePlugin
+    import time
 
     class {name}(ImagePlugin):
         api = 1
@@ -286,8 +286,8 @@ def test_other_imports_go_on_beside_a_hanging_plugin(
 def test_ended_with_the_conductor(make_service, write_plugin):
     mark = f'8{uuid.uuid4().int % 10 ** 9:09}'
     service = make_service([write_plugin('child', f'''
-        import os
         from glance_import.plugin import ImagePlugin
+        import os
 
         class Child(ImagePlugin):
             api = 1

@@ -12,7 +12,7 @@ import pytest
 
 from glance_import import staging
 from glance_import.stores import base
-from glance_import.stores import several
+from glance_import.stores import multi_store
 
 DATA = os.urandom(3_300_000)
 ALGO = 'sha512'
@@ -29,11 +29,11 @@ def describe(path, checksum=True):
         identity=staging.Identity.of_path(str(path)))
 
 
-def add(store, image_id, path, expected, *, epoch, **told):
+def add(store, image_id, path, expected, *, epoch, **digests):
     """The object that one store makes of a file."""
-    return several.add_file(
+    return multi_store.add_file(
         [store], path, expected,
-        several.Order(image_id, epoch, **told)).stored[store.id]
+        multi_store.Order(image_id, epoch, **digests)).stored[store.id]
 
 
 def content(store, uri, **kwargs):

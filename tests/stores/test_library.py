@@ -20,8 +20,8 @@ from conformance import DATA
 from conformance import describe
 from glance_import import conf as configuration
 from glance_import.stores import base
+from glance_import.stores import configured as registry
 from glance_import.stores import library
-from glance_import.stores import registry
 from tests import servers
 
 

@@ -14,7 +14,7 @@ from conformance import DATA
 from conformance import describe
 from glance_import import conf as configuration
 from glance_import.stores import base
-from glance_import.stores import registry
+from glance_import.stores import configured as registry
 from tests import s3 as servers_s3
 
 # Several parts of 5 MiB, the least that S3 takes.
@@ -232,7 +232,7 @@ def test_one_store_only(s3, image_id, large):
     for name, value in s3.options().items():
         conf.set_override(name, value, 'glance_store')
     stores = registry.build(conf)
-    assert (stores.several, stores.ids) == (False, ['s3'])
+    assert (stores.many, stores.ids) == (False, ['s3'])
     stored = add(stores.default, image_id, str(large), describe(large),
                  epoch=1)
     assert conformance.content(stores.default, stored.uri) == LARGE

@@ -61,7 +61,7 @@ def create(request: call.Call) -> webob.Response:
         # Clients split at the comma alone: no blank behind it.
         response.headers['OpenStack-image-import-methods'] = ','.join(
             services.methods)
-    if services.stores.several:
+    if services.stores.many:
         response.headers['OpenStack-image-store-ids'] = ','.join(
             services.stores.ids)
     return response
@@ -141,7 +141,7 @@ def view_all(request: call.Call, records: list[images.Image]
     readable = services.protections.readable
     shown = [views.image(record, readable(ctx, record.properties))
              for record in records]
-    if services.stores.several:
+    if services.stores.many:
         for view, record in zip(shown, records):
             if record.locations:
                 view['stores'] = ','.join(sorted(

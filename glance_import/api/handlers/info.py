@@ -42,7 +42,7 @@ def _stores(request: call.Call) -> list[dict[str, typing.Any]]:
     :raises errors.NotFound: there is one store only
     """
     configured = request.services.stores
-    if not configured.several:
+    if not configured.many:
         raise errors.NotFound('Multi backend is not supported at this site.')
     return [{'id': store_id,
              **({'description': entry.description}

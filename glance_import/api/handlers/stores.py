@@ -12,7 +12,7 @@ from glance_import import errors
 
 def delete(request: call.Call) -> webob.Response:
     """DELETE: the copy in one store goes, the image stays; 204."""
-    if not request.services.stores.several:
+    if not request.services.stores.many:
         raise errors.NotFound('Multi backend is not supported at this site.')
     image = images.find(request, 'delete_image_location')
     placement.take_out(request.services, image, request.args['store_id'])

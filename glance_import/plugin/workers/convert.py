@@ -29,7 +29,7 @@ class Convert(contract.ImagePlugin):
         there is no room for them, this is ended.
         """
         options = ctx.options
-        problem, required = _look(options)
+        problem, required = _measure(options)
         if problem:
             return self.reject(problem)
         ctx.log(f'required {required}')
@@ -55,7 +55,7 @@ class Convert(contract.ImagePlugin):
         return self.accept()
 
 
-def _look(options):
+def _measure(options):
     """What is wrong with the image, and the bytes that its data takes.
 
     qemu-img reads what a file lacks as zeros, so whatever its check finds to

@@ -26,7 +26,7 @@ MAGIC = (
 )
 
 
-class Bad(Exception):
+class BadData(Exception):
     """The data is not what can be decompressed; half a sentence why."""
 
 
@@ -48,7 +48,7 @@ class Decompress(contract.ImagePlugin):
         kind = kind_of(data.read(8))
         try:
             size = _SIZES.get(kind, _unknown)(data)
-        except Bad as failure:
+        except BadData as failure:
             return self.reject(str(failure))
         return self.accept(properties={'required': str(size)})
 
@@ -61,14 +61,14 @@ class Decompress(contract.ImagePlugin):
             for block in _DECODERS[kind](source):
                 ctx.progress()
                 if sink.written + len(block) > sink.limit:
-                    raise Bad('what comes out is larger than '
-                              f'{sink.limit} bytes, the most that is '
-                              'accepted')
+                    raise BadData('what comes out is larger than '
+                                  f'{sink.limit} bytes, the most that is '
+                                  'accepted')
                 sink.write(block)
                 if sink.written > max(_FREE, source.bytes_read * bound):
-                    raise Bad(f'more than {bound} bytes come out for each '
-                              'byte of it (max_ratio)')
-        except Bad as failure:
+                    raise BadData(f'more than {bound} bytes come out for each '
+                                  'byte of it (max_ratio)')
+        except BadData as failure:
             return self.reject(str(failure))
         except _BROKEN as failure:
             return self.reject(f'the {kind} data is damaged ({failure})')
@@ -101,8 +101,9 @@ def _streams(source, make, name):
         elif decoder.needs_input:
             data = source.read(BLOCK)
             if not data:
-                raise Bad(f'the {name} data is cut before its end' if not fresh
-                          or source.size else 'it is empty')
+                raise BadData(
+                    f'the {name} data is cut before its end'
+                    if not fresh or source.size else 'it is empty')
         fresh = False
         block = decoder.decompress(data, BLOCK)
         data = b''
@@ -156,7 +157,7 @@ def _zstd(source):
             while block := stream.read(BLOCK):
                 yield block
         except zstandard.ZstdError as failure:
-            raise Bad(f'the zstd data is damaged ({failure})') from failure
+            raise BadData(f'the zstd data is damaged ({failure})') from failure
     # The library takes a cut frame for the end of the data.
     _check_zstd_end(source, zstandard)
 
@@ -172,7 +173,7 @@ def _check_zstd_end(source, zstandard):
             at += 8 + struct.unpack('<I', head[4:8])[0]
             continue
         if magic != 0xfd2fb528:
-            raise Bad('something that is no zstd data follows it')
+            raise BadData('something that is no zstd data follows it')
         header = zstandard.frame_header_size(head)
         checksum = zstandard.get_frame_parameters(head).has_checksum
         at += header
@@ -181,25 +182,26 @@ def _check_zstd_end(source, zstandard):
             source.seek(at)
             word = source.read(3)
             if len(word) < 3:
-                raise Bad('the zstd data is cut before its end')
+                raise BadData('the zstd data is cut before its end')
             value = int.from_bytes(word, 'little')
             last, kind, size = value & 1, value >> 1 & 3, value >> 3
             at += 3 + (1 if kind == 1 else size)
         at += 4 if checksum else 0
     if at != source.size:
-        raise Bad('the zstd data is cut before its end')
+        raise BadData('the zstd data is cut before its end')
 
 
 def _lz4(source):
     try:
         import lz4.frame
     except ImportError:
-        raise Bad('it is compressed with lz4, which this service cannot '
-                  'decompress (the package lz4 is not installed)') from None
+        raise BadData(
+            'it is compressed with lz4, which this service cannot decompress '
+            '(the package lz4 is not installed)') from None
     try:
         yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4')
     except RuntimeError as failure:
-        raise Bad(f'the lz4 data is damaged ({failure})') from failure
+        raise BadData(f'the lz4 data is damaged ({failure})') from failure
 
 
 # -- archives
@@ -209,13 +211,14 @@ def _only_member(source):
     archive = zipfile.ZipFile(source)
     members = archive.infolist()
     if len(members) != 1:
-        raise Bad(f'it is a zip archive of {len(members)} members, not one')
+        raise BadData(
+            f'it is a zip archive of {len(members)} members, not one')
     member = members[0]
     mode = member.external_attr >> 16
     if member.is_dir() or mode and mode & 0o170000 not in (0, 0o100000):
-        raise Bad('the member of the zip archive is no regular file')
+        raise BadData('the member of the zip archive is no regular file')
     if member.flag_bits & 1:
-        raise Bad('the zip archive is encrypted')
+        raise BadData('the zip archive is encrypted')
     return archive, member
 
 
@@ -228,10 +231,10 @@ def _zip(source):
                 left -= len(block)
                 yield block
     except (NotImplementedError, RuntimeError) as failure:
-        raise Bad('the zip archive is compressed in a way that is not '
-                  f'supported ({failure})') from failure
+        raise BadData('the zip archive is compressed in a way that is not '
+                      f'supported ({failure})') from failure
     if left:
-        raise Bad('the zip archive lies about the size of its member')
+        raise BadData('the zip archive lies about the size of its member')
 
 
 _DECODERS = {'gzip': _gzip, 'bzip2': _bzip2, 'xz': _xz, 'zstd': _zstd,
@@ -248,7 +251,7 @@ def _zip_size(source):
     try:
         return _only_member(source)[1].file_size
     except _BROKEN as failure:
-        raise Bad(f'the zip archive is damaged ({failure})') from failure
+        raise BadData(f'the zip archive is damaged ({failure})') from failure
 
 
 def _zstd_size(source):

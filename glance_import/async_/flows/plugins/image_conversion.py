@@ -13,7 +13,7 @@ import os
 from taskflow.patterns import linear_flow
 
 from glance_import import errors
-from glance_import.formats import judge
+from glance_import.formats import inspection
 from glance_import.imports import rewriting
 from glance_import.plugin import host
 from glance_import.plugin.workers import convert
@@ -35,7 +35,7 @@ class _ConvertImage(rewriting.Rewrite):
         wanted = self.options.output_format
         image = self.image()
         source = image.disk_format
-        found = self._judge(path, source)
+        found = self._inspect(path, source)
         if source == 'iso':
             return f'file://{path}'
         if found.format == 'iso':
@@ -68,19 +68,19 @@ class _ConvertImage(rewriting.Rewrite):
         return self.make(path, size + size // 64 + _OVERHEAD, said,
                          source_format=QEMU[source], output_format=wanted)
 
-    def _judge(self, path, declared):
+    def _inspect(self, path, declared):
         """What is there; it must be safe, and what it is said to be."""
         options = dataclasses.replace(
-            judge.Options.of(self.rt.services.conf), match=True)
+            inspection.Options.of(self.rt.services.conf), match=True)
         try:
-            return judge.judge(path, declared, options)
-        except judge.Refused as refusal:
+            return inspection.inspect_format(path, declared, options)
+        except inspection.FormatRefused as refusal:
             raise errors.Unsupported(str(refusal)) from refusal
 
     def _check(self, sink, wanted, size):
         """The virtual size of what qemu-img wrote: that of the source."""
         try:
-            made = self._judge(sink, wanted)
+            made = self._inspect(sink, wanted)
             # A sector may have been filled up.
             if not size <= made.virtual_size < size + 512 or (
                     wanted != 'raw' and made.format != wanted):

@@ -23,10 +23,10 @@ from glance_import.stores import base
 from glance_import.stores import copying
 
 Failures = dict[str, base.StoreError]
-# Told when a store has the image (None) or will not have it (why).
+# Digests when a store has the image (None) or will not have it (why).
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
 # May refuse bytes by their digests before any store shows them.
-Verify = collections.abc.Callable[[base.Told], None]
+Verify = collections.abc.Callable[[base.Digests], None]
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ def _failed(failed: Failures) -> StoresFailed:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What is to be stored, as what, and who is told.
+    """What is to be stored, as what, and who is digests.
 
     ``hash_algo`` and ``legacy_checksum`` (an md5) are for bytes of which
     nothing is known; ``progress`` hears bytes so far and in all, over all
@@ -73,7 +73,7 @@ class Order:
     legacy_checksum: bool = True
     all_must_succeed: bool = True
     progress: base.Progress | None = None
-    cancelled: base.Asked | None = None
+    cancelled: base.IsCancelled | None = None
     settled: Settled | None = None
     verify: Verify | None = None
 
@@ -124,12 +124,12 @@ class _Run:
             self._each(self._not_writable)
             # Near ones last: a hard link changes the source's times, and
             # the proof that nobody changed its bytes with them.
-            near = self._near()
-            far = [each for each in self._live if each not in near]
-            self._ready(far)
+            same = self._on_same_filesystem()
+            far = [each for each in self._live if each not in same]
+            self._adopt(far)
             self._pass([each for each in far if each in self._live])
-            self._ready(near)
-            self._pass([each for each in near if each in self._live])
+            self._adopt(same)
+            self._pass([each for each in same if each in self._live])
             if not self._outcome.stored:
                 raise _failed(self._outcome.failed)
             return self._outcome
@@ -167,23 +167,23 @@ class _Run:
                 self._failed(attempt, failed)
             else:
                 self._report_stored()
-                self._settle(attempt.store.id, None)
+                self._note_end(attempt.store.id, None)
 
     def _not_writable(self, attempt: base.Attempt) -> None:
         if attempt.store.read_only:
             raise base.StoreUnwritable(
                 f'store {attempt.store.id} is read-only')
 
-    def _near(self) -> list[base.Attempt]:
+    def _on_same_filesystem(self) -> list[base.Attempt]:
         found = []
         for attempt in self._live:
             with contextlib.suppress(OSError, base.StoreError):
-                if attempt.near(self._source):
+                if attempt.same_filesystem(self._source):
                     found.append(attempt)
         return found
 
-    def _ready(self, attempts: list[base.Attempt]) -> None:
-        self._each(lambda each: each.ready(
+    def _adopt(self, attempts: list[base.Attempt]) -> None:
+        self._each(lambda each: each.adopt(
             self._source, lambda done: self._report(done, 1)), attempts)
 
     def _failed(self, attempt: base.Attempt, failure: Exception) -> None:
@@ -199,9 +199,10 @@ class _Run:
         _quietly(attempt.abort)
         if self._order.all_must_succeed:
             raise _failed(self._outcome.failed)
-        self._settle(attempt.store.id, failure)
+        self._note_end(attempt.store.id, failure)
 
-    def _settle(self, store_id: str, failure: base.StoreError | None) -> None:
+    def _note_end(self, store_id: str, failure: base.StoreError | None
+                  ) -> None:
         if self._order.settled is not None:
             self._order.settled(store_id, failure)
 
@@ -251,15 +252,15 @@ class _Run:
             if not any(lane.failure for lane in lanes.values()):
                 raise
             cut = True
-        told = self._told(copy, hashing)
-        if told is None:
+        digests = self._digests(copy, hashing)
+        if digests is None:
             for each in writing:
                 each.abort()
             return False
         # A source that ends early is looked at too: nothing failed then.
         if self._order.verify is not None and not cut:
-            self._order.verify(told)
-        self._commit(writing, lanes, told)
+            self._order.verify(digests)
+        self._commit(writing, lanes, digests)
         return True
 
     def _passed(self, lanes: collections.abc.Collection[_Lane],
@@ -269,27 +270,28 @@ class _Run:
             raise next(lane.failure for lane in lanes if lane.failure)
         self._report(done, len(live))
 
-    def _told(self, copy: copying.Copy, hashing: bool) -> base.Told | None:
+    def _digests(self, copy: copying.Copy, hashing: bool
+                 ) -> base.Digests | None:
         expected = self._source.expected
         if hashing:
-            return base.Told(
+            return base.Digests(
                 copy.size, copy.checksum,
                 expected.hash_algo if expected else self._order.hash_algo,
                 copy.hash_value or '')
         assert expected is not None and self._source.fd is not None
         if not copying.still_unchanged(self._source.fd, expected.identity):
             return None
-        return base.Told(expected.size, expected.checksum,
-                         expected.hash_algo, expected.hash_value)
+        return base.Digests(expected.size, expected.checksum,
+                            expected.hash_algo, expected.hash_value)
 
     def _commit(self, writing: list[base.Attempt],
-                lanes: dict[int, _Lane], told: base.Told) -> None:
+                lanes: dict[int, _Lane], digests: base.Digests) -> None:
         """All at once: each waits for a disk or a network of its own."""
         def one(attempt: base.Attempt) -> base.Stored:
             lane = lanes[id(attempt)]
             if lane.failure is not None:
                 raise lane.failure
-            return attempt.commit(told)
+            return attempt.commit(digests)
 
         with futures.ThreadPoolExecutor(len(writing), 'commit') as pool:
             if self._order.all_must_succeed and any(

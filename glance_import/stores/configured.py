@@ -58,7 +58,7 @@ class Stores:
         """:param several: whether users are told of them"""
         self.entries = {entry.store.id: entry for entry in entries}
         self.default = self.entries[default].store
-        self.several = several
+        self.many = several
 
     @property
     def ids(self) -> list[str]:

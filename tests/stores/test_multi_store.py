@@ -11,7 +11,7 @@ from conformance import describe
 from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
-from glance_import.stores import several
+from glance_import.stores import multi_store
 from tests import mounts
 
 
@@ -63,11 +63,11 @@ class Failing:
                 if store.at == step:
                     raise OSError(28, 'No space left on device')
 
-            def near(self, source):
+            def same_filesystem(self, source):
                 self.fail('near')
                 return False
 
-            def ready(self, source, report):
+            def adopt(self, source, report):
                 self.fail('ready')
 
             def begin(self, size, hash_algo):
@@ -76,10 +76,10 @@ class Failing:
             def write(self, block):
                 self.fail('write')
 
-            def commit(self, told):
+            def commit(self, digests):
                 self.fail('commit')
-                return base.Stored('failing://', told.size, None, 'sha512',
-                                   told.hash_value)
+                return base.Stored('failing://', digests.size, None, 'sha512',
+                                   digests.hash_value)
 
             def abort(self):
                 store.aborted += 1
@@ -92,8 +92,8 @@ class Failing:
 
 
 def add(chosen, source, image_id, expected=None, **order):
-    return several.add_file(chosen, str(source), expected,
-                            several.Order(image_id, 1, **order))
+    return multi_store.add_file(chosen, str(source), expected,
+                                multi_store.Order(image_id, 1, **order))
 
 
 def test_three_copies_of_one_read(elsewhere, source, image_id, monkeypatch):
@@ -141,13 +141,13 @@ def test_a_writer_during_the_read(elsewhere, source, image_id, monkeypatch):
 
 def test_one_by_reference_and_one_copy(elsewhere, tmp_path, source, image_id,
                                        monkeypatch):
-    near, far = stores(tmp_path / 'near', elsewhere / 'far')
+    same, far = stores(tmp_path / 'near', elsewhere / 'far')
     expected = describe(source)
     counted = Counted(monkeypatch)
-    outcome = add([near, far], source, image_id, expected)
+    outcome = add([same, far], source, image_id, expected)
     assert counted.bytes == len(DATA)
-    assert os.path.samefile(near.path(image_id), source)
-    for store in (near, far):
+    assert os.path.samefile(same.path(image_id), source)
+    for store in (same, far):
         assert conformance.content(
             store, outcome.stored[store.id].uri) == DATA
 
@@ -159,7 +159,7 @@ STEPS = ['ready', 'begin', 'write', 'commit']
 def test_all_or_none(elsewhere, source, image_id, at):
     chosen = stores(elsewhere / 'a', elsewhere / 'b')
     failing = Failing(at)
-    with pytest.raises(several.StoresFailed) as caught:
+    with pytest.raises(multi_store.StoresFailed) as caught:
         add([chosen[0], failing, chosen[1]], source, image_id,
             describe(source))
     assert list(caught.value.failed) == ['failing']
@@ -176,7 +176,7 @@ def test_some_may_fail(elsewhere, source, image_id, at):
     outcome = add(
         [chosen[0], Failing(at), chosen[1]], source, image_id,
         describe(source), all_must_succeed=False,
-        settled=lambda *told: settled.append(told))
+        settled=lambda *digests: settled.append(digests))
     assert sorted(outcome.stored) == ['s0', 's1']
     assert isinstance(outcome.failed['failing'], base.StoreFull)
     assert sorted((name, failure is None) for name, failure in settled) == [
@@ -188,7 +188,7 @@ def test_some_may_fail(elsewhere, source, image_id, at):
 
 @pytest.mark.parametrize('must', [True, False])
 def test_all_fail(source, image_id, must):
-    with pytest.raises(several.StoresFailed) as caught:
+    with pytest.raises(multi_store.StoresFailed) as caught:
         add([Failing('write'), Failing('write')], source, image_id,
             all_must_succeed=must)
     assert 'No space left' in str(caught.value)
@@ -212,8 +212,8 @@ def test_a_full_disk_beside_one_with_room(tmp_path, elsewhere, image_id):
 
 
 def test_refused_bytes_are_shown_nowhere(elsewhere, source, image_id):
-    def refuse(told):
-        assert told.hash_value == hashlib.sha512(DATA).hexdigest()
+    def refuse(digests):
+        assert digests.hash_value == hashlib.sha512(DATA).hexdigest()
         raise ValueError('these are not the ones')
     chosen = stores(elsewhere / 'a', elsewhere / 'b')
     with pytest.raises(ValueError):
@@ -223,14 +223,14 @@ def test_refused_bytes_are_shown_nowhere(elsewhere, source, image_id):
 
 
 def test_a_source_that_ends_early_is_looked_at(elsewhere, image_id):
-    def refuse(told):
-        assert told.size == 5
+    def refuse(digests):
+        assert digests.size == 5
         raise ValueError('shorter than it was')
     chosen = stores(elsewhere / 'a', elsewhere / 'b')
     source = base.Source(len(DATA), lambda: iter([b'short']))
     with pytest.raises(ValueError):
-        several.add(chosen, source,
-                    several.Order(image_id, 1, verify=refuse))
+        multi_store.add(chosen, source,
+                        multi_store.Order(image_id, 1, verify=refuse))
     for store in chosen:
         assert os.listdir(store.datadir) == []
 

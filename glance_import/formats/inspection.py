@@ -27,7 +27,7 @@ _PIECE = 64 << 10
 HEAD, TAIL = 4 << 20, 64 << 10
 
 
-class Refused(Exception):
+class FormatRefused(Exception):
     """The file is not to be accepted; one sentence why."""
 
 
@@ -61,22 +61,23 @@ class Verdict:
     virtual_size: int
 
 
-def judge(path: str, declared: str | None, options: Options) -> Verdict:
+def inspect_format(path: str, declared: str | None, options: Options
+                   ) -> Verdict:
     """What a file is.
 
     :param declared: the disk_format it should have; None accepts any
-    :raises Refused: it is not to be accepted
+    :raises FormatRefused: it is not to be accepted
     :raises OSError: it cannot be read
     """
     with open(path, 'rb') as opened:
-        return judge_data(reader.File(opened), declared, options)
+        return inspect_data(reader.File(opened), declared, options)
 
 
-def judge_data(data: reader.Reader, declared: str | None, options: Options
-               ) -> Verdict:
+def inspect_data(data: reader.Reader, declared: str | None, options: Options
+                 ) -> Verdict:
     """The same of data that need not be a file.
 
-    What its reader raises by itself, beside ``Unsafe``, comes out of here.
+    What its reader raises by itself, beside ``UnsafeFormat``, comes out.
     """
     try:
         own.text_descriptor(data)
@@ -89,10 +90,10 @@ def judge_data(data: reader.Reader, declared: str | None, options: Options
             _check_vmdk_type(data, options)
         if found == 'iso':
             size = max(size, inspectors[0].virtual_size)
-    except reader.Unsafe as refusal:
-        raise Refused(f'The image is refused: {refusal}.') from refusal
+    except reader.UnsafeFormat as refusal:
+        raise FormatRefused(f'The image is refused: {refusal}.') from refusal
     if options.max_virtual_size and size > options.max_virtual_size:
-        raise Refused(
+        raise FormatRefused(
             f'The image is refused: its virtual size is {size} bytes, more '
             f'than {options.max_virtual_size}, the most that is accepted '
             'here (max_virtual_size).')
@@ -103,7 +104,7 @@ def _detect(file: reader.Reader
             ) -> tuple[str, list[format_inspector.FileInspector]]:
     """The format, and the inspectors that found it, ISO first."""
     if file.up_to(0, 4) == b'COWD':
-        raise reader.Unsafe('it is an extent of a VMDK of version 3')
+        raise reader.UnsafeFormat('it is an extent of a VMDK of version 3')
     inspectors = _show(file)
     names = {str(each) for each in inspectors}
     if names == {'iso', 'gpt'}:
@@ -111,7 +112,7 @@ def _detect(file: reader.Reader
         inspectors.sort(key=lambda each: str(each) != 'iso')
         return 'iso', inspectors
     if len(names) > 1:
-        raise reader.Unsafe(
+        raise reader.UnsafeFormat(
             'it looks like several formats at once ('
             + ', '.join(sorted(names)) + ')')
     name = names.pop() if names else RAW
@@ -123,8 +124,8 @@ def _detect(file: reader.Reader
 def _show(file: reader.Reader) -> list[format_inspector.FileInspector]:
     """Those inspectors, other than raw's, that know the file.
 
-    :raises reader.Unsafe: it begins as a format does whose inspector cannot
-        make sense of the rest
+    :raises reader.UnsafeFormat: it begins as a format does whose
+        inspector cannot make sense of the rest
     """
     begins = own.begins_as(file)
     found: list[format_inspector.FileInspector] = []
@@ -135,7 +136,7 @@ def _show(file: reader.Reader) -> list[format_inspector.FileInspector]:
         if _knows(inspector, file):
             found.append(inspector)
         elif name in begins:
-            raise reader.Unsafe(
+            raise reader.UnsafeFormat(
                 f'it begins as {name} does, and cannot be read as {name}')
     return found
 
@@ -175,7 +176,7 @@ def _check_match(found: str, declared: str | None,
         return
     if declared in UNTOLD and found == RAW:
         return
-    raise reader.Unsafe(
+    raise reader.UnsafeFormat(
         f'its disk_format is {declared}, but its content is '
         + (f'{found}' if found != RAW else f'not that of {declared}'))
 
@@ -192,12 +193,12 @@ def _check_safety(inspector: format_inspector.FileInspector,
         fatal = {check: what for check, what in failure.failures.items()
                  if name != 'gpt' or check not in options.gpt_nonfatal}
         if fatal:
-            raise reader.Unsafe(
+            raise reader.UnsafeFormat(
                 f'as {name} it is not safe ('
                 + '; '.join(f'{check}: {what}' for check, what
                             in sorted(fatal.items())) + ')') from failure
     except format_inspector.ImageFormatError as failure:
-        raise reader.Unsafe(
+        raise reader.UnsafeFormat(
             f'as {name} it is not complete, so that nobody can say that it '
             'is safe') from failure
 
@@ -205,6 +206,6 @@ def _check_safety(inspector: format_inspector.FileInspector,
 def _check_vmdk_type(file: reader.Reader, options: Options) -> None:
     kind = own.vmdk_type(file)
     if kind.lower() not in options.vmdk_types:
-        raise reader.Unsafe(
+        raise reader.UnsafeFormat(
             f'VMDK files of the type {kind or "(none)"} are not allowed here '
             '(vmdk_allowed_types)')
