@@ -20,14 +20,14 @@ from glance_import import context
 from glance_import.domain import uploads
 
 if typing.TYPE_CHECKING:
-    from glance_import import services as boxes
+    from glance_import import services as all_services
 
 
 @dataclasses.dataclass(slots=True)
 class Call:
     """One request: who asks, with what, of which service."""
 
-    services: boxes.Services
+    services: all_services.Services
     ctx: context.RequestContext
     req: webob.Request
     args: dict[str, str]

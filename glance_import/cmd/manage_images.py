@@ -38,19 +38,19 @@ def judge(conf: cfg.ConfigOpts) -> int:
     is asked again. Exit status 1 when there was such an image.
     """
     words = conf.command
-    with opening.opened(conf) as box, \
+    with opening.opened(conf) as services, \
             _place(conf, _question(conf)) as place:
-        run = _Run(box, rate=rejudging.Rate(
+        run = _Run(services, rate=rejudging.Rate(
             words.rate * 1e6 if words.rate else None),
-            plugins=_inspectors(box) if words.plugins else [],
+            plugins=_inspectors(services) if words.plugins else [],
             deactivate=words.deactivate)
-        if box.adviser.trouble():
+        if services.adviser.trouble():
             print('without a second opinion of qemu-img: '
-                  f'{box.adviser.trouble()}', file=sys.stderr)
+                  f'{services.adviser.trouble()}', file=sys.stderr)
         last = None if words.anew else place.read()
         if last is not None:
             print(f'going on behind image {last}', flush=True)
-        for image in rejudging.after(box, words.status, last):
+        for image in rejudging.after(services, words.status, last):
             run.check(image)
             place.write(image.id)
         place.write(None)
@@ -61,9 +61,9 @@ def judge(conf: cfg.ConfigOpts) -> int:
 class _Run:
     """One run, and what it has found so far."""
 
-    def __init__(self, box: services.Services, *, rate: rejudging.Rate,
+    def __init__(self, services: services.Services, *, rate: rejudging.Rate,
                  plugins: list[chain.Plugin], deactivate: bool) -> None:
-        self._box = box
+        self._services = services
         self._rate = rate
         self._plugins = plugins
         self._deactivate = deactivate
@@ -72,7 +72,7 @@ class _Run:
     def check(self, image: db_images.Image) -> None:
         """Judge one image, and say what there is to say of it."""
         self.judged += 1
-        found = rejudging.inspect_stored(self._box, image, self._rate,
+        found = rejudging.inspect_stored(self._services, image, self._rate,
                                          self._plugins)
         if found is None:
             return
@@ -80,7 +80,7 @@ class _Run:
             self.refused += 1
             verdict = 'would be refused'
             if self._deactivate and rejudging.deactivate(
-                    self._box, image.id, found.code, found.reason):
+                    self._services, image.id, found.code, found.reason):
                 self.deactivated += 1
                 verdict = 'was deactivated'
         else:
@@ -104,13 +104,13 @@ def _plain(text: str) -> str:
     return ''.join(each if each.isprintable() else '?' for each in text)
 
 
-def _inspectors(box: services.Services) -> list[chain.Plugin]:
+def _inspectors(services: services.Services) -> list[chain.Plugin]:
     """The listed plugins that only look.
 
     :raises extensions.ExtensionError: there is none
     """
-    loaded = box.registry.load(
-        box.conf.image_import_opts.image_import_plugins)
+    loaded = services.registry.load(
+        services.conf.image_import_opts.image_import_plugins)
     found = [each for each in loaded if isinstance(each, chain.Plugin)
              and chain.INSPECT in each.methods
              and each.settings.enforcement != 'off']

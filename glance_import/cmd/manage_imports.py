@@ -41,8 +41,8 @@ def stranded(conf: cfg.ConfigOpts) -> int:
     Each was left so by a Glance that ended, or is being imported by one that
     still serves this database: see the time of the last news.
     """
-    with opening.opened(conf) as box:
-        for orphan in orphans.find(box):
+    with opening.opened(conf) as services:
+        for orphan in orphans.find(services):
             _say(orphan)
     return 0
 
@@ -55,13 +55,13 @@ def free(conf: cfg.ConfigOpts) -> int:
     are complete. No other Glance may be importing them.
     """
     refused = 0
-    with opening.opened(conf) as box:
+    with opening.opened(conf) as services:
         wanted = conf.command.image
         if conf.command.all:
-            wanted = [orphan.image_id for orphan in orphans.find(box)]
+            wanted = [orphan.image_id for orphan in orphans.find(services)]
         for image_id in wanted:
             try:
-                fate = orphans.free(box, image_id)
+                fate = orphans.free(services, image_id)
             except errors.DomainError as failure:
                 print(failure)
                 refused = 1
@@ -77,7 +77,7 @@ def list_(conf: cfg.ConfigOpts) -> int:
 
     The first line tells how long the queue is and how old its oldest import.
     """
-    with opening.opened(conf) as box, box.db.read() as conn:
+    with opening.opened(conf) as services, services.db.read() as conn:
         totals = db_job_admin.totals(conn)
         found = db_job_admin.entries(conn, project=conf.command.project,
                                      area=conf.command.area)
@@ -138,13 +138,13 @@ def _age(seconds: float) -> str:
 
 def show(conf: cfg.ConfigOpts) -> int:
     """Show one import: all that is known of it, and its steps so far."""
-    with opening.opened(conf) as box:
+    with opening.opened(conf) as services:
         try:
-            entry = administration.find(box, conf.command.id)
+            entry = administration.find(services, conf.command.id)
         except errors.DomainError as failure:
             print(failure)
             return 1
-        with box.db.read() as conn:
+        with services.db.read() as conn:
             steps = db_job_admin.steps(conn, entry.id)
             refusals = db_conductors.refusals(conn, [entry.id])
     if conf.command.json:
@@ -169,10 +169,10 @@ def _each(conf: cfg.ConfigOpts, do: collections.abc.Callable, *,
           accepting: bool = False) -> int:
     """Do something to each import named; 1 when one of them refused."""
     refused = 0
-    with opening.opened(conf, accepting=accepting) as box:
+    with opening.opened(conf, accepting=accepting) as services:
         for wanted in conf.command.id:
             try:
-                print(do(box, wanted))
+                print(do(services, wanted))
             except errors.DomainError as failure:
                 print(failure)
                 refused = 1
@@ -204,7 +204,7 @@ def conductors(conf: cfg.ConfigOpts) -> int:
     same where an import is asked for: plugins, their code, files they may
     read and secret options. It differs where imports are not honoured.
     """
-    with opening.opened(conf) as box, box.db.read() as conn:
+    with opening.opened(conf) as services, services.db.read() as conn:
         found = db_conductors.all_(conn)
     if conf.command.json:
         print(json.dumps([dataclasses.asdict(each) for each in found],
@@ -229,9 +229,10 @@ def release(conf: cfg.ConfigOpts) -> int:
     """
     if not conf.command.area:
         return _each(conf, administration.release)
-    with opening.opened(conf) as box:
+    with opening.opened(conf) as services:
         try:
-            for line in administration.release_area(box, conf.command.area):
+            for line in administration.release_area(services,
+                                                    conf.command.area):
                 print(line)
         except errors.DomainError as failure:
             print(failure)

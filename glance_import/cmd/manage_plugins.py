@@ -208,9 +208,11 @@ def _flow(conf: cfg.ConfigOpts, loaded: list[registry.Loaded], method: str
         plugins=[each.name for each in listed], epoch=0, attempts=0,
         owner=None, cancel=False, step=None)
     # Making a flow looks at options and touches nothing.
-    box = typing.cast(services.Services, types.SimpleNamespace(conf=conf))
+    unopened = typing.cast(services.Services,
+                           types.SimpleNamespace(conf=conf))
     with runtime.use(runtime.Runtime(
-            box, job, db_jobs.Lease(job.id, '', 0), context.RequestContext(),
+            services, job, db_jobs.Lease(job.id, '',
+                                         0), context.RequestContext(),
             runtime.Stop(), plugins=listed)):
         return typing.cast(flow.Flow, import_flow.get_flow(
             task_id=job.id, task_type=admission.TASK_TYPE,
@@ -229,7 +231,7 @@ def _quoted(text: str) -> str:
 
 
 def _dot(steps: list[list[str]]) -> str:
-    lines = ['digraph import {', '  node [shape=box];']
+    lines = ['digraph import {', '  node [shape=services];']
     for row, step in enumerate(steps):
         lines += [f'  s{row}_{column} [label="{_quoted(each)}"];'
                   for column, each in enumerate(step)]

@@ -22,7 +22,7 @@ from glance_import.imports import outcome
 from glance_import import jobboard
 from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
-from glance_import import services as boxes
+from glance_import import services as all_services
 
 LOG = log.getLogger(__name__)
 # Between two announcements; a third of what makes a conductor count as dead.
@@ -32,7 +32,8 @@ SECONDS = 15.0
 class Announcer:
     """The voice of one conductor; safe to share by threads."""
 
-    def __init__(self, services: boxes.Services, name: str, node: str) -> None:
+    def __init__(self, services: all_services.Services, name: str, node: str
+                 ) -> None:
         self._services = services
         self._name = name
         self._node = node

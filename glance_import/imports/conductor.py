@@ -56,10 +56,10 @@ class _Work:
 class Conductor:
     """``run`` until ``stop``; safe to stop from a signal handler."""
 
-    def __init__(self, box: services.Services) -> None:
-        options = box.conf.taskflow_executor
-        self._services = box
-        self._board = box.board
+    def __init__(self, services: services.Services) -> None:
+        options = services.conf.taskflow_executor
+        self._services = services
+        self._board = services.board
         self._expiry = options.claim_expiry
         self._poll = options.poll_interval
         self._slots = options.max_workers
@@ -71,13 +71,13 @@ class Conductor:
         self._wakened = threading.Event()
         # Said once, not with each of its looks.
         self._database_away = False
-        self._executor = executor.TaskFlowExecutor(box)
+        self._executor = executor.TaskFlowExecutor(services)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
-        self._wake_fd = _open_fifo(box.conf.state_path)
-        self._node_lock, self.node = take_node_lock(box.conf.state_path)
+        self._wake_fd = _open_fifo(services.conf.state_path)
+        self._node_lock, self.node = take_node_lock(services.conf.state_path)
         self.name = f'{self.node}:{os.getpid()}:{uuid.uuid4().hex[:8]}'
-        self._announcer = announcer.Announcer(box, self.name, self.node)
+        self._announcer = announcer.Announcer(services, self.name, self.node)
 
     def run(self, *, patience: float = 60.0) -> None:
         """Work until stopped, then give back what is not done.

@@ -52,10 +52,10 @@ class LeftAlone(Exception):
 class TaskFlowExecutor:
     """One for a process; ``run`` is called in a thread for each import."""
 
-    def __init__(self, box: services.Services) -> None:
-        self._services = box
-        self._backend = recording.Backend(box.db)
-        options = box.conf.taskflow_executor
+    def __init__(self, services: services.Services) -> None:
+        self._services = services
+        self._backend = recording.Backend(services.db)
+        options = services.conf.taskflow_executor
         self._mode = options.engine_mode
         self._pool = None
         if self._mode == 'parallel':
@@ -208,19 +208,19 @@ class TaskFlowExecutor:
 
         :raises snapshot.NotHonoured: that is not possible here
         """
-        box, job = self._services, rt.job
+        services, job = self._services, rt.job
         try:
             rt.snapshot = snapshot.load(job.snapshot, job.plugins)
-            rt.plugins = box.honour(rt.snapshot)
+            rt.plugins = services.honour(rt.snapshot)
         except snapshot.NotHonoured:
             if not job.cancel:
                 raise
             self._fail(rt, outcomes.CANCELLED)
             self._remove_products(rt, [])
             return False
-        conf = overlay.over(box.conf, rt.snapshot.options)
+        conf = overlay.over(services.conf, rt.snapshot.options)
         rt.services = dataclasses.replace(
-            box, conf=conf, adviser=box.adviser.judging_by(conf))
+            services, conf=conf, adviser=services.adviser.judging_by(conf))
         return True
 
     def _build(self, rt: runtime.Runtime) -> flow_base.Flow | None:

@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from glance_import.plugin import registry
-    from glance_import import services as boxes
+    from glance_import import services as all_services
 
 
 Interrupted = errors.Interrupted
@@ -62,7 +62,7 @@ class Stop(threading.Event):
 class Runtime:
     """One attempt at one import."""
 
-    services: boxes.Services
+    services: all_services.Services
     job: db_jobs.Job
     lease: db_jobs.Lease
     context: contexts.RequestContext

@@ -29,7 +29,7 @@ class Described:
     """A contract plugin as it is on this host, not yet configured."""
 
     name: str
-    found: targets.Found
+    found: targets.Located
     said: dict[str, typing.Any]
     code: str
 
@@ -47,7 +47,7 @@ class Described:
         return snapshot.CONTRACT_VERSION if self.found.shipped else self.code
 
 
-def describe(isolation: sandbox.Sandbox, name: str, found: targets.Found
+def describe(isolation: sandbox.Sandbox, name: str, found: targets.Located
              ) -> dict[str, typing.Any]:
     """What the plugin says of itself, checked.
 

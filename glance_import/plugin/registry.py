@@ -73,7 +73,7 @@ class Registry:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
         self._flows: dict[str, FlowPlugin] = {}
-        self._points: dict[str, targets.Found | None] = {}
+        self._points: dict[str, targets.Located | None] = {}
         self._known: dict[str, describing.Described] = {}
         self._failed: dict[str, _Failed] = {}
         # Section -> the options that its plugin declares.
@@ -172,7 +172,7 @@ class Registry:
                     or snapshot.FLOW_VERSION)
             return self._flows[name]
 
-    def _find(self, name: str) -> targets.Found | None:
+    def _find(self, name: str) -> targets.Located | None:
         """Where it lies; files are looked at again, entry points are not."""
         if name.startswith((targets.FILE, targets.EXEC)):
             return targets.find(name)
@@ -238,7 +238,7 @@ class Registry:
                      described.options)},
                 sections.digests(values['read_paths'])))
 
-    def _described(self, name: str, found: targets.Found, code: str
+    def _described(self, name: str, found: targets.Located, code: str
                    ) -> dict[str, typing.Any]:
         """What it says of itself; a failure is remembered for a while."""
         failed = self._failed.get(name)

@@ -34,7 +34,7 @@ SHIPPED = frozenset(
         'clamav', 'digest_list', 'property_policy', 'format_report')])
 
 
-class Found(typing.NamedTuple):
+class Located(typing.NamedTuple):
     """A contract plugin; ``places`` are the files that are its code."""
 
     target: host.Target
@@ -54,7 +54,7 @@ class Found(typing.NamedTuple):
         return code_of(self.target.name, self.places)
 
 
-def find(name: str) -> Found | None:
+def find(name: str) -> Located | None:
     """The contract plugin of that name; None for a get_flow plugin.
 
     :raises extensions.ExtensionError: it cannot be used, or is doubled
@@ -140,7 +140,7 @@ def code_of(name: str, places: tuple[str, ...]) -> str:
             f'{failure.strerror}') from failure
 
 
-def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
+def _point(name: str, point: importlib.metadata.EntryPoint) -> Located:
     if not point.attr:
         raise entry_points.ExtensionError(
             f"'{name}' ({point.value}) names no class; it has to be "
@@ -150,8 +150,8 @@ def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
     sites = tuple(sandbox.site_directories())
     if top == OWN_PACKAGE:
         spec = importlib.util.find_spec(point.module)
-        return Found(host.Target(name, 'class', point.module, point.attr),
-                     (spec.origin or '',) if spec else (), version)
+        return Located(host.Target(name, 'class', point.module, point.attr),
+                       (spec.origin or '',) if spec else (), version)
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -163,7 +163,7 @@ def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
     places = list(spec.submodule_search_locations or ()) or [
         spec.origin or '']
     parents = dict.fromkeys(os.path.dirname(place) for place in places)
-    return Found(host.Target(
+    return Located(host.Target(
         name, 'class', point.module, point.attr,
         path=tuple(dict.fromkeys([*parents, *sites])),
         read=(*sites, *(place for place in places
@@ -171,7 +171,7 @@ def _point(name: str, point: importlib.metadata.EntryPoint) -> Found:
         tuple(places), version)
 
 
-def _file(name: str) -> Found:
+def _file(name: str) -> Located:
     path, _, attribute = name[len(FILE):].rpartition(':')
     if not path or not attribute.isidentifier():
         raise entry_points.ExtensionError(
@@ -179,18 +179,18 @@ def _file(name: str) -> Found:
     _check_file(name, path)
     module = re.sub(r'\W', '_', os.path.splitext(os.path.basename(path))[0])
     source = os.path.realpath(path)
-    return Found(host.Target(name, 'file', f'plugin_{module}', attribute,
-                             source=source), (source,))
+    return Located(host.Target(name, 'file', f'plugin_{module}', attribute,
+                               source=source), (source,))
 
 
-def _program(name: str) -> Found:
+def _program(name: str) -> Located:
     path = name[len(EXEC):]
     _check_file(name, path)
     if not os.stat(path).st_mode & 0o111:
         raise entry_points.ExtensionError(
             f"'{name}' cannot be used: the file is not executable")
     source = os.path.realpath(path)
-    return Found(host.Target(name, 'exec', source=source), (source,))
+    return Located(host.Target(name, 'exec', source=source), (source,))
 
 
 def _check_file(name: str, path: str) -> None:

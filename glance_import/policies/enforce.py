@@ -1,7 +1,7 @@
 """Asking the rules: one function for a resource, with its answer's meaning.
 
 What one may not see is absent (NotFound); what one sees but may not change
-is Forbidden, naming the rule (contract section 8).
+is Forbidden, naming the rule.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ _SAFE_ID = re.compile(r'[A-Za-z0-9_.:+/=-]+')
 class RequestFilter:
     """Gives each request its id and turns what goes wrong into an answer."""
 
-    def __init__(self, app, box: services.Services) -> None:
+    def __init__(self, app, services: services.Services) -> None:
         self._app = app
-        self._max_id = box.conf.max_request_id_length
+        self._max_id = services.conf.max_request_id_length
 
     def __call__(self, environ, start_response):
         given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')

@@ -1,4 +1,4 @@
-"""The versions document, and /v2.N for /v2 (contract section 1).
+"""The versions document, and /v2.N for /v2.
 
 Stands before authentication: the document needs no token.
 """
