@@ -6,9 +6,9 @@ Parts: ``requests`` (CPU seconds of the server for one request, at 1,000
 images), ``clients`` (64 connections at once, also beside 50 uploaders of
 1 MB/s each), ``connections`` (CPU and voluntary context switches of a
 request, and requests a second, with 1, 16 and 64 kept connections, also
-beside two busy loops), ``start`` (first answer and idle memory). Both services run on
-SQLite with one process each, and get the same requests in one run. Pages
-among very many images are ``benchmarks.lists``.
+beside two busy loops), ``start`` (first answer and idle memory). Both
+services run on SQLite with one process each, and get the same requests in one
+run. Pages among very many images are ``benchmarks.lists``.
 """
 
 from __future__ import annotations

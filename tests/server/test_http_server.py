@@ -523,7 +523,7 @@ def test_sighup_replaces_workers_and_drops_nothing(server):
             server.config.read_text() + 'workers = 2\n')
         server.process.send_signal(signal.SIGHUP)
         server_harness.wait_for(lambda: set(answered) - set(old))
-        server_harness.wait_for(lambda: 'server:reloaded' in server.output())
+        server_harness.wait_for(lambda: 'parent:reloaded' in server.output())
         seen = len(answered)
         server_harness.wait_for(lambda: len(answered) > seen + 20)
     finally:
