@@ -8,7 +8,7 @@ nothing but the *source* that the bytes come from.
 
 from __future__ import annotations
 
-import collections.abc
+import io
 import re
 import typing
 
@@ -50,7 +50,7 @@ class Source(typing.Protocol):
         """Send ``100 Continue`` (RFC 9110, 15.2.1)."""
 
 
-class Input:
+class Input(io.BufferedIOBase):
     """What both framings share; ``read_block`` is faster than ``read``.
 
     :param ahead: the read-ahead buffer of the connection: what was received
@@ -67,7 +67,7 @@ class Input:
         self._ahead = ahead
         self._size = SMALL
         self._expects_continue = expects_continue
-        self._closed = False
+        self._over = False
         self._left_over: memoryview = memoryview(b'')
 
     def skip(self, limit: int) -> bool:
@@ -77,9 +77,9 @@ class Input:
         """
         return self.complete
 
-    def close(self) -> None:
+    def end(self) -> None:
         """The request is over: what comes now is no part of it."""
-        self._closed = True
+        self._over = True
 
     def read_block(self, limit: int = BLOCK) -> Block:
         """Some bytes, at most ``limit``; empty at the end of the body.
@@ -89,7 +89,7 @@ class Input:
         :raises errors.BodyError: the body stopped before its end
         :raises ValueError: the request is over
         """
-        if self._closed and not self.complete:
+        if self._over and not self.complete:
             raise ValueError('the request is over')
         if self._left_over:
             block = self._left_over[:limit]
@@ -131,54 +131,19 @@ class Input:
             self._size = max(self._size // 4, LEAST)
         return memoryview(buffer)[:got]
 
-    # The rest is the file interface that PEP 3333 asks for.
+    # The rest is what io.BufferedIOBase makes the file of PEP 3333 of.
 
-    def _pieces(self, size: int) -> collections.abc.Iterator[Block]:
-        while size:
-            block = self.read_block(min(size, BLOCK) if size > 0 else BLOCK)
-            if not block:
-                return
-            size -= len(block) if size > 0 else 0
-            yield block
+    def readable(self) -> bool:
+        return True
 
-    def read(self, size: int | None = -1) -> bytes:
-        return b''.join(self._pieces(-1 if size is None else size))
-
-    def readinto(self, buffer: typing.Any) -> int:
-        view = memoryview(buffer).cast('B')
-        block = self.read_block(len(view)) if view else b''
-        view[:len(block)] = block
-        return len(block)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        line = bytearray()
-        limit = -1 if size is None else size
-        while limit < 0 or len(line) < limit:
-            block = memoryview(self.read_block(
-                BLOCK if limit < 0 else limit - len(line)))
-            if not block:
-                break
-            end = bytes(block).find(b'\n') + 1
-            if end:
-                rest = bytes(block[end:]) + bytes(self._left_over)
-                self._left_over = memoryview(rest)
-                line += block[:end]
-                break
-            line += block
-        return bytes(line)
-
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
-        lines = []
-        total = 0
-        while line := self.readline():
-            lines.append(line)
-            total += len(line)
-            if hint and 0 < hint <= total:
-                break
-        return lines
-
-    def __iter__(self) -> collections.abc.Iterator[bytes]:
-        return iter(self.readline, b'')
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = -1 if size is None else size
+        blocks = []
+        while left and (block := self.read_block(
+                BLOCK if left < 0 else min(left, BLOCK))):
+            left -= len(block) if left > 0 else 0
+            blocks.append(block)
+        return b''.join(blocks)
 
 
 class LengthInput(Input):

@@ -164,7 +164,7 @@ class Connection(transport.Transport):
         except OSError as failure:
             LOG.debug('connection lost: %s', failure)
             self.close()
-        except Exception:
+        except BaseException:
             LOG.exception('a connection failed')
             self.close()
 

@@ -90,7 +90,8 @@ class Exchange:
             self._result = self._response.fail(408, failure.client_text)
         except errors.BodyError as failure:
             self._result = self._response.fail(400, failure.client_text)
-        except Exception:
+        except BaseException:
+            # SystemExit too: the thread is not the application's to end.
             LOG.exception('the application failed')
             self._result = self._failure()
 
@@ -225,7 +226,7 @@ class Exchange:
         LOG.debug('connection lost: %s', failure)
 
     def _end(self) -> None:
-        self.input.close()
+        self.input.end()
         answer = self._response
         self._runtime.log(
             self._transport.address[0], self._request.line,

@@ -58,6 +58,12 @@ class IdleConnections:
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(fd)
 
+    def has_ready(self) -> bool:
+        """Whether something has come on any of them."""
+        poll = select.poll()
+        poll.register(self._epoll, select.POLLIN)
+        return bool(poll.poll(0))
+
     def wait(self, seconds: float) -> list[Connection]:
         """Take out those on which something has come, or comes soon."""
         return [member for fd, _ in self._epoll.poll(seconds, BATCH)

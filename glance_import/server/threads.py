@@ -23,17 +23,17 @@ Job = collections.abc.Callable[[], object]
 LINGER = 0.005
 # Seconds between two decisions on how many threads are to be awake.
 TICK = 0.01
-# The share of the time in which the threads run or are ready to run: below
-# the one another thread is of use, above the other one is too many.
+# The share of the time for which the threads run or are ready to run: below
+# SLACK another one is of use, above FULL one is too many.
 SLACK = 0.75
 FULL = 0.9
 
 
 def run(job: Job) -> None:
-    """Run it; a failure is logged."""
+    """Run it; whatever it raises is logged."""
     try:
         job()
-    except Exception:
+    except BaseException:
         LOG.exception('a job of the server failed')
 
 
@@ -87,8 +87,9 @@ class RequestThreads:
     :param connections: where requests come
     :param on_awake: called when the first of them is woken: from then on
         ``adjust`` is to be called
-    :param on_idle: called when one has waited for requests in vain: from
-        then on somebody else has to watch ``connections`` and to ``wake`` one
+    :param on_idle: called when none of them waits for requests any more:
+        from then on somebody else has to watch ``connections``, until
+        something comes, and to call ``take_over``
     """
 
     def __init__(self, count: int, connections: idle.IdleConnections,
@@ -98,9 +99,10 @@ class RequestThreads:
         self._on_awake = on_awake
         self._on_idle = on_idle
         self._jobs: collections.deque[Job] = collections.deque()
-        # Held by the one that waits for requests.
+        # Held by the one that polls, that is, waits for requests.
         self._polling = threading.Lock()
-        self._waited = 0.0
+        # Seconds spent in that.
+        self._polled = 0.0
         # Held to change who is awake.
         self._lock = threading.Lock()
         self._awake: set[_RequestThread] = set()
@@ -108,6 +110,8 @@ class RequestThreads:
         # How many may be awake beside those that are stuck.
         self._limit = 1
         self._stuck = 0
+        # Somebody else watches the connections.
+        self._watched = True
         self._window: float | None = None
         for number in range(count):
             thread = _RequestThread()
@@ -128,8 +132,10 @@ class RequestThreads:
     def start(self, job: Job) -> None:
         """From any thread: have one of them run ``job``."""
         self._jobs.append(job)
-        if self.polling or not self._awake:
-            # Who waits for requests does not see it.
+        with self._lock:
+            # A thread that waits for requests does not see it.
+            missing = self.polling or len(self._awake) <= self._stuck
+        if missing:
             self.wake()
 
     def wake(self) -> None:
@@ -144,24 +150,42 @@ class RequestThreads:
         if first:
             self._on_awake()
 
+    def take_over(self) -> None:
+        """From who watches ``connections``: something has come on one."""
+        # In this order; a thread checks them in the other one when it ends
+        # polling, so that one of both sees what has come.
+        self._watched = False
+        if not self.polling:
+            self.wake()
+
     def adjust(self) -> None:
         """Each ``TICK`` while any is awake: decide how many are to be."""
         with self._lock:
             awake = list(self._awake)
-        # A list first: each is to look.
-        self._stuck = [thread.is_stuck() for thread in awake].count(True)
-        if self.polling:
+        stuck = [thread for thread in awake if thread.is_stuck()]
+        self._stuck = len(stuck)
+        if self.polling or not awake:
             # No request waits for a thread.
             self._window = None
             return
         share = self._share(awake)
-        if self._stuck == len(awake):
-            self.wake()
-        elif share is not None and share < SLACK:
+        waiting = bool(self._jobs) or self._connections.has_ready()
+        if len(stuck) == len(awake):
+            if waiting:
+                self.wake()
+            else:
+                self._leave_watch()
+        elif share is not None and share < SLACK and waiting:
             self._limit = min(self._limit + 1, self._count)
             self.wake()
         elif share is not None and share > FULL:
             self._limit = max(1, self._limit - 1)
+
+    def _leave_watch(self) -> None:
+        """None of the threads polls: have the connections watched."""
+        if not self._watched:
+            self._watched = True
+            self._on_idle()
 
     def _share(self, awake: list[_RequestThread]) -> float | None:
         """How much of the time since the last call they could use.
@@ -170,7 +194,7 @@ class RequestThreads:
         than one processor at a time.
         """
         used = sum(thread.usage() for thread in awake)
-        now = time.monotonic() - self._waited
+        now = time.monotonic() - self._polled
         before, self._window = self._window, now
         if before is None or now - before < TICK / 2:
             return None
@@ -199,7 +223,10 @@ class RequestThreads:
                 return False
             self._awake.discard(thread)
             self._asleep.append(thread)
-            return True
+            last = not self._awake
+        if last:
+            self._leave_watch()
+        return True
 
     def _too_many(self) -> bool:
         return len(self._awake) - self._stuck > self._limit
@@ -218,14 +245,14 @@ class RequestThreads:
             finally:
                 self._polling.release()
             if not came:
-                self._on_idle()
+                self._leave_watch()
                 return None
         return None
 
     def _wait(self) -> bool:
         begun = time.monotonic()
         found = self._connections.wait(LINGER)
-        self._waited += time.monotonic() - begun
+        self._polled += time.monotonic() - begun
         self._jobs.extend(connection.serve for connection in found)
         if len(found) > 1 and self.awake - self._stuck < self._limit:
             self.wake()

@@ -122,8 +122,7 @@ class Worker:
         runtime = self._runtime
         while True:
             self._loop.wait_readable(runtime.idle.fileno())
-            if not runtime.requests.polling:
-                runtime.requests.wake()
+            runtime.requests.take_over()
             runtime.requests_idle.wait()
 
     def _adjust_threads(self) -> None:
