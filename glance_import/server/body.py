@@ -51,7 +51,7 @@ class Source(typing.Protocol):
 
 
 class Input(io.BufferedIOBase):
-    """What both framings share; ``read_block`` is faster than ``read``.
+    """What both framings share; ``read_block`` copies less than ``read``.
 
     :param ahead: the read-ahead buffer of the connection: what was received
         together with the head. What belongs to the next request is left there

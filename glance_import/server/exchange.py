@@ -1,4 +1,4 @@
-"""One request and its response: who calls the application, who sends.
+"""One request and its response: calls the application, sends.
 
 The application is called in a native thread, which sends a response that is
 ready and that the client takes at once. All others are sent from the event

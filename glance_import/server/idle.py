@@ -10,7 +10,7 @@ import contextlib
 import select
 import typing
 
-# Connections that one look takes out at most.
+# Connections that one call of wait() takes out at most.
 BATCH = 64
 
 

@@ -1,4 +1,4 @@
-"""Who may be connected: how many in all, how many from one address.
+"""Limits on connections: in all, and from one address.
 
 When all places are taken, whoever has kept one for longest without sending a
 whole request makes room, so that a new client is answered whatever the others

@@ -85,7 +85,7 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
 
 def serve(settings: options.Settings, load_app: LoadApp, *,
           reload: Reload | None = None) -> int:
-    """Serve until told to stop.
+    """Serve until SIGTERM or SIGINT.
 
     :param load_app: called in each worker, after the fork
     :param reload: called in the parent on SIGHUP; returns the settings of
@@ -109,7 +109,7 @@ class Child:
 
     pid: int
     pidfd: int
-    # The end of a pipe that tells that it is up.
+    # The reading end of a pipe, written to when the worker is up.
     ready: int
     started: float
     heartbeat: heartbeat.Heartbeat
@@ -123,7 +123,8 @@ class Child:
             os.kill(self.pid, number)
 
     def stacks(self) -> str:
-        """What its native threads are doing, as far as it tells."""
+        """What its native threads are doing; empty if it does not write it.
+        """
         try:
             return self.heartbeat.stacks(self.pid)
         except ProcessLookupError:
@@ -314,7 +315,7 @@ class Parent:
         for child in self._children.values():
             child.signal(signal.SIGKILL)
 
-    # -- renewing -------------------------------------------------------
+    # -- reloading ------------------------------------------------------
 
     def _replace_all(self) -> None:
         old = self._current()

@@ -24,8 +24,8 @@ class Response:
     """What one request is answered with.
 
     :param request: that request
-    :param may_keep: whether another request may follow on the connection,
-        asked when the head is made
+    :param may_keep: whether another request may follow on the connection;
+        called when the head is made
     """
 
     def __init__(self, request: head.Head,

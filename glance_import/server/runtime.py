@@ -53,7 +53,7 @@ class Runtime:
         self._access_log = logging.getLogger(settings.access_log)
         #: Requests whose body is being received; changed on the loop alone.
         self.bodies = 0
-        #: No more requests are wanted.
+        #: The worker stops: no request is to follow on any connection.
         self.stopping = False
         self.environ: dict[str, typing.Any] = {
             'wsgi.version': (1, 0), 'wsgi.errors': sys.stderr,

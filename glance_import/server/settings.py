@@ -1,4 +1,4 @@
-"""What a server is told: addresses, limits, time-outs.
+"""Settings of a server: address, limits, time-outs.
 
 Plain values, so that any configuration can be turned into them. Touches
 nothing.

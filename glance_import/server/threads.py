@@ -1,6 +1,6 @@
 """Native threads: pools for jobs, and those that answer requests.
 
-Touches threads, and what the kernel tells of their use of the processors.
+Touches threads, and reads what the kernel counts of their processor time.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class RequestThreads:
             self._on_awake()
 
     def take_over(self) -> None:
-        """From who watches ``connections``: something has come on one."""
+        """Called by who watches ``connections``: something has come.
+        """
         # In this order; a thread checks them in the other one when it ends
         # polling, so that one of both sees what has come.
         self._watched = False
@@ -279,7 +280,7 @@ class _RequestThread:
                 f'/proc/self/task/{threading.get_native_id()}/schedstat',
                 os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            # Such a kernel does not tell; all threads will be used.
+            # The kernel does not count it: as if none were used.
             LOG.debug('no schedstat')
 
     def is_stuck(self) -> bool:

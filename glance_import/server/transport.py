@@ -160,15 +160,14 @@ class Transport:
         :param deadline: monotonic seconds, None for never
         :raises TimeoutError: nothing came in time
         """
-        limit = self.runtime.socket_timeout
-        if deadline is not None:
-            left = max(0.0, deadline - time.monotonic())
-            limit = left if limit is None else min(left, limit)
-        self.runtime.loop.wait_readable(self.fileno(), limit)
-        try:
-            return self._sock.recv(SMALL)
-        except BlockingIOError:
-            return self.receive_before(deadline)
+        while True:
+            limit = self.runtime.socket_timeout
+            if deadline is not None:
+                left = max(0.0, deadline - time.monotonic())
+                limit = left if limit is None else min(left, limit)
+            self.runtime.loop.wait_readable(self.fileno(), limit)
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv(SMALL)
 
     def wait_until_writable(self) -> None:
         """:raises TimeoutError: the client takes nothing for too long"""

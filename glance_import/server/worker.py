@@ -34,7 +34,7 @@ ROOM_TRIES = 5
 ROOM_WAIT = 0.002
 # Seconds between two signs that the loop turns.
 BEAT = 1.0
-# Seconds between two looks for connections that have ended, while stopping.
+# Seconds between two checks for connections that have ended, while stopping.
 DRAIN_POLL = 0.05
 
 
@@ -66,7 +66,8 @@ class Worker:
         self._loop.call(self._stop, None)
 
     def run(self) -> None:
-        """Serve until told to stop, and until the last request is done."""
+        """Serve until ``stop`` or ``retire``, and the last request is done.
+        """
         self._loop.spawn(self._tell_turns)
         self._loop.spawn(self._watch_idle)
         self._loop.spawn(self._adjust_threads)
@@ -101,7 +102,7 @@ class Worker:
                 self._admit(made)
             except limits.TurnedAway as reason:
                 made.turn_away(reason)
-            # Those who come on and on must not have the loop to themselves.
+            # A flood of clients must not have the loop to itself.
             self._loop.sleep(0)
 
     def _admit(self, made: connection.Connection) -> None:
