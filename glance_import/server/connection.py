@@ -270,11 +270,10 @@ class Connection(transport.Transport):
         self.close()
         return True
 
-    def turn_away(self, reason: limits.TurnedAway) -> None:
+    def turn_away(self, refusal: limits.Refusal) -> None:
         """It has no place; answer, without waiting, and close."""
         with contextlib.suppress(OSError):
-            self.send_some(response.refusal(
-                reason.code, reason.reason, str(reason), 'Retry-After: 10'))
+            self.send_some(response.refusal(*refusal, 'Retry-After: 10'))
         self.close()
 
     def close(self) -> None:

@@ -35,13 +35,17 @@ SPARE_DESCRIPTORS = 200
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class TurnedAway(Exception):
-    """There is no place; status code and reason, and the text says why."""
+class Refusal(typing.NamedTuple):
+    """Why there is no place: a status code, its name, and a sentence."""
 
-    def __init__(self, code: int, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.reason = reason
+    code: int
+    reason: str
+    text: str
+
+
+CROWDED = Refusal(429, 'Too Many Requests',
+                  'There are too many connections from this address.')
+FULL = Refusal(503, 'Service Unavailable', 'There are too many connections.')
 
 
 class Client(typing.Protocol):
@@ -87,25 +91,15 @@ class ConnectionLimits(typing.Generic[ClientT]):
     def __iter__(self) -> collections.abc.Iterator[ClientT]:
         return iter(list(self._all))
 
-    def check_address(self, client: ClientT) -> None:
-        """:raises TurnedAway: its network has enough connections"""
+    def is_crowded(self, client: ClientT) -> bool:
+        """Whether its network has as many connections as it may."""
         network = network_of(client.address[0])
-        if (self._per_address
-                and self._of_network[network] >= self._per_address
-                and not self._is_unbounded(client)):
-            raise self._turned_away(TurnedAway(
-                429, 'Too Many Requests',
-                'There are too many connections from this address.'), client)
+        return (0 < self._per_address <= self._of_network[network]
+                and not self._is_unbounded(client))
 
     def find_room(self) -> bool:
         """Whether there is a place; another client may be ended for it."""
         return len(self._all) < self._total or self.make_room()
-
-    def no_room(self, client: ClientT) -> TurnedAway:
-        """What to raise when ``find_room`` finds none."""
-        return self._turned_away(TurnedAway(
-            503, 'Service Unavailable',
-            'There are too many connections.'), client)
 
     def enter(self, client: ClientT) -> None:
         """Take a place."""
@@ -161,14 +155,13 @@ class ConnectionLimits(typing.Generic[ClientT]):
         address = _address(client.address[0])
         return any(address in network for network in self._unbounded)
 
-    def _turned_away(self, refusal: TurnedAway, client: ClientT
-                     ) -> TurnedAway:
+    def log_refusal(self, refusal: Refusal, client: ClientT) -> None:
+        """Say from time to time that clients are turned away."""
         now = time.monotonic()
         if now - self._logged >= LOG_INTERVAL:
             self._logged = now
             LOG.warning('clients are turned away, such as %s: %s',
-                        client.address[0], refusal)
-        return refusal
+                        client.address[0], refusal.text)
 
 
 def networks(texts: collections.abc.Iterable[str]) -> tuple[Network, ...]:

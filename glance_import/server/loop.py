@@ -71,7 +71,7 @@ class Loop:
     # The rest is for functions that run on the loop.
 
     def spawn(self, function: Function, *args: object) -> typing.Any:
-        """A green thread that runs ``function``; has a method ``kill``."""
+        """A green thread; what it returns has methods kill() and wait()."""
         return eventlet.spawn(function, *args)
 
     def after(self, seconds: float, function: Function, *args: object

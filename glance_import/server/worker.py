@@ -98,25 +98,34 @@ class Worker:
                 continue
             client.setblocking(False)
             made = connection.Connection(runtime, client, address)
-            try:
-                self._admit(made)
-            except limits.TurnedAway as reason:
-                made.turn_away(reason)
+            if runtime.limits.is_crowded(made):
+                self._turn_away(made, limits.CROWDED)
+            elif not self._admit(made):
+                # In a thread that goes on if the accepting is stopped.
+                self._loop.spawn(self._admit_later, made).wait()
             # A flood of clients must not have the loop to itself.
             self._loop.sleep(0)
 
-    def _admit(self, made: connection.Connection) -> None:
-        """:raises limits.TurnedAway: there is no place for it"""
-        places = self._runtime.limits
-        places.check_address(made)
+    def _admit(self, made: connection.Connection) -> bool:
+        """Whether there is room for it."""
+        if not self._runtime.limits.find_room():
+            return False
+        self._runtime.limits.enter(made)
+        made.become_idle()
+        return True
+
+    def _admit_later(self, made: connection.Connection) -> None:
+        """Try again: what others have sent may be about to be read."""
         for _ in range(ROOM_TRIES):
-            if places.find_room():
-                places.enter(made)
-                made.become_idle()
-                return
-            # What the others have sent may be about to be read.
             self._loop.sleep(ROOM_WAIT)
-        raise places.no_room(made)
+            if self._admit(made):
+                return
+        self._turn_away(made, limits.FULL)
+
+    def _turn_away(self, made: connection.Connection,
+                   refusal: limits.Refusal) -> None:
+        self._runtime.limits.log_refusal(refusal, made)
+        made.turn_away(refusal)
 
     def _watch_idle(self) -> None:
         """Wake a thread for requests while none waits for them itself."""

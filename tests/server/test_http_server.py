@@ -236,7 +236,7 @@ def test_pipelined_requests_are_answered_in_order(shared):
 
 
 def test_more_clients_that_ask_on_and_on_than_threads(shared):
-    """A thread that stays with one client holds up no other."""
+    """A thread that waits for requests by itself holds up nobody."""
     end = time.monotonic() + 3
     counts = [0] * 50
 
@@ -257,7 +257,7 @@ def test_more_clients_that_ask_on_and_on_than_threads(shared):
 
 
 def test_a_request_of_each_kind_after_another_at_once_and_later(shared):
-    """Whoever answers: a thread that stayed, the hub, a thread of its own.
+    """Whoever answers: a request thread, the event loop, a body thread.
     """
     whole = b'x' * 10_000_000
     with shared.connect() as sock:
