@@ -86,8 +86,9 @@ class Head:
     @property
     def expects_continue(self) -> bool:
         """Whether the client waits for a 100 (RFC 9110, 10.1.1)."""
-        return self.version == 'HTTP/1.1' and '100-continue' in members(
-            self.fields.get('expect', ''))
+        expected = self.fields.get('expect', '')
+        return (bool(expected) and self.version == 'HTTP/1.1'
+                and '100-continue' in members(expected))
 
     def variables(self) -> dict[str, str]:
         """The headers as WSGI names them (PEP 3333).
@@ -99,9 +100,10 @@ class Head:
                 if '_' not in name}
 
 
-def members(value: str) -> list[str]:
+@functools.lru_cache(maxsize=100)
+def members(value: str) -> tuple[str, ...]:
     """Those of a list, in lower case (RFC 9110, 5.6.1)."""
-    return [member.strip(' \t').lower() for member in value.split(',')]
+    return tuple(member.strip(' \t').lower() for member in value.split(','))
 
 
 @functools.lru_cache(maxsize=1000)

@@ -51,9 +51,8 @@ class Response:
 
         :raises ValueError: a header cannot be sent
         """
-        for name, value in headers:
-            if _UNSENDABLE.search(f'{name}{value}'):
-                raise ValueError(f'header {name!r} cannot be sent')
+        if _UNSENDABLE.search(''.join(map(''.join, headers))):
+            raise ValueError('a header holds CR, LF or NUL')
         self.status = status
         self._headers = list(headers)
         self._values = {name.lower(): value for name, value in headers}

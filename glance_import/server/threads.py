@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import logging
+import math
 import os
 import queue
 import threading
@@ -23,6 +24,8 @@ Job = collections.abc.Callable[[], object]
 LINGER = 0.005
 # Seconds between two decisions on how many threads are to be awake.
 TICK = 0.01
+# Seconds at one request after which a thread does not count as serving.
+STUCK = 0.01
 # The share of the time for which the threads run or are ready to run: below
 # SLACK another one is of use, above FULL one is too many.
 SLACK = 0.75
@@ -86,7 +89,7 @@ class RequestThreads:
 
     :param connections: where requests come
     :param on_awake: called when the first of them is woken: from then on
-        ``adjust`` is to be called
+        ``relieve`` is to be called
     :param on_idle: called when none of them waits for requests any more:
         from then on somebody else has to watch ``connections``, until
         something comes, and to call ``take_over``
@@ -112,7 +115,8 @@ class RequestThreads:
         self._stuck = 0
         # Somebody else watches the connections.
         self._watched = True
-        self._window: float | None = None
+        # When that was decided, in monotonic seconds but for polling.
+        self._adjusted = 0.0
         for number in range(count):
             thread = _RequestThread()
             self._asleep.append(thread)
@@ -151,36 +155,42 @@ class RequestThreads:
             self._on_awake()
 
     def take_over(self) -> None:
-        """Called by who watches ``connections``: something has come.
-        """
+        """Called by who watches ``connections``: something has come."""
         # In this order; a thread checks them in the other one when it ends
         # polling, so that one of both sees what has come.
         self._watched = False
         if not self.polling:
             self.wake()
 
-    def adjust(self) -> None:
-        """Each ``TICK`` while any is awake: decide how many are to be."""
+    def relieve(self) -> None:
+        """From time to time while any is awake: see that one can serve."""
+        awake = self._count_stuck()
+        if self.polling or not awake or self._stuck < len(awake):
+            return
+        if self._jobs or self._connections.has_ready():
+            self.wake()
+        else:
+            self._leave_watch()
+
+    def _count_stuck(self) -> list[_RequestThread]:
+        """Count those that are at one request for long; all that are awake.
+        """
         with self._lock:
             awake = list(self._awake)
-        stuck = [thread for thread in awake if thread.is_stuck()]
-        self._stuck = len(stuck)
-        if self.polling or not awake:
-            # No request waits for a thread.
-            self._window = None
+        limit = time.monotonic() - STUCK
+        self._stuck = sum(thread.begun < limit for thread in awake)
+        return awake
+
+    def _adjust(self) -> None:
+        """Each ``TICK`` while requests are served: how many serve them?"""
+        share = self._share(self._count_stuck())
+        if share is None:
             return
-        share = self._share(awake)
-        waiting = bool(self._jobs) or self._connections.has_ready()
-        if len(stuck) == len(awake):
-            if waiting:
-                self.wake()
-            else:
-                self._leave_watch()
-        elif share is not None and share < SLACK and waiting:
+        if share > FULL:
+            self._limit = max(1, self._limit - 1)
+        elif share < SLACK and (self._jobs or self._connections.has_ready()):
             self._limit = min(self._limit + 1, self._count)
             self.wake()
-        elif share is not None and share > FULL:
-            self._limit = max(1, self._limit - 1)
 
     def _leave_watch(self) -> None:
         """None of the threads polls: have the connections watched."""
@@ -191,15 +201,14 @@ class RequestThreads:
     def _share(self, awake: list[_RequestThread]) -> float | None:
         """How much of the time since the last call they could use.
 
-        None when too little has passed. More than 1 when they could use more
-        than one processor at a time.
+        None when nothing is known of that time. More than 1 when they could
+        use more than one processor at a time.
         """
         used = sum(thread.usage() for thread in awake)
         now = time.monotonic() - self._polled
-        before, self._window = self._window, now
-        if before is None or now - before < TICK / 2:
-            return None
-        return used / (now - before)
+        passed = now - self._adjusted
+        self._adjusted = now
+        return used / passed if TICK / 2 < passed < 10 * TICK else None
 
     # -- in each of the threads
 
@@ -213,9 +222,12 @@ class RequestThreads:
 
     def _run_jobs(self, thread: _RequestThread) -> None:
         while (job := self._next_job()) is not None:
-            thread.jobs += 1
+            thread.begun = now = time.monotonic()
+            if now - self._polled - self._adjusted > TICK:
+                self._adjust()
             run(job)
             del job
+        thread.begun = math.inf
 
     def _sleeps(self, thread: _RequestThread) -> bool:
         """Whether there is nothing for it to do any more."""
@@ -267,9 +279,8 @@ class _RequestThread:
         # It sleeps by waiting for it.
         self.bell = threading.Lock()
         self.bell.acquire()
-        #: That it has begun.
-        self.jobs = 0
-        self._jobs_before = 0
+        #: When its job has begun, in monotonic seconds.
+        self.begun = math.inf
         self._fd: int | None = None
         self._usage_before = 0
 
@@ -282,11 +293,6 @@ class _RequestThread:
         except OSError:
             # The kernel does not count it: as if none were used.
             LOG.debug('no schedstat')
-
-    def is_stuck(self) -> bool:
-        """Whether it is at the same job as at the last call."""
-        before, self._jobs_before = self._jobs_before, self.jobs
-        return self.jobs == before
 
     def usage(self) -> float:
         """Seconds since the last call that it ran, or waited to run."""

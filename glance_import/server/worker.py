@@ -21,7 +21,6 @@ from glance_import.server import limits
 from glance_import.server import loop
 from glance_import.server import runtime as runtimes
 from glance_import.server import settings as options
-from glance_import.server import threads
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +28,10 @@ LOG = logging.getLogger(__name__)
 FRESH = 2.0
 # Seconds for applications to act on connections that a stop has cut.
 CUT = 5.0
+# Seconds after which another request thread is woken if those that are awake
+# are stuck; and how much longer than it has run late the loop sleeps.
+RELIEF = 0.02
+RELIEF_LATE = 4
 # How often room for a client is looked for, and seconds between two tries.
 ROOM_TRIES = 5
 ROOM_WAIT = 0.002
@@ -70,7 +73,7 @@ class Worker:
         """
         self._loop.spawn(self._tell_turns)
         self._loop.spawn(self._watch_idle)
-        self._loop.spawn(self._adjust_threads)
+        self._loop.spawn(self._relieve_threads)
         self._accepting = self._loop.spawn(self._accept)
         self._stopped.wait()
         while len(self._runtime.limits):
@@ -135,14 +138,21 @@ class Worker:
             runtime.requests.take_over()
             runtime.requests_idle.wait()
 
-    def _adjust_threads(self) -> None:
-        """Decide on the number of request threads while they work."""
+    def _relieve_threads(self) -> None:
+        """While request threads work, see that one can serve.
+
+        On a busy machine the loop runs late, and a thread that it interrupts
+        waits for it: then it interrupts them less often.
+        """
         runtime = self._runtime
         while True:
             runtime.requests_awake.wait()
+            pause = RELIEF
             while runtime.requests.awake:
-                self._loop.sleep(threads.TICK)
-                runtime.requests.adjust()
+                due = time.monotonic() + pause
+                self._loop.sleep(pause)
+                pause = max(RELIEF, RELIEF_LATE * (time.monotonic() - due))
+                runtime.requests.relieve()
 
     def _tell_turns(self) -> None:
         """The parent replaces a process that does not come by here."""

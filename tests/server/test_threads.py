@@ -42,7 +42,7 @@ class Serving:
             count, self.idle, self._awake.set, self._watch.set)
         self._watch.set()
         self._own = [threading.Thread(target=run, daemon=True)
-                     for run in (self._watch_idle, self._adjust)]
+                     for run in (self._watch_idle, self._relieve)]
         for client in self.clients:
             self.idle.add(client)
         for thread in self._own:
@@ -58,14 +58,14 @@ class Serving:
                 self._watch.clear()
                 self.threads.take_over()
 
-    def _adjust(self):
+    def _relieve(self):
         while not self._over:
             if not self._awake.wait(0.1):
                 continue
             self._awake.clear()
             while self.threads.awake and not self._over:
-                time.sleep(threads.TICK)
-                self.threads.adjust()
+                time.sleep(0.02)
+                self.threads.relieve()
 
     def stop(self):
         self._over = True
