@@ -4,9 +4,11 @@
 
 Parts: ``requests`` (CPU seconds of the server for one request, at 1,000
 images), ``clients`` (64 connections at once, also beside 50 uploaders of
-1 MB/s each), ``start`` (first answer and idle memory). Both services run on
-SQLite with one process each, and get the same requests in one run. Pages
-among very many images are ``benchmarks.lists``.
+1 MB/s each), ``connections`` (CPU and voluntary context switches of a
+request, and requests a second, with 1, 16 and 64 kept connections, also
+beside two busy loops), ``start`` (first answer and idle memory). Both
+services run on SQLite with one process each, and get the same requests in one
+run. Pages among very many images are ``benchmarks.lists``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -39,6 +42,12 @@ RECORD = {'name': 'bench', 'disk_format': 'qcow2', 'container_format': 'bare',
 UPLOADERS = 50
 UPLOAD_RATE = 1_000_000
 CLIENTS = 64
+CONNECTIONS = (1, 16, 64)
+# The connections take turns, so that load from elsewhere falls on all.
+TURNS = 3
+TURN_SECONDS = 2
+MAX_CPU_RATIO = 1.2
+MAX_SWITCHES = 4
 
 
 class Connection:
@@ -206,6 +215,48 @@ class Bench:
                  'p99 < 50 ms', f'p50 {p50:.1f} ms, p99 {p99:.1f} ms',
                  f'{len(times)} requests', p99 < 50)
 
+    # -- as many connections as there may be
+
+    def connections(self) -> None:
+        service = ours(self.top / 'connections')
+        service.start()
+        loops: list[subprocess.Popen] = []
+        try:
+            request = (f'GET /v2/images/{service.create()} HTTP/1.1\r\n'
+                       'Host: localhost\r\nAccept: application/json\r\n'
+                       f'X-Auth-Token: {service.token}\r\n\r\n').encode()
+            self._connections(service, request, 'quiet')
+            loops += [subprocess.Popen([sys.executable, '-c',
+                                        'while True: pass'])
+                      for _ in range(2)]
+            self._connections(service, request, 'beside two busy loops')
+        finally:
+            for loop in loops:
+                loop.kill()
+                loop.wait()
+            service.stop()
+
+    def _connections(self, service: services.Service, request: bytes,
+                     where: str) -> None:
+        found: dict[int, list[tuple[float, float, float]]] = {
+            count: [] for count in CONNECTIONS}
+        for _ in range(TURNS):
+            for count in CONNECTIONS:
+                found[count].append(_turn(service, request, count))
+        alone: tuple[float, ...] = ()
+        for count, turns in found.items():
+            used, switches, rate = map(statistics.median,
+                                       zip(*turns, strict=True))
+            alone = alone or (used, switches, rate)
+            self.add(
+                f'GET image, {count} kept connections, {where}',
+                f'CPU <= {MAX_CPU_RATIO} x that of one, at most '
+                f'{MAX_SWITCHES} switches, no fewer requests/s',
+                f'{1000 * used:.3f} ms CPU ({used / alone[0]:.2f} x), '
+                f'{switches:.2f} voluntary switches, {rate:.0f} requests/s',
+                '', used <= MAX_CPU_RATIO * alone[0]
+                and switches <= MAX_SWITCHES and rate >= 0.97 * alone[2])
+
     # -- start and memory
 
     def start(self) -> None:
@@ -237,6 +288,31 @@ class Bench:
             glance.stop()
         self.add('Pss of the whole embedded service', '< 250 MiB',
                  f'{whole} MiB', other, whole < 250)
+
+
+def _turn(service: services.Service, request: bytes, connections: int
+          ) -> tuple[float, float, float]:
+    """CPU seconds and voluntary switches of a request, requests a second."""
+    worker = next(pid for pid, words in service.children().items()
+                  if 'cmd.api' in words)
+    used, switches = cpus.of([worker]), _switches(worker)
+    done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.crowd', str(service.port),
+         str(connections), str(TURN_SECONDS)], input=request,
+        stdout=subprocess.PIPE, check=True)
+    count, seconds = map(float, done.stdout.split())
+    return ((cpus.of([worker]) - used) / count,
+            (_switches(worker) - switches) / count, count / seconds)
+
+
+def _switches(pid: int) -> int:
+    """Voluntary context switches of the threads of a process so far."""
+    total = 0
+    for status in pathlib.Path(f'/proc/{pid}/task').glob('*/status'):
+        for line in status.read_text().splitlines():
+            if line.startswith('voluntary_ctxt_switches:'):
+                total += int(line.split()[1])
+    return total
 
 
 def _crowd(port: int, token: str, ids: list[str], seconds: float
@@ -296,10 +372,11 @@ def main() -> int:
         top = pathlib.Path(name)
         about = f'{now:%Y-%m-%d %H:%M}, {table.machine(top)}'
         print(about, flush=True)
-        for each in ('ours', 'glance', 'clients', 'start', 'glance-start'):
+        for each in ('ours', 'glance', 'clients', 'connections', 'start',
+                     'glance-start'):
             (top / each).mkdir()
         bench = Bench(options, top)
-        for part in ('requests', 'clients', 'start'):
+        for part in ('requests', 'clients', 'connections', 'start'):
             if not options.only or part in options.only:
                 getattr(bench, part)()
     text = table.table(about, bench.rows)

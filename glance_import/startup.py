@@ -21,7 +21,6 @@ import warnings
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import.api import places
 from glance_import import conf as configuration
 from glance_import.conf import reserved
 from glance_import.db import engine
@@ -39,6 +38,7 @@ from glance_import.plugin import sections
 from glance_import import policies
 from glance_import.policies import protections
 from glance_import.policies import rules_file
+from glance_import.server import limits
 from glance_import import services
 from glance_import import staging
 from glance_import import state
@@ -95,7 +95,7 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, failure.option, failure.group,
                        str(failure)) from failure
     try:
-        places.networks(conf.unbounded_addresses)
+        limits.networks(conf.unbounded_addresses)
     except ValueError as failure:
         raise _refused(conf, 'unbounded_addresses', None,
                        str(failure)) from failure

@@ -4,7 +4,8 @@ Reads ``wsgi.input`` itself: WebOb's ``body_file`` takes a chunked body for
 an empty one under several servers. What each server does when a client goes
 away in the middle:
 
-* ours raises one of the errors below;
+* ours (``glance_import.server``) raises TimeoutError, ConnectionError or
+  ValueError, each with a ``client_text`` that says what happened;
 * gunicorn's input ends early when the length was announced (noticed here by
   counting) and raises when the body is chunked;
 * uWSGI raises ``OSError`` in both cases; chunked bodies are read with its
@@ -42,7 +43,7 @@ class BodyMalformed(BodyError):
 
 
 class BodyTimeout(BodyError):
-    """Nothing came for longer than ``client_socket_timeout``."""
+    """Nothing came for longer than the server waits."""
 
 
 class LengthRequired(BodyError):
@@ -84,9 +85,9 @@ def blocks(environ: Environ, *, size_hint: int = BLOCK
     read = _reader(environ)
     got = 0
     while expected is None or got < expected:
-        wanted = size_hint if expected is None else min(
+        limit = size_hint if expected is None else min(
             size_hint, expected - got)
-        block = _read(read, wanted)
+        block = _read(read, limit)
         if not block:
             break
         got += len(block)
@@ -94,17 +95,8 @@ def blocks(environ: Environ, *, size_hint: int = BLOCK
         # No buffer is kept alive while the client is waited for.
         del block
     if expected is not None and got != expected:
-        raise truncated(got, expected)
-
-
-def truncated(got: int, expected: int | None) -> BodyTruncated:
-    """``expected`` is None when the length was not announced."""
-    if expected is None:
-        return BodyTruncated(
-            f'the client closed the connection after {got} bytes, before '
-            'the end of the data')
-    return BodyTruncated(
-        f'the client closed the connection after {got} of {expected} bytes')
+        raise BodyTruncated('the client closed the connection after '
+                            f'{got} of {expected} bytes')
 
 
 def _reader(environ: Environ) -> collections.abc.Callable[[int], Block]:
@@ -126,13 +118,18 @@ def _reader(environ: Environ) -> collections.abc.Callable[[int], Block]:
 def _read(read: collections.abc.Callable[[int], Block], size: int) -> Block:
     try:
         return read(size)
-    except BodyError:
-        raise
     except TimeoutError as failure:
-        raise BodyTimeout('the client sent nothing for too long') from failure
+        raise BodyTimeout(_text(
+            failure, 'the client sent nothing for too long')) from failure
     except OSError as failure:
-        raise BodyTruncated('the client closed the connection before the '
-                            'end of the data') from failure
+        raise BodyTruncated(_text(
+            failure, 'the client closed the connection before the end of the '
+            'data')) from failure
     except Exception as failure:  # noqa: BLE001
         # Servers have error classes of their own for broken chunks.
-        raise BodyMalformed('the chunked data is broken') from failure
+        raise BodyMalformed(_text(
+            failure, 'the chunked data is broken')) from failure
+
+
+def _text(failure: Exception, default: str) -> str:
+    return getattr(failure, 'client_text', default)

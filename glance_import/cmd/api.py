@@ -6,8 +6,10 @@ import collections.abc
 import sys
 
 from glance_import.api import deploy
-from glance_import.api import server
+from glance_import.api import serving
 from glance_import.imports import embedded
+from glance_import.server import parent
+from glance_import.server import settings
 from glance_import import services
 from glance_import import signals
 from glance_import import startup
@@ -37,7 +39,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         # With the plugins that were judged, whatever the files say by now.
         return deploy.load(services.build(conf, plugins))
 
-    def reload() -> None:
+    def reload() -> settings.Settings:
         """Judge the files before a running service takes them over."""
         nonlocal plugins
         fresh = startup.read(arguments, PROG)
@@ -48,11 +50,13 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         conf.reload_config_files()
         startup.set_up_logging(conf)
         supervisor.reload()
+        return serving.server_settings(conf)
 
     if conf.taskflow_executor.embedded_conductor:
         supervisor.start()
     try:
-        return server.serve(conf, load_app, reload=reload)
+        return parent.serve(serving.server_settings(conf), load_app,
+                            reload=reload)
     finally:
         supervisor.stop()
 

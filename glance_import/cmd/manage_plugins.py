@@ -211,8 +211,8 @@ def _flow(conf: cfg.ConfigOpts, loaded: list[registry.Loaded], method: str
     unopened = typing.cast(services.Services,
                            types.SimpleNamespace(conf=conf))
     with runtime.use(runtime.Runtime(
-            services, job, db_jobs.Lease(job.id, '',
-                                         0), context.RequestContext(),
+            unopened, job, db_jobs.Lease(job.id, '', 0),
+            context.RequestContext(),
             runtime.Stop(), plugins=listed)):
         return typing.cast(flow.Flow, import_flow.get_flow(
             task_id=job.id, task_type=admission.TASK_TYPE,

@@ -32,7 +32,7 @@ METHODS = ('match', 'fullmatch', 'search', 'findall', 'finditer', 'sub',
            'subn', 'split')
 # Those that are no constants. The operator writes the first one; names that
 # it is asked about have a bounded length.
-WRITTEN_ELSEWHERE = {('domain/protections.py', 'name')}
+WRITTEN_ELSEWHERE = {('policies/protections.py', 'name')}
 SIZES = (500, 2000, 8000) + ((32000, 128000) if 'LONG_TESTS' in os.environ
                              else ())
 # Below it a clock's grain is most of what is measured; seconds.

@@ -112,7 +112,7 @@ def busy(request, start_response):
 
 def hang(request, start_response):
     STATE['how'] = request.GET['how']
-    # Signals are handled in the main thread, which is the hub's.
+    # Signals are handled in the main thread, which is the event loop's.
     os.kill(os.getpid(), signal.SIGWINCH)
     return webob.Response(text='it hangs')
 

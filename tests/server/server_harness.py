@@ -53,7 +53,7 @@ class Running:
     def wait_until_up(self):
         def up():
             assert self.process.poll() is None, self.output()
-            return 'server:ready' in self.output()
+            return 'parent:ready' in self.output()
         wait_for(up)
         return self
 

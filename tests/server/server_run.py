@@ -7,9 +7,11 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from glance_import.api import places  # noqa: E402
-from glance_import.api import server  # noqa: E402
+from glance_import.api import serving  # noqa: E402
 from glance_import import conf as options  # noqa: E402
+from glance_import.server import limits  # noqa: E402
+from glance_import.server import parent  # noqa: E402
+from glance_import import signals  # noqa: E402
 
 
 def load_app():
@@ -20,15 +22,23 @@ def load_app():
 
 
 def main():
+    signals.survive()
     logging.basicConfig(level=os.environ.get('TEST_APP_LOG', 'INFO'))
-    logging.getLogger('glance_import.api.hub').setLevel(logging.DEBUG)
+    logging.getLogger('glance_import.server.connection').setLevel(
+        logging.DEBUG)
     # What would take a test too long.
-    places.STALLED = float(os.environ.get('TEST_APP_STALLED', places.STALLED))
+    limits.STALLED = float(os.environ.get('TEST_APP_STALLED', limits.STALLED))
     if 'TEST_APP_FILES' in os.environ:
         files = int(os.environ['TEST_APP_FILES'])
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     conf = options.load(sys.argv[1:])
-    return server.serve(conf, load_app, reload=conf.reload_config_files)
+
+    def reload():
+        conf.reload_config_files()
+        return serving.server_settings(conf)
+
+    return parent.serve(serving.server_settings(conf), load_app,
+                        reload=reload)
 
 
 if __name__ == '__main__':

@@ -16,9 +16,9 @@ import h11
 import httptools
 import pytest
 
-from glance_import.api import body
-from glance_import.api import framing
-from glance_import.api import head
+from glance_import.server import body
+from glance_import.server import errors
+from glance_import.server import head
 
 COUNT = 200_000 if os.environ.get('LONG_TESTS') else 20_000
 PARTS = 4
@@ -146,7 +146,7 @@ class Pieces:
     def wait(self):
         raise AssertionError('it never has to wait')
 
-    def proceed(self):
+    def send_continue(self):
         pass
 
 
@@ -164,8 +164,8 @@ def ours(rng, wire):
             size = head.size(ahead, LIMIT, seen)
         found = head.parse(ahead[:size], LIMIT)
         del ahead[:size]
-        data = framing.input_of(found, source, ahead).read()
-    except (head.Refused, body.BodyError):
+        data = body.input_of(found, source, ahead).read()
+    except (head.Refused, errors.BodyError):
         return None
     return (found.line.encode('latin-1').split(b' '),
             lowered(found.fields), data,

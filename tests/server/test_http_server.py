@@ -236,7 +236,7 @@ def test_pipelined_requests_are_answered_in_order(shared):
 
 
 def test_more_clients_that_ask_on_and_on_than_threads(shared):
-    """A thread that stays with one client holds up no other."""
+    """A thread that waits for requests by itself holds up nobody."""
     end = time.monotonic() + 3
     counts = [0] * 50
 
@@ -257,7 +257,7 @@ def test_more_clients_that_ask_on_and_on_than_threads(shared):
 
 
 def test_a_request_of_each_kind_after_another_at_once_and_later(shared):
-    """Whoever answers: a thread that stayed, the hub, a thread of its own.
+    """Whoever answers: a request thread, the event loop, a body thread.
     """
     whole = b'x' * 10_000_000
     with shared.connect() as sock:
@@ -523,7 +523,7 @@ def test_sighup_replaces_workers_and_drops_nothing(server):
             server.config.read_text() + 'workers = 2\n')
         server.process.send_signal(signal.SIGHUP)
         server_harness.wait_for(lambda: set(answered) - set(old))
-        server_harness.wait_for(lambda: 'server:reloaded' in server.output())
+        server_harness.wait_for(lambda: 'parent:reloaded' in server.output())
         seen = len(answered)
         server_harness.wait_for(lambda: len(answered) > seen + 20)
     finally:

@@ -41,7 +41,7 @@ def test_a_worker_that_stands_still_is_replaced(start, how, words):
     told = output.split('its threads:')[1]
     assert words in told
     assert 'it does not tell' in told if how == 'stop' else (
-        # Every native thread, and what the hub would go on with.
+        # Every native thread, and what the event loop would go on with.
         '_work' in told and 'Thread 0x' in told)
 
 

@@ -1,19 +1,21 @@
-"""``wsgi.input`` of our own server: where a body begins and ends.
+"""``wsgi.input``: the body of a request, to its end or to an error.
 
-Runs in the native thread of the request; the bytes come through a *source*,
-which asks the hub to receive. A body that stops before its end raises, so a
-cut one is never taken for complete, chunked or not. The grammar of chunks is
-that of RFC 9112, section 7.1. Touches nothing else.
+The framing is that of RFC 9112: section 6 where the length is announced,
+section 7.1 for chunks. A body that stops before its end raises, so a cut one
+is never taken for complete. Runs in the thread of the request, and touches
+nothing but the *source* that the bytes come from.
 """
 
 from __future__ import annotations
 
-import collections.abc
+import io
 import re
 import typing
 
-from glance_import.api import body
-from glance_import.api import head
+from glance_import.server import errors
+from glance_import.server import head
+
+Block = bytes | bytearray | memoryview
 
 # Largest buffer a flowing body is received into, and what it starts with.
 BLOCK = 1 << 20
@@ -25,65 +27,85 @@ LINE_LIMIT = 4096
 TRAILER_LIMIT = 16384
 _NAME = head.NAME.encode()
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-# A size, which fits 64 bits, and extensions, which mean nothing here. No
-# blanks: those that the grammar lets stand between them, others refuse.
+# A size, which fits 64 bits, and extensions (RFC 9112, 7.1.1), which are
+# ignored. No blanks between them: the grammar allows them, but other servers
+# refuse them.
 _CHUNK = re.compile(rb'([0-9a-fA-F]{1,15})(?:;%b(?:=(?:%b|%b))?)*' % (
     _NAME, _NAME, _QUOTED))
-# Trailers that would say again where the body ends, or whom it was sent to.
+# Fields of framing and routing must not be trailers (RFC 9110, 6.5.1).
 _NO_TRAILERS = frozenset({'content-length', 'transfer-encoding', 'host'})
 
 
 class Source(typing.Protocol):
-    """The receiving side of a connection, called from a native thread."""
+    """The receiving side of a connection; all of it may block."""
 
     def receive(self, view: memoryview) -> int | None:
         """Bytes received: 0 at the end, None when nothing came for a while.
         """
 
     def wait(self) -> None:
-        """Until something can be received. :raises body.BodyTimeout:"""
+        """Until something can be received. :raises errors.BodyTimeout:"""
 
-    def proceed(self) -> None:
-        """Send ``100 Continue`` if the client waits for it."""
+    def send_continue(self) -> None:
+        """Send ``100 Continue`` (RFC 9110, 15.2.1)."""
 
 
-class Input:
-    """What every kind of body shares; ``read_block`` is the real thing."""
+class Input(io.BufferedIOBase):
+    """What both framings share; ``read_block`` copies less than ``read``.
+
+    :param ahead: the read-ahead buffer of the connection: what was received
+        together with the head. What belongs to the next request is left there
+    :param expects_continue: whether the client waits for a ``100 Continue``
+    """
 
     #: The whole body has been read.
     complete = False
 
-    def __init__(self, source: Source, ahead: bytearray) -> None:
-        # ``ahead`` holds what was received with the headers; what belongs
-        # to the next request is left there.
+    def __init__(self, source: Source, ahead: bytearray,
+                 expects_continue: bool) -> None:
         self._source = source
         self._ahead = ahead
         self._size = SMALL
-        self._begun = False
+        self._expects_continue = expects_continue
+        self._over = False
         self._left_over: memoryview = memoryview(b'')
 
-    def read_block(self, limit: int = BLOCK) -> body.Block:
+    def skip(self, limit: int) -> bool:
+        """Read a rest of at most ``limit`` bytes that has come already.
+
+        Whether the body is complete then.
+        """
+        return self.complete
+
+    def end(self) -> None:
+        """The request is over: what comes now is no part of it."""
+        self._over = True
+
+    def read_block(self, limit: int = BLOCK) -> Block:
         """Some bytes, at most ``limit``; empty at the end of the body.
 
         The block belongs to the caller.
 
-        :raises body.BodyError: the body ended before its end
+        :raises errors.BodyError: the body stopped before its end
+        :raises ValueError: the request is over
         """
+        if self._over and not self.complete:
+            raise ValueError('the request is over')
         if self._left_over:
             block = self._left_over[:limit]
             self._left_over = self._left_over[limit:]
             return block
-        if not self._begun and not self.complete:
-            self._begun = True
+        if self._expects_continue and not self.complete:
+            self._expects_continue = False
             if not self._ahead:
-                self._source.proceed()
+                self._source.send_continue()
         block = memoryview(self._next_block(limit))
         if len(block) > limit:
             self._left_over = block[limit:]
             block = block[:limit]
         return block
 
-    def _next_block(self, limit: int) -> body.Block:
+    def _next_block(self, limit: int) -> Block:
         raise NotImplementedError
 
     def _receive(self, limit: int) -> memoryview:
@@ -109,102 +131,76 @@ class Input:
             self._size = max(self._size // 4, LEAST)
         return memoryview(buffer)[:got]
 
-    # The rest is the file interface that PEP 3333 asks for.
+    # The rest is what io.BufferedIOBase makes the file of PEP 3333 of.
 
-    def _pieces(self, size: int) -> collections.abc.Iterator[body.Block]:
-        while size:
-            block = self.read_block(min(size, BLOCK) if size > 0 else BLOCK)
-            if not block:
-                return
-            size -= len(block) if size > 0 else 0
-            yield block
+    def readable(self) -> bool:
+        return True
 
-    def read(self, size: int | None = -1) -> bytes:
-        return b''.join(self._pieces(-1 if size is None else size))
-
-    def readinto(self, buffer: typing.Any) -> int:
-        view = memoryview(buffer).cast('B')
-        block = self.read_block(len(view)) if view else b''
-        view[:len(block)] = block
-        return len(block)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        line = bytearray()
-        limit = -1 if size is None else size
-        while limit < 0 or len(line) < limit:
-            block = memoryview(self.read_block(
-                BLOCK if limit < 0 else limit - len(line)))
-            if not block:
-                break
-            end = bytes(block).find(b'\n') + 1
-            if end:
-                rest = bytes(block[end:]) + bytes(self._left_over)
-                self._left_over = memoryview(rest)
-                line += block[:end]
-                break
-            line += block
-        return bytes(line)
-
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
-        lines = []
-        total = 0
-        while line := self.readline():
-            lines.append(line)
-            total += len(line)
-            if hint and 0 < hint <= total:
-                break
-        return lines
-
-    def __iter__(self) -> collections.abc.Iterator[bytes]:
-        return iter(self.readline, b'')
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = -1 if size is None else size
+        blocks = []
+        while left and (block := self.read_block(
+                BLOCK if left < 0 else min(left, BLOCK))):
+            left -= len(block) if left > 0 else 0
+            blocks.append(block)
+        return b''.join(blocks)
 
 
 class LengthInput(Input):
     """A body whose length was announced."""
 
-    def __init__(self, source: Source, ahead: bytearray, length: int) -> None:
-        super().__init__(source, ahead)
-        self.length = length
-        self.left = length
+    def __init__(self, source: Source, ahead: bytearray,
+                 expects_continue: bool, length: int) -> None:
+        super().__init__(source, ahead, expects_continue)
+        self._length = length
+        self._left = length
         self.complete = not length
 
-    def _next_block(self, limit: int) -> body.Block:
+    def skip(self, limit: int) -> bool:
+        if self._left <= min(limit, len(self._ahead)):
+            del self._ahead[:self._left]
+            self._left = 0
+            self.complete = True
+        return self.complete
+
+    def _next_block(self, limit: int) -> Block:
         if self.complete:
             return b''
-        block = self._receive(min(limit, self.left))
+        block = self._receive(min(limit, self._left))
         if not block:
-            raise body.truncated(self.length - self.left, self.length)
-        self.left -= len(block)
-        self.complete = not self.left
+            raise errors.BodyCut.after(self._length - self._left,
+                                       self._length)
+        self._left -= len(block)
+        self.complete = not self._left
         return block
 
 
 class ChunkedInput(Input):
     """A chunked body.
 
-    Received in large pieces and taken apart here, so that the hub does not
-    wake up for each chunk; what follows the body is handed back.
+    Received in large pieces and taken apart here, so that small chunks cost
+    no system call each; what follows the body is put back.
     """
 
-    def __init__(self, source: Source, ahead: bytearray) -> None:
-        super().__init__(source, ahead)
-        self.length = None
+    def __init__(self, source: Source, ahead: bytearray,
+                 expects_continue: bool) -> None:
+        super().__init__(source, ahead, expects_continue)
         self._got = 0
         self._raw: memoryview = memoryview(b'')
         self._chunk = 0
-        self._failure: body.BodyError | None = None
+        self._failure: errors.BodyError | None = None
 
-    def _next_block(self, limit: int) -> body.Block:
+    def _next_block(self, limit: int) -> Block:
         if self._failure is not None:
             raise self._failure
         try:
             return self._take(limit)
-        except body.BodyError as failure:
-            # To be met again by whoever reads on after the first error.
+        except errors.BodyError as failure:
+            # Raised again for an application that reads on after it.
             self._failure = failure
             raise
 
-    def _take(self, limit: int) -> body.Block:
+    def _take(self, limit: int) -> Block:
         joined = bytearray()
         while not self.complete:
             if not self._raw and joined:
@@ -230,12 +226,12 @@ class ChunkedInput(Input):
     def _fill(self) -> None:
         self._raw = self._receive(BLOCK)
         if not self._raw:
-            raise body.truncated(self._got, None)
+            raise errors.BodyCut.after(self._got, None)
 
     def _begin_chunk(self) -> None:
         found = _CHUNK.fullmatch(self._line(LINE_LIMIT))
         if not found:
-            raise body.BodyMalformed('a chunk does not begin with its size')
+            raise errors.BodyMalformed('a chunk does not begin with its size')
         self._chunk = int(found[1], 16)
         if not self._chunk:
             self._skip_trailers()
@@ -246,7 +242,7 @@ class ChunkedInput(Input):
 
     def _end_chunk(self) -> None:
         if self._line(2):
-            raise body.BodyMalformed('a chunk is longer than its size')
+            raise errors.BodyMalformed('a chunk is longer than its size')
 
     def _skip_trailers(self) -> None:
         left = TRAILER_LIMIT
@@ -269,28 +265,29 @@ class ChunkedInput(Input):
             line += head
             self._raw = self._raw[len(head):]
             if len(line) >= limit + 2:
-                raise body.BodyMalformed('a line of the chunked data is '
-                                         'too long')
+                raise errors.BodyMalformed(
+                    'a line of the chunked data is too long')
         if line[-2:-1] != b'\r':
-            raise body.BodyMalformed('a line of the chunked data does not '
-                                     'end with CR LF')
+            raise errors.BodyMalformed(
+                'a line of the chunked data does not end with CR LF')
         return bytes(line[:-2])
 
 
 def input_of(request: head.Head, source: Source, ahead: bytearray) -> Input:
     """The body of a request (RFC 9112, 6.3)."""
+    expects_continue = request.expects_continue
     if 'transfer-encoding' in request.fields:
-        return ChunkedInput(source, ahead)
-    return LengthInput(source, ahead,
+        return ChunkedInput(source, ahead, expects_continue)
+    return LengthInput(source, ahead, expects_continue,
                        int(request.fields.get('content-length', 0)))
 
 
 def _check_trailer(line: bytes) -> None:
-    """A header like any other (RFC 9112, 7.1.2), which nobody is told."""
+    """Of the form of a header (RFC 9112, 7.1.2); it is then dropped."""
     try:
         name, _ = head.field(line.decode('latin-1'))
     except head.Refused as refusal:
-        raise body.BodyMalformed(f'behind the last chunk: {refusal}'
-                                 ) from refusal
+        raise errors.BodyMalformed(
+            f'behind the last chunk: {refusal}') from refusal
     if name in _NO_TRAILERS or not head.only_text(line):
-        raise body.BodyMalformed('this trailer must not be sent')
+        raise errors.BodyMalformed('this trailer must not be sent')

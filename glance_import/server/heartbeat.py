@@ -1,9 +1,9 @@
-"""Whether the event loop of a server process turns, as its parent sees it.
+"""The watchdog: whether the event loop of a worker still turns.
 
 The loop counts its turns in memory that parent and child share. One that
-stands still cannot tell why, so its stacks are written by ``faulthandler``
-without its help, into a file that both have open. Touches that memory, that
-file, and one signal.
+hangs cannot tell why, so its stacks are written by ``faulthandler`` without
+its help, into a file that both have open. Touches that memory, that file, and
+one signal.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import time
 
 # Has a process write the stacks of its native threads.
 _STACKS = signal.SIGRTMIN + 1
-# Most that one look at a child adds to the time of its silence. A parent
-# that could not look was stopped itself, and probably so was the child.
+# Most that one call of ``silence`` adds to it. A parent that calls later was
+# stopped itself, and probably so was the child.
 STEP = 1.0
 # Seconds that writing the stacks may take.
-PATIENCE = 1.0
+DUMP_TIMEOUT = 1.0
 MAX_STACKS = 256 << 10
 
 
-class Pulse:
+class Heartbeat:
     """Made by the parent before it forks; one for each child."""
 
     def __init__(self) -> None:
         self._turns = mmap.mmap(-1, 8)
         self._file = os.memfd_create('stacks', os.MFD_CLOEXEC)
-        self._seen = 0
-        self._looked = time.monotonic()
+        self._turns_before = 0
+        self._checked = time.monotonic()
         self._silence = 0.0
 
     # -- in the child
@@ -45,12 +45,13 @@ class Pulse:
     # -- in the parent
 
     def silence(self) -> float:
-        """Seconds that the loop has not turned while we were looking."""
+        """Seconds that the loop has not turned for, as far as was checked.
+        """
         now = time.monotonic()
-        passed, self._looked = now - self._looked, now
+        passed, self._checked = now - self._checked, now
         turns = self._read()
-        if turns != self._seen:
-            self._seen, self._silence = turns, 0.0
+        if turns != self._turns_before:
+            self._turns_before, self._silence = turns, 0.0
         else:
             self._silence += min(passed, STEP)
         return self._silence
@@ -58,10 +59,12 @@ class Pulse:
     def stacks(self, pid: int) -> str:
         """What the native threads of the child are doing.
 
-        Empty when it does not tell, as one that was stopped.
+        Empty when it writes none, as one that was stopped.
+
+        :raises ProcessLookupError: it has ended
         """
         os.kill(pid, _STACKS)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DUMP_TIMEOUT
         size = 0
         while time.monotonic() < deadline:
             time.sleep(0.1)

@@ -1,19 +1,18 @@
-"""The processes of the API: a parent that listens, children that serve.
+"""The processes: a parent that listens, and workers that serve.
 
-The parent binds the socket and starts ``workers`` children, also when that
-is one: it holds no application, so it is small, and it is what starts a
-child again and what reloads the configuration. Children stay in its process
-group and die with it. Only a child imports eventlet (see ``hub``), so that
-no event loop is ever carried over a fork. Touches processes and signals.
+The parent binds the socket and starts the workers, also when that is one: it
+holds no application, so it is small, and it is what starts a worker again and
+what reloads the configuration. Workers stay in its process group and die with
+it. Only a worker imports ``worker``, so that no event loop is ever carried
+over a fork. Touches processes and signals.
 
 Signals to the parent: SIGTERM or SIGINT ends the service when running
 requests are done (a second one ends it at once); SIGHUP reads the
-configuration again and replaces the children one generation by the next
-without refusing a connection: new ones are up before old ones stop. SIGUSR1
-and SIGUSR2 write to the log what its threads are doing, and so in a child.
+configuration again and replaces the workers one generation by the next
+without refusing a connection: new ones are up before old ones stop.
 
-A child whose event loop stands still is killed and replaced; the others do
-not notice.
+A worker whose event loop hangs is killed and replaced; the others do not
+notice.
 """
 
 from __future__ import annotations
@@ -31,12 +30,14 @@ import sys
 import time
 import typing
 
-from glance_import.api import pulse
-from glance_import import signals
+from glance_import.server import heartbeat
+from glance_import.server import settings as options
 
 LOG = logging.getLogger(__name__)
 
 WSGIApp = collections.abc.Callable[..., collections.abc.Iterable[bytes]]
+LoadApp = collections.abc.Callable[[], WSGIApp]
+Reload = collections.abc.Callable[[], options.Settings]
 
 # Seconds a child may take to load the application.
 START_LIMIT = 60
@@ -52,7 +53,7 @@ KILL_MARGIN = 10.0
 _PR_SET_PDEATHSIG = 1
 _HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
                       signal.SIGCHLD})
-# One that nobody sends by hand.
+# Sent to a worker of an old generation; nobody sends it by hand.
 _RETIRE = signal.SIGRTMIN
 
 
@@ -82,54 +83,50 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     return listener
 
 
-def serve(conf: typing.Any, load_app: collections.abc.Callable[[], WSGIApp],
-          *, reload: collections.abc.Callable[[], None] | None = None,
-          on_worker_start: collections.abc.Callable[[], None] | None = None,
-          ) -> int:
-    """Serve until told to stop.
+def serve(settings: options.Settings, load_app: LoadApp, *,
+          reload: Reload | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
 
-    :param conf: options of ``glance_import.conf.api``
-    :param load_app: called in each child, after the fork
-    :param reload: called in the parent on SIGHUP; brings ``conf`` up to
-        date. When it raises, or when the new children do not come up, the
-        old ones go on
-    :param on_worker_start: called in each child when its application is
-        loaded, before it accepts connections
+    :param load_app: called in each worker, after the fork
+    :param reload: called in the parent on SIGHUP; returns the settings of
+        the next workers, which keep the address. When it raises, or when the
+        new workers do not come up, the old ones go on
     :returns: exit status of the process
     """
     try:
-        listener = listen(conf.bind_host, conf.bind_port, conf.backlog)
+        listener = listen(settings.bind_host, settings.bind_port,
+                          settings.backlog)
     except CannotListen as failure:
-        _tell(str(failure))
+        _print_error(str(failure))
         return 1
     LOG.info('listening on %s port %d', *listener.getsockname()[:2])
-    parent = Parent(conf, listener, load_app, reload, on_worker_start)
-    return parent.run()
+    return Parent(settings, listener, load_app, reload).run()
 
 
 @dataclasses.dataclass
 class Child:
-    """A process that was started; times are monotonic seconds."""
+    """A worker process; times are monotonic seconds."""
 
     pid: int
     pidfd: int
+    # The reading end of a pipe, written to when the worker is up.
     ready: int
     started: float
-    pulse: pulse.Pulse
+    heartbeat: heartbeat.Heartbeat
     up: bool = False
     hung: bool = False
     retired: bool = False
 
     def signal(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def stacks(self) -> str:
-        """What its threads are doing, as far as it tells."""
-        # Its green threads, if it can still run a handler; by its own log.
-        self.signal(signals.REPORT[0])
+        """What its native threads are doing; empty if it does not write it.
+        """
         try:
-            return self.pulse.stacks(self.pid)
+            return self.heartbeat.stacks(self.pid)
         except ProcessLookupError:
             return ''
 
@@ -137,22 +134,18 @@ class Child:
         """Give back what it took in this process."""
         os.close(self.pidfd)
         os.close(self.ready)
-        self.pulse.close()
+        self.heartbeat.close()
 
 
 class Parent:
-    """Keeps the wanted number of children alive."""
+    """Keeps the number of workers that the settings name."""
 
-    def __init__(self, conf: typing.Any, listener: socket.socket,
-                 load_app: collections.abc.Callable[[], WSGIApp],
-                 reload: collections.abc.Callable[[], None] | None,
-                 on_worker_start: collections.abc.Callable[[], None] | None,
-                 ) -> None:
-        self._conf = conf
+    def __init__(self, settings: options.Settings, listener: socket.socket,
+                 load_app: LoadApp, reload: Reload | None) -> None:
+        self._settings = settings
         self._listener = listener
         self._load_app = load_app
         self._reload = reload
-        self._on_worker_start = on_worker_start
         self._children: dict[int, Child] = {}
         self._young_deaths = 0
         self._next_start = 0.0
@@ -160,9 +153,8 @@ class Parent:
         self._kill_at: float | None = None
 
     def run(self) -> int:
-        # Signals wait until they are asked for, so none is lost between a
-        # look at the children and the wait.
-        signals.survive()
+        # Signals wait for sigtimedwait(), so none is lost between a check of
+        # the children and the wait.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             if not self._start_generation():
@@ -177,16 +169,16 @@ class Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _turn(self) -> None:
-        found = signal.sigtimedwait(_HANDLED, 0.5)
-        number = found.si_signo if found else None
+        received = signal.sigtimedwait(_HANDLED, 0.5)
+        number = received.si_signo if received else None
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif number == signal.SIGHUP and not self._stopping:
-            self._renew()
+            self._replace_all()
         self._reap()
-        self._look_after()
+        self._kill_hung()
         if not self._stopping:
-            self._fill_up()
+            self._start_missing()
         elif self._kill_at is not None and time.monotonic() > self._kill_at:
             self._kill_all()
 
@@ -197,8 +189,8 @@ class Parent:
                 if not child.retired]
 
     def _start_generation(self) -> bool:
-        """Start as many children as configured; whether all came up."""
-        started = [self._start() for _ in range(self._conf.workers)]
+        """Start as many workers as configured; whether all came up."""
+        started = [self._start() for _ in range(self._settings.workers)]
         deadline = time.monotonic() + START_LIMIT
         for child in started:
             if not _wait_until_up(child, deadline):
@@ -209,14 +201,14 @@ class Parent:
         return True
 
     def _start(self) -> Child:
-        ready, told = os.pipe2(os.O_CLOEXEC)
-        beat = pulse.Pulse()
+        ready, write_ready = os.pipe2(os.O_CLOEXEC)
+        beat = heartbeat.Heartbeat()
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid:
-            os.close(told)
+            os.close(write_ready)
             child = Child(pid, os.pidfd_open(pid), ready, time.monotonic(),
                           beat)
             self._children[pid] = child
@@ -225,13 +217,14 @@ class Parent:
         try:
             os.close(ready)
             _die_with(parent)
-            self._be_child(told, beat)
+            self._run_worker(write_ready, beat)
         except BaseException as failure:  # noqa: BLE001
-            _report(failure)
+            _report_failure(failure)
         finally:
             os._exit(1)
 
-    def _be_child(self, told: int, beat: pulse.Pulse) -> typing.NoReturn:
+    def _run_worker(self, write_ready: int, beat: heartbeat.Heartbeat
+                    ) -> typing.NoReturn:
         beat.begin()
         for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL)
@@ -242,21 +235,20 @@ class Parent:
         for child in self._children.values():
             child.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        from glance_import.api import hub
+        from glance_import.server import worker as workers
         app = self._load_app()
-        if self._on_worker_start is not None:
-            self._on_worker_start()
         self._listener.setblocking(False)
-        worker = hub.Worker(self._listener, app, self._conf, beat.turn)
+        worker = workers.Worker(self._listener, app, self._settings,
+                                beat.turn)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         signal.signal(_RETIRE, lambda *_: worker.retire())
-        os.write(told, b'1')
-        os.close(told)
+        os.write(write_ready, b'1')
+        os.close(write_ready)
         worker.run()
-        hub.leave(0)
+        workers.leave(0)
 
-    def _fill_up(self) -> None:
-        missing = self._conf.workers - len(self._current())
+    def _start_missing(self) -> None:
+        missing = self._settings.workers - len(self._current())
         if missing <= 0 or time.monotonic() < self._next_start:
             return
         for _ in range(missing):
@@ -273,25 +265,29 @@ class Parent:
             del self._children[pid]
             child.close()
             if not (child.retired or self._stopping):
-                self._mourn(child, os.waitstatus_to_exitcode(status))
+                self._log_death(child, os.waitstatus_to_exitcode(status))
 
-    def _look_after(self) -> None:
-        """Kill whoever stands still; it is replaced like any that dies."""
+    def _kill_hung(self) -> None:
+        """They are replaced like any that dies."""
         for child in self._children.values():
-            limit = (self._conf.worker_hang_timeout if child.up
+            limit = (self._settings.hang_timeout if child.up
                      else START_LIMIT)
-            silence = child.pulse.silence()
+            silence = child.heartbeat.silence()
             if not limit or silence < limit or child.hung:
                 continue
             child.hung = True
+            if self._settings.report_signal is not None:
+                # Its green threads too, if it can still run a handler.
+                child.signal(self._settings.report_signal)
             LOG.error('worker %d has not moved for %.0f seconds and is '
                       'killed; its threads: %s', child.pid, silence,
                       child.stacks() or 'it does not tell')
             child.signal(signal.SIGKILL)
 
-    def _mourn(self, child: Child, code: int) -> None:
-        how = f'signal {-code}' if code < 0 else f'status {code}'
-        LOG.error('worker %d ended with %s; starting another', child.pid, how)
+    def _log_death(self, child: Child, code: int) -> None:
+        cause = f'signal {-code}' if code < 0 else f'status {code}'
+        LOG.error('worker %d ended with %s; starting another', child.pid,
+                  cause)
         now = time.monotonic()
         if now - child.started > HEALTHY:
             self._young_deaths = 0
@@ -309,7 +305,7 @@ class Parent:
         LOG.info('stopping')
         self._stopping = True
         self._listener.close()
-        limit = self._conf.graceful_shutdown_timeout
+        limit = self._settings.graceful_timeout
         if limit:
             self._kill_at = time.monotonic() + limit + KILL_MARGIN
         for child in self._children.values():
@@ -319,14 +315,14 @@ class Parent:
         for child in self._children.values():
             child.signal(signal.SIGKILL)
 
-    # -- renewing -------------------------------------------------------
+    # -- reloading ------------------------------------------------------
 
-    def _renew(self) -> None:
+    def _replace_all(self) -> None:
         old = self._current()
         LOG.info('reloading the configuration')
         try:
             if self._reload is not None:
-                self._reload()
+                self._settings = self._reload()
         except Exception as failure:  # noqa: BLE001
             LOG.error('not reloaded: %s', _one_line(failure))
             return
@@ -351,7 +347,7 @@ def _wait_until_up(child: Child, deadline: float) -> bool:
 
 
 def _is_up(child: Child) -> bool:
-    """Whether it has said so; a dead one says nothing and closes the pipe."""
+    """Whether it has written to the pipe; a dead one closes it instead."""
     if child.up or not select.select([child.ready], [], [], 0)[0]:
         return child.up
     return bool(os.read(child.ready, 1))
@@ -362,7 +358,7 @@ def _die_with(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        # It ended before the kernel was told.
+        # It ended before prctl().
         os._exit(1)
 
 
@@ -370,7 +366,7 @@ def _one_line(failure: BaseException) -> str:
     return ' '.join(str(failure).split()) or type(failure).__name__
 
 
-def _report(failure: BaseException) -> None:
+def _report_failure(failure: BaseException) -> None:
     """Why a child could not start: one line for people, all for the log."""
     if isinstance(failure, SystemExit):
         text = '' if isinstance(failure.code, int) else str(failure.code)
@@ -378,10 +374,10 @@ def _report(failure: BaseException) -> None:
         text = _one_line(failure)
     LOG.debug('worker failed', exc_info=failure)
     if text:
-        _tell(f'cannot serve: {text}')
+        _print_error(f'cannot serve: {text}')
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     """One line on the terminal, and in the log where that is elsewhere."""
     print(text, file=sys.stderr, flush=True)
     streams = [getattr(handler, 'stream', None)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from glance_import.api import places
+from glance_import.server import limits
 import server_harness
 from test_http_server import ask_json
 from test_http_server import get
@@ -200,7 +200,7 @@ def test_who_counts_as_one_client():
             ('2001:db8::1', '2001:db8:0:0:ffff::9', True),
             ('2001:db8::1', '2001:db8:0:1::1', False),
             ('fe80::1%eth0', 'fe80::2%eth1', True)):
-        assert (places.client_of(first) == places.client_of(second)) == same
+        assert (limits.network_of(first) == limits.network_of(second)) == same
 
 
 def test_few_descriptors(start):

@@ -1,9 +1,10 @@
-"""The head of a request: its first line and its headers, judged.
+"""The head of a request: its first line and its headers, parsed.
 
-By the grammar of RFC 9112, and no more willing than that: what another
-server in front reads differently is how requests are smuggled past it, so a
-line ends with CR LF, blanks are where the grammar has them, and nothing is
-folded, repaired or guessed. Touches nothing but the bytes it is given.
+By the grammar of RFC 9112 (sections 2 to 6), and no more willing than that:
+what another server in front reads differently is how requests are smuggled
+past it, so a line ends with CR LF, blanks are where the grammar has them, and
+nothing is folded, repaired or guessed. Touches nothing but the bytes it is
+given.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import http.client
 import ipaddress
 import re
 
-from glance_import.api import body
-
 MAX_BYTES = 65536
 MAX_LINES = 100
+# Digits of Content-Length: the number fits 64 bits wherever it goes.
+MAX_DIGITS = 18
 
 # A token (RFC 9110, 5.6.2).
 NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -26,7 +27,7 @@ _NAME = re.compile(NAME)
 _VISIBLE = '[!"$-~]'
 # RFC 9112, 3: exactly one blank between the three parts.
 _FIRST_LINE = re.compile(rf'({NAME}) ({_VISIBLE}+) (HTTP/[0-9]\.[0-9])')
-# RFC 9112, 3.2: what is asked of us, and of whom where that is said.
+# RFC 9112, 3.2.2: a URL, as clients send it to a proxy.
 _ABSOLUTE_FORM = re.compile(
     rf'https?://(?P<host>[!"$-.0->@-~]+)(?P<path>[/?]{_VISIBLE}*|)', re.I)
 # RFC 3986, 3.2.2 and 3.2.3
@@ -42,7 +43,7 @@ _CONTROLS = bytes({*range(32), 127} - {9})
 
 
 class Refused(Exception):
-    """A head that is not answered as asked; the text says what is wrong."""
+    """A head that is none, or not served here; the text says why."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -55,12 +56,12 @@ class Refused(Exception):
 
 @dataclasses.dataclass(slots=True)
 class Head:
-    """What a request says of itself.
+    """A request but for its body.
 
-    ``target`` is a path with its query, or ``*``; ``version`` is HTTP/1.0 or
-    HTTP/1.1. ``fields`` has the names in lower case; the values of a name
-    that comes more than once are joined by commas (RFC 9110, 5.3). ``size``
-    is that of the head, in bytes.
+    ``line`` is the first line; ``target`` is a path with its query, or
+    ``*``; ``version`` is HTTP/1.0 or HTTP/1.1. ``fields`` has the names in
+    lower case; the values of a name that comes more than once are joined by
+    commas (RFC 9110, 5.3). ``size`` is that of the head, in bytes.
     """
 
     line: str
@@ -76,27 +77,33 @@ class Head:
                 or self.fields.get('content-length', '').strip('0') != '')
 
     @property
-    def last(self) -> bool:
-        """Whether the client wants no other answer on this connection.
-
-        RFC 9112, 9.3.
-        """
+    def closes(self) -> bool:
+        """Whether it is the last one on its connection (RFC 9112, 9.3)."""
         options = members(self.fields.get('connection', ''))
         return 'close' in options or (
             self.version == 'HTTP/1.0' and 'keep-alive' not in options)
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for a 100 (RFC 9110, 10.1.1)."""
+        expected = self.fields.get('expect', '')
+        return (bool(expected) and self.version == 'HTTP/1.1'
+                and '100-continue' in members(expected))
+
     def variables(self) -> dict[str, str]:
         """The headers as WSGI names them (PEP 3333).
 
-        Names with an underscore are left out: they would pass for others.
+        Names with an underscore are left out: WSGI cannot tell them from
+        those with a hyphen.
         """
         return {_variable(name): value for name, value in self.fields.items()
                 if '_' not in name}
 
 
-def members(value: str) -> list[str]:
+@functools.lru_cache(maxsize=100)
+def members(value: str) -> tuple[str, ...]:
     """Those of a list, in lower case (RFC 9110, 5.6.1)."""
-    return [member.strip(' \t').lower() for member in value.split(',')]
+    return tuple(member.strip(' \t').lower() for member in value.split(','))
 
 
 @functools.lru_cache(maxsize=1000)
@@ -169,7 +176,7 @@ def parse(received: bytes | bytearray, line_limit: int) -> Head:
             fields[name] += f',{value}'
     _check_host(fields, version)
     if host:
-        # It counts, whatever Host says (RFC 9112, 3.2.2).
+        # It replaces Host (RFC 9112, 3.2.2).
         fields['host'] = host
     _check_framing(fields, version)
     return Head(line, method, target, version, fields, len(received))
@@ -253,9 +260,9 @@ def _check_framing(fields: dict[str, str], version: str) -> None:
     length = fields.get('content-length')
     if length is not None and not (
             length.isascii() and length.isdigit()
-            and len(length) <= body.MAX_DIGITS):
+            and len(length) <= MAX_DIGITS):
         raise Refused(400, 'Content-Length must be one number, of at most '
-                           f'{body.MAX_DIGITS} digits.')
+                           f'{MAX_DIGITS} digits.')
     coding = fields.get('transfer-encoding')
     if coding is None:
         return
