@@ -17,7 +17,7 @@ from webob import exc
 from glance_import.api import body
 from glance_import.api import records
 from glance_import import context
-from glance_import.domain import uploads
+from glance_import.uploads import stage
 
 if typing.TYPE_CHECKING:
     from glance_import import services as boxes
@@ -35,19 +35,19 @@ class Call:
     def blocks(self) -> collections.abc.Iterator[body.Block]:
         """The body as it comes, in blocks.
 
-        :raises uploads.UploadCut: it ended before its announced end
-        :raises uploads.BadBody: it is not encoded as it says
+        :raises stage.UploadCut: it ended before its announced end
+        :raises stage.BadBody: it is not encoded as it says
         """
         try:
             yield from body.blocks(self.req.environ)
         except body.LengthRequired as failure:
             raise exc.HTTPLengthRequired(str(failure)) from failure
         except body.BodyMalformed as failure:
-            raise uploads.BadBody(str(failure)) from failure
+            raise stage.BadBody(str(failure)) from failure
         except body.BodyTimeout as failure:
-            raise uploads.UploadTimeout(str(failure)) from failure
+            raise stage.UploadTimeout(str(failure)) from failure
         except body.BodyTruncated as failure:
-            raise uploads.UploadCut(str(failure)) from failure
+            raise stage.UploadCut(str(failure)) from failure
 
     def json(self) -> typing.Any:
         """The body as JSON.

@@ -20,13 +20,12 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.domain import content
-from glance_import.domain import direct
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import sample
 from glance_import.domain import signatures
-from glance_import.domain import sources
+from glance_import.domain import source_urls
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
@@ -73,7 +72,7 @@ def store_of(services: services.Services, url: str) -> stores.Store:
     for store in services.stores.all():
         if store.kind != 'file' and store.accepts(url):
             if store.kind == http.KIND:
-                sources.check_url(services.conf, url)
+                source_urls.check(services.conf, url)
             return store
     if scheme in ('http', 'https'):
         raise errors.Forbidden(
@@ -145,7 +144,7 @@ def check_allowed(services: services.Services, image: db_images.Image
     :raises errors.Forbidden: unless the operator says so
     :raises errors.Invalid: the image is signed
     """
-    direct.check_plugins(services, image.id)
+    content.check_plugins(services, image.id)
     if signatures.is_signed(image.properties):
         raise errors.Invalid(
             'The image is signed, and the signature of data that is only '

@@ -1,7 +1,7 @@
 """Steps that fetch an image's bytes from another server.
 
 They say what is asked of whom; how bytes come and are kept is the domain's
-(glance_import.domain.downloads).
+(glance_import.uploads.http_source).
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import json
 import typing
 
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import downloads
 from glance_import.domain import regions
-from glance_import.domain import sources
 from glance_import import errors
 from glance_import.imports import life
 from glance_import.imports import progress
@@ -21,6 +19,8 @@ from glance_import.imports import steps
 from glance_import.net import client
 from glance_import.net import options as net_options
 from glance_import.net import urls
+from glance_import.uploads import http_source
+from glance_import.uploads import source_request
 
 
 class Download(steps.Step):
@@ -31,9 +31,9 @@ class Download(steps.Step):
         self.asked = import_req['method']
         super().__init__(runtime.current(), *ids)
 
-    def _fetch(self, opener: downloads.Opener,
+    def _fetch(self, opener: http_source.Opener,
                **more: typing.Any) -> None:
-        downloads.Download(
+        http_source.Download(
             self.rt.services, self.rt.claim, self.image_id, opener,
             report=progress.Reporter(self.rt, self.label).report,
             stopped=self.rt.stopped, **more).run()
@@ -52,7 +52,7 @@ class WebDownload(Download):
             return client.get(settings, self.asked['uri'], headers,
                               accepted=accepted)
 
-        self._fetch(opener, claimed=sources.expected_digest(self.asked))
+        self._fetch(opener, claimed=source_request.expected_digest(self.asked))
 
 
 class _OfRegion(Download):
@@ -125,7 +125,7 @@ class GlanceDownload(_OfRegion):
             access = access or self._access()
             return regions.ask(settings, access, path, headers, accepted)
 
-        claimed = sources.digest_there(remote)
+        claimed = source_request.digest_there(remote)
         # What is active never changes, so its digest names the data.
         name = claimed[0].digest.hex() if claimed else None
         self._fetch(opener, claimed=claimed, size=remote.get('size'),

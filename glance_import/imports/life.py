@@ -24,12 +24,12 @@ from glance_import.domain import content
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import tasks
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import methods
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
     import collections.abc
@@ -70,7 +70,7 @@ def outcome(services: services.Services, job: db_jobs.Job) -> str | None:
 
 
 def staged_data(services: services.Services,
-                image_id: str) -> uploads.Found:
+                image_id: str) -> staged_state.StagedState:
     """The staged data an import works on.
 
     :raises errors.ImportFailed: it is gone
@@ -81,7 +81,7 @@ def staged_data(services: services.Services,
         raise errors.ImportFailed(
             'The staged data of the image is not known here any more. '
             'Upload it again.')
-    found = uploads.look(services, record)
+    found = staged_state.compare(services, record)
     if services.area.identity(image_id) is None:
         raise errors.ImportFailed(
             'The staged data of the image has disappeared from the staging '
@@ -235,7 +235,7 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
     """
     text = images.storable(str(failure))
     discard = False
-    uploads.recognise(services, image_id)
+    staged_state.refresh_identity(services, image_id)
     with claimed(services, claim) as conn:
         job = db_jobs.get(conn, claim.job_id)
         assert job is not None
@@ -246,11 +246,11 @@ def fail(services: services.Services, claim: db_jobs.Claim, image_id: str,
             return
         _restore(conn, claim, image_id)
         record = db_staging.get(conn, image_id)
-        if method.staged and record is not None and uploads.look(
+        if method.staged and record is not None and staged_state.compare(
                 services, record).intact:
             db_images.move(conn, image_id, method.running,
                            states.UPLOADING)
-            db_staging.move(conn, image_id, (states.CLAIMED,),
+            db_staging.move(conn, image_id, (states.IN_USE,),
                             states.RETURNED)
         else:
             discard = (
@@ -407,6 +407,6 @@ def remove_file(path: str) -> None:
         os.unlink(path)
 
 
-def expected_of(found: uploads.Found) -> staging.Staged | None:
+def expected_of(found: staged_state.StagedState) -> staging.Staged | None:
     """What the staged data was when it became complete."""
-    return uploads.staged(found.record)
+    return staged_state.as_staged(found.record)

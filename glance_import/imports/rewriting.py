@@ -17,8 +17,8 @@ from oslo_log import log
 from taskflow import task
 
 from glance_import.db import images as db_images
+from glance_import.domain import free_space
 from glance_import.domain import quotas
-from glance_import.domain import scratch
 from glance_import import errors
 from glance_import.imports import life
 from glance_import.imports import progress
@@ -119,7 +119,7 @@ class Rewrite(task.Task):
 
     def require_room(self, needed: int, what_for: str) -> None:
         """:raises errors.TooLarge: naming the bytes needed and free"""
-        scratch.require(self.rt.services.area.directory, needed, what_for)
+        free_space.require(self.rt.services.area.directory, needed, what_for)
 
     def report(self, done: int, total: int | None) -> None:
         """Progress in bytes."""

@@ -140,7 +140,7 @@ class CopyImage(_StoringStep):
         raise failure or errors.ImportFailed('The image has no data.')
 
 
-def _same(image: db_images.Image, told: stores.Told) -> None:
+def _same(image: db_images.Image, told: stores.Digests) -> None:
     """:raises errors.ImportFailed: the store did not give the image's bytes
     """
     wanted: list[tuple[object, object]] = [(image.size, told.size)]

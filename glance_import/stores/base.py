@@ -87,7 +87,7 @@ Asked = collections.abc.Callable[[], bool]
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Digests:
     """What is known of bytes that went into a store.
 
     ``size`` in bytes, ``checksum`` md5 in hex or None, ``hash_value`` the
@@ -161,7 +161,7 @@ class Attempt(typing.Protocol):
     def write(self, block: Block) -> None:
         """The next bytes, in order; never called twice at a time."""
 
-    def commit(self, told: Told) -> Stored:
+    def commit(self, told: Digests) -> Stored:
         """Durable and visible, or neither."""
 
     def abort(self) -> None:

@@ -254,7 +254,7 @@ class Attempt:
         assert self._writer is not None
         self._writer.write(block)
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, told: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         assert self._writer is not None
         self._writer.finish()
@@ -354,7 +354,7 @@ class Attempt:
                 return name if linked else None
         return None
 
-    def _publish_part(self, told: base.Told | staging.Staged
+    def _publish_part(self, told: base.Digests | staging.Staged
                       ) -> base.Stored:
         fd = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -391,7 +391,7 @@ class Attempt:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._part)
 
-    def _stored(self, name: str, told: base.Told | staging.Staged
+    def _stored(self, name: str, told: base.Digests | staging.Staged
                 ) -> base.Stored:
         return base.Stored(
             uri=self.store.uri(name), size=told.size,

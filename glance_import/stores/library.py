@@ -353,7 +353,7 @@ class Attempt:
     def _wanted(self) -> bool:
         return self._adding is not None and not self._adding.done()
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, told: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         assert self._feed is not None and self._adding is not None
         try:

@@ -394,7 +394,7 @@ class Attempt:
         finally:
             self._room.release()
 
-    def commit(self, told: base.Told) -> base.Stored:
+    def commit(self, told: base.Digests) -> base.Stored:
         """See ``base.Attempt.commit``."""
         try:
             if self._sent != told.size:

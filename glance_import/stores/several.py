@@ -26,7 +26,7 @@ Failures = dict[str, base.StoreError]
 # Told when a store has the image (None) or will not have it (why).
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
 # May refuse bytes by their digests before any store shows them.
-Verify = collections.abc.Callable[[base.Told], None]
+Verify = collections.abc.Callable[[base.Digests], None]
 
 
 @dataclasses.dataclass
@@ -268,21 +268,21 @@ class _Run:
             raise next(lane.failure for lane in lanes if lane.failure)
         self._report(done, len(live))
 
-    def _told(self, copy: copying.Copy, hashing: bool) -> base.Told | None:
+    def _told(self, copy: copying.Copy, hashing: bool) -> base.Digests | None:
         expected = self._source.expected
         if hashing:
-            return base.Told(
+            return base.Digests(
                 copy.size, copy.checksum,
                 expected.hash_algo if expected else self._order.hash_algo,
                 copy.hash_value or '')
         assert expected is not None and self._source.fd is not None
         if not copying.still_unchanged(self._source.fd, expected.identity):
             return None
-        return base.Told(expected.size, expected.checksum,
-                         expected.hash_algo, expected.hash_value)
+        return base.Digests(expected.size, expected.checksum,
+                            expected.hash_algo, expected.hash_value)
 
     def _commit(self, writing: list[base.Attempt],
-                lanes: dict[int, _Lane], told: base.Told) -> None:
+                lanes: dict[int, _Lane], told: base.Digests) -> None:
         """All at once: each waits for a disk or a network of its own."""
         def one(attempt: base.Attempt) -> base.Stored:
             lane = lanes[id(attempt)]

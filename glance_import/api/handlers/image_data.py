@@ -14,11 +14,11 @@ from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import stage
 from glance_import.db import images as db_images
-from glance_import.domain import direct
 from glance_import.domain import placement
 from glance_import import errors
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import put_data
 
 LOG = log.getLogger(__name__)
 
@@ -101,8 +101,8 @@ def put(asked: call.Call) -> webob.Response:
     image = images.find(asked, 'upload_image')
     store = placement.for_upload(
         asked.services, asked.req.headers.get(imports.STORE_HEADER))
-    direct.save(asked.services, image, asked.blocks(),
-                stage.announced(asked), store)
+    put_data.save(asked.services, image, asked.blocks(),
+                  stage.announced(asked), store)
     return call.empty(204)
 
 

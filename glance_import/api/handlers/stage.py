@@ -19,9 +19,9 @@ from glance_import.api import call
 from glance_import.api import digests
 from glance_import.api import faults
 from glance_import.api.handlers import images
-from glance_import.domain import resumable
-from glance_import.domain import uploads
 from glance_import import errors
+from glance_import.uploads import resumable
+from glance_import.uploads import stage
 
 SIZE_HEADER = 'x-openstack-image-size'
 TUS_VERSION = '1.0.0'
@@ -34,17 +34,17 @@ def put(asked: call.Call) -> webob.Response:
     """Receive the body into the staging area; 204."""
     asked.require_content_type('application/octet-stream')
     image = images.find(asked, 'modify_image')
-    uploads.stage(asked.services, image.id, asked.blocks(),
-                  announced(asked))
+    stage.stage(asked.services, image.id, asked.blocks(),
+                announced(asked))
     return call.empty(204)
 
 
-def announced(asked: call.Call) -> uploads.Announced:
+def announced(asked: call.Call) -> stage.Announced:
     """What the headers say of the data in the body.
 
     :raises errors.Invalid: something that cannot be
     """
-    return uploads.Announced(
+    return stage.Announced(
         length=body_length(asked), size=_number(asked, SIZE_HEADER),
         digests=digests.claimed(asked.req.headers))
 

@@ -20,11 +20,12 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import images
-from glance_import.domain import integrity
 from glance_import.domain import quotas
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
+from glance_import.uploads import integrity
+from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -54,7 +55,7 @@ class Announced:
 
     length: int | None = None
     size: int | None = None
-    digests: tuple[integrity.Claimed, ...] = ()
+    digests: tuple[integrity.ExpectedDigest, ...] = ()
 
     def check(self, cap: quotas.Cap) -> None:
         """What is wrong before the first byte.
@@ -229,7 +230,7 @@ def record_complete(services: services.Services, image_id: str,
             conn, image_id, expected=(states.UPLOADING,), size=staged.size
         ) and db_staging.move(
             conn, image_id, (states.OPEN,), states.COMPLETE,
-            upload_id=upload_id, **complete_columns(staged))
+            upload_id=upload_id, **staged_state.columns(staged))
         status = db_images.status(conn, image_id)
     if done:
         return
@@ -240,17 +241,6 @@ def record_complete(services: services.Services, image_id: str,
     # Somebody staged anew in the instant after our part file was let go.
     raise errors.Conflict(
         f'The upload to image {image_id} was replaced by another one.')
-
-
-def complete_columns(staged: staging.Staged) -> dict[str, typing.Any]:
-    """What is recorded of complete data."""
-    identity = staged.identity
-    return {
-        'size': staged.size, 'checksum': staged.checksum,
-        'hash_algo': staged.hash_algo, 'hash_value': staged.hash_value,
-        'device': identity.device, 'inode': identity.inode,
-        'mtime_ns': identity.mtime_ns, 'ctime_ns': identity.ctime_ns,
-        'detected_format': (staged.detected_format or '')[:20] or None}
 
 
 def refuse(services: services.Services, image_id: str, upload_id: str,
@@ -346,64 +336,3 @@ def _look_if(services: services.Services, image_id: str,
             or not condition(status, record):
         return None
     return status, record
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What an import finds of staged data."""
-
-    record: db_staging.Record
-    intact: bool
-
-
-def look(services: services.Services,
-         record: db_staging.Record) -> Found:
-    """Compare the record with what lies in the staging area."""
-    identity = services.area.identity(record.image_id)
-    return Found(record, identity is not None and identity == _identity(
-        record))
-
-
-def recognise(services: services.Services, image_id: str) -> None:
-    """Have the record know a staged file again whose bytes are the same.
-
-    A step may have touched the file without changing it: a second name, a
-    mode, a time. Its bytes are read once to be sure; only then is the new
-    identity recorded.
-    """
-    with services.db.read() as conn:
-        record = db_staging.get(conn, image_id)
-    known = staged(record) if record is not None else None
-    if record is None or known is None or look(services, record).intact:
-        return
-    found = staging.same_bytes(services.area.path(image_id), known)
-    if found is None:
-        return
-    with services.db.write() as conn:
-        db_staging.move(
-            conn, image_id, (record.state,), record.state,
-            upload_id=record.upload_id, device=found.device,
-            inode=found.inode, mtime_ns=found.mtime_ns,
-            ctime_ns=found.ctime_ns)
-
-
-def _identity(record: db_staging.Record) -> staging.Identity | None:
-    if record.inode is None:
-        return None
-    assert record.device is not None and record.size is not None
-    assert record.mtime_ns is not None and record.ctime_ns is not None
-    return staging.Identity(
-        device=record.device, inode=record.inode, size=record.size,
-        mtime_ns=record.mtime_ns, ctime_ns=record.ctime_ns)
-
-
-def staged(record: db_staging.Record) -> staging.Staged | None:
-    """The record as the stores want it, None when it is not complete."""
-    identity = _identity(record)
-    if identity is None:
-        return None
-    assert record.hash_algo is not None and record.hash_value is not None
-    return staging.Staged(
-        size=identity.size, checksum=record.checksum,
-        hash_algo=record.hash_algo, hash_value=record.hash_value,
-        identity=identity)

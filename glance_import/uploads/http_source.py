@@ -25,10 +25,8 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
-from glance_import.domain import integrity
+from glance_import.domain import free_space
 from glance_import.domain import quotas
-from glance_import.domain import scratch
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import life
 from glance_import.net import client
@@ -36,6 +34,9 @@ from glance_import.net import urls
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import integrity
+from glance_import.uploads import stage
+from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -106,7 +107,7 @@ class Download:
     def __init__(self, box: services.Services, claim: db_jobs.Claim,
                  image_id: str, opener: Opener, *, report: Report,
                  stopped: threading.Event,
-                 claimed: tuple[integrity.Claimed, ...] = (),
+                 claimed: tuple[integrity.ExpectedDigest, ...] = (),
                  size: int | None = None,
                  immutable: str | None = None) -> None:
         """``size``: bytes that are known to come, if they are.
@@ -148,7 +149,7 @@ class Download:
             finally:
                 self._upload.cut()
         except staging.StagingError as failure:
-            raise uploads.as_domain_error(
+            raise stage.as_domain_error(
                 failure, self._image_id, self._cap) from failure
         LOG.info('fetched image %s: %d bytes', self._image_id, staged.size)
 
@@ -157,9 +158,9 @@ class Download:
     def _is_done(self) -> bool:
         with self._services.db.read() as conn:
             record = db_staging.get(conn, self._image_id)
-        return (record is not None and record.state == states.CLAIMED
+        return (record is not None and record.state == states.IN_USE
                 and record.area == self._services.area.id
-                and uploads.look(self._services, record).intact)
+                and staged_state.compare(self._services, record).intact)
 
     def _begin(self) -> staging.Upload:
         """The part, with as much in it as can be gone on with."""
@@ -262,8 +263,8 @@ class Download:
         self._upload.refuse()
         self._check = self._new_check()
         self._mark = None
-        self._upload = uploads.begin(self._services, self._image_id,
-                                     self._cap, also=self._check.also)
+        self._upload = stage.begin(self._services, self._image_id,
+                                   self._cap, also=self._check.also)
 
     def _receive(self) -> None:
         """One request, and all that it brings.
@@ -309,8 +310,8 @@ class Download:
                 raise client.FetchError(
                     f'the server has {total} bytes instead of {self._size}')
             self._cap.check(total)
-            scratch.require(self._services.area.directory, response.length,
-                            'to download the image')
+            free_space.require(self._services.area.directory, response.length,
+                               'to download the image')
 
     def _remember(self, mark: Mark) -> None:
         if mark == self._mark:
@@ -363,9 +364,9 @@ class Download:
                         conn, self._image_id, expected=(states.IMPORTING,),
                         size=staged.size)
                     and db_staging.move(
-                        conn, self._image_id, (states.OPEN,), states.CLAIMED,
+                        conn, self._image_id, (states.OPEN,), states.IN_USE,
                         upload_id=self._upload_id,
-                        **uploads.complete_columns(staged))):
+                        **staged_state.columns(staged))):
                 raise errors.ImportFailed(
                     'The image is not being imported any more.')
             db_jobs.hold(conn, self._claim, source=None, secret=None)

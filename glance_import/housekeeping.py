@@ -23,9 +23,9 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import resumable
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import resumable
 
 if typing.TYPE_CHECKING:
     from glance_import import services

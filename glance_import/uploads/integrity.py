@@ -21,7 +21,7 @@ class DigestMismatch(errors.Invalid):
 
 
 @dataclasses.dataclass(frozen=True)
-class Claimed:
+class ExpectedDigest:
     """What a client says of its bytes, and the header that said it.
 
     ``algorithm`` is hashlib's name.
@@ -35,7 +35,7 @@ class Claimed:
 class Check:
     """All that is claimed of one body."""
 
-    def __init__(self, claimed: collections.abc.Iterable[Claimed],
+    def __init__(self, claimed: collections.abc.Iterable[ExpectedDigest],
                  computed: collections.abc.Collection[str] = ()) -> None:
         """:param computed: algorithms that the upload computes itself"""
         self._claimed = tuple(claimed)

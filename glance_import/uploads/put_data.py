@@ -4,7 +4,7 @@ It comes in by the way of staged data, under the same lock, and is handed to
 the store when all of it is there and durable; so nothing partial is ever
 stored. queued -> saving -> active, each by compare-and-swap; whatever fails
 leads back to queued. A process that dies in between leaves ``saving`` with a
-part file that nobody holds: see ``uploads.recover``.
+part file that nobody holds: see ``stage.recover``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import.domain import images
-from glance_import.domain import integrity
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import several
+from glance_import.uploads import integrity
+from glance_import.uploads import stage
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -41,7 +41,7 @@ LOG = log.getLogger(__name__)
 
 def save(services: services.Services, image: db_images.Image,
          blocks: collections.abc.Iterable[staging.Block],
-         announced: uploads.Announced,
+         announced: stage.Announced,
          store: stores.Store | None = None) -> None:
     """Receive the data of an image and make it active.
 
@@ -57,12 +57,12 @@ def save(services: services.Services, image: db_images.Image,
     :raises errors.Unavailable: staging area or store do not take it
     :raises errors.Gone: the image was deleted meanwhile
     """
-    check_plugins(services, image.id)
+    content.check_plugins(services, image.id)
     _check_formats(image)
     signatures.check(services.conf, image.properties)
     cap = quotas.to_store(services, image.id)
     announced.check(cap)
-    uploads.recover(services, image.id)
+    stage.recover(services, image.id)
     with services.db.read() as conn:
         status = db_images.status(conn, image.id)
     if status != states.QUEUED:
@@ -77,19 +77,6 @@ def save(services: services.Services, image: db_images.Image,
             sealed.close()
     LOG.info('image %s is active: %d bytes', image.id, sealed.staged.size)
     _clean(services, image.id, epoch)
-
-
-def check_plugins(services: services.Services, image_id: str) -> None:
-    """What no plugin would see does not come in, unless the operator says.
-
-    :raises errors.Forbidden: naming the way that is open
-    """
-    options = services.conf.image_import_opts
-    if services.plugins and options.plugins_on_upload == 'refuse':
-        raise errors.Forbidden(
-            'Every image goes through plugins here, so data is not put into '
-            f'an image directly: use PUT /v2/images/{image_id}/stage and '
-            f'POST /v2/images/{image_id}/import.')
 
 
 def _check_formats(image: db_images.Image) -> None:
@@ -110,13 +97,13 @@ def _not_now(image_id: str, status: str | None) -> errors.DomainError:
 
 def _receive(services: services.Services, image_id: str,
              blocks: collections.abc.Iterable[staging.Block],
-             announced: uploads.Announced, cap: quotas.Cap
+             announced: stage.Announced, cap: quotas.Cap
              ) -> tuple[staging.Sealed, str, int]:
     """The data, durable and locked; with the id and epoch of the attempt."""
     check = integrity.Check(announced.digests,
                             integrity.computed_by(services.conf))
     upload_id = str(uuid.uuid4())
-    upload = uploads.begin(services, image_id, cap, also=check.also)
+    upload = stage.begin(services, image_id, cap, also=check.also)
     try:
         epoch = _record_begin(services, image_id, upload_id,
                               announced.expected)
@@ -124,13 +111,13 @@ def _receive(services: services.Services, image_id: str,
         upload.refuse()
         raise
     try:
-        uploads.receive(upload, blocks, announced, check)
+        stage.receive(upload, blocks, announced, check)
         return upload.seal(), upload_id, epoch
     except BaseException as failure:
-        uploads.refuse(services, image_id, upload_id, upload, states.SAVING)
+        stage.refuse(services, image_id, upload_id, upload, states.SAVING)
         if isinstance(failure, staging.StagingError):
-            raise uploads.as_domain_error(failure, image_id, cap
-                                          ) from failure
+            raise stage.as_domain_error(failure, image_id, cap
+                                        ) from failure
         raise
 
 
@@ -159,7 +146,7 @@ def _store(services: services.Services, image: db_images.Image,
                 services.conf.legacy_checksum)).stored[store.id]
         _record_active(services, image_id, upload_id, stored, virtual_size)
     except BaseException as failure:
-        # The file before the record: see uploads.refuse.
+        # The file before the record: see stage.refuse.
         with contextlib.suppress(staging.StagingError):
             sealed.close()
         if stored is not None:
@@ -169,7 +156,7 @@ def _store(services: services.Services, image: db_images.Image,
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
                 placement.discard(services, image_id, stored.uri,
                                   stored.metadata)
-        uploads.give_back(services, image_id, upload_id, states.SAVING)
+        stage.give_back(services, image_id, upload_id, states.SAVING)
         if isinstance(failure, stores.StoreError):
             raise _as_domain_error(failure, image_id) from failure
         raise

@@ -20,12 +20,12 @@ from oslo_log import log
 from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
-from glance_import.domain import integrity
 from glance_import.domain import quotas
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
+from glance_import.uploads import integrity
+from glance_import.uploads import stage
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -35,7 +35,7 @@ LOG = log.getLogger(__name__)
 # Seconds to wait for the lock: a client that lost its connection is often
 # back before the end of the old one has been noticed.
 PATIENCE = 2.0
-_ALL_THERE = (states.COMPLETE, states.RETURNED, states.CLAIMED)
+_ALL_THERE = (states.COMPLETE, states.RETURNED, states.IN_USE)
 
 
 class OffsetMismatch(errors.Conflict):
@@ -78,7 +78,7 @@ class Part:
     offset: int
     length: int | None = None
     body_length: int | None = None
-    checksums: tuple[integrity.Claimed, ...] = ()
+    checksums: tuple[integrity.ExpectedDigest, ...] = ()
 
 
 def look(services: services.Services, image_id: str) -> Position:
@@ -106,7 +106,7 @@ def add(services: services.Services, image_id: str,
         part: Part) -> Position:
     """Receive a part; the last one completes the staged data.
 
-    :param blocks: the body; raises uploads.UploadCut or BadBody by itself
+    :param blocks: the body; raises stage.UploadCut or BadBody by itself
     :raises OffsetMismatch, ChecksumMismatch, Locked: see there
     :raises errors.Invalid: the first part must tell the length of all, and
         the others may not tell another one
@@ -137,12 +137,12 @@ def terminate(services: services.Services, image_id: str) -> None:
 
     def unused(status: str, record: db_staging.Record) -> bool:
         return (status == states.UPLOADING
-                and record.state != states.CLAIMED)
+                and record.state != states.IN_USE)
     try:
-        done = _patiently(image_id, lambda: uploads.give_up(
+        done = _patiently(image_id, lambda: stage.give_up(
             services, image_id, unused))
     except staging.StagingError as failure:
-        raise uploads.as_domain_error(failure, image_id) from failure
+        raise stage.as_domain_error(failure, image_id) from failure
     if not done:
         raise errors.Conflict(
             f'The data staged for image {image_id} cannot be discarded: it '
@@ -155,9 +155,9 @@ def sweep(services: services.Services) -> None:
         records = db_staging.opened(conn, services.area.id)
     for record in records:
         try:
-            _ = (uploads.recover(services, record.image_id)
-                 or uploads.give_up(services, record.image_id,
-                                    _expired(services)))
+            _ = (stage.recover(services, record.image_id)
+                 or stage.give_up(services, record.image_id,
+                                  _expired(services)))
         except staging.UploadInProgress:
             continue
         except (staging.StagingError, errors.DomainError) as failure:
@@ -173,9 +173,9 @@ def _record(services: services.Services, image_id: str
 
     :raises errors.Conflict, errors.NotFound: it may not
     """
-    uploads.recover(services, image_id)
+    stage.recover(services, image_id)
     try:
-        uploads.give_up(services, image_id, _expired(services))
+        stage.give_up(services, image_id, _expired(services))
     except staging.StagingError:
         # In use after all, or it can wait.
         pass
@@ -185,7 +185,7 @@ def _record(services: services.Services, image_id: str
     if status == states.QUEUED:
         return None
     if record is None or status not in (states.UPLOADING, states.IMPORTING):
-        raise uploads.not_now(image_id, status)
+        raise stage.not_now(image_id, status)
     if record.state == states.OPEN and record.area != services.area.id:
         raise errors.Conflict(
             f'The data of image {image_id} is being uploaded to another '
@@ -258,12 +258,12 @@ def _begin(services: services.Services, image_id: str, part: Part,
     _check_room(cap, part, part.length)
     upload_id = str(uuid.uuid4())
     try:
-        upload = uploads.begin(services, image_id, cap, also=check.also)
+        upload = stage.begin(services, image_id, cap, also=check.also)
     except errors.Conflict as failure:
         raise Locked(str(failure)) from failure
     try:
-        uploads.record_begin(services, image_id, upload_id, part.length,
-                             verified=0 if part.checksums else None)
+        stage.record_begin(services, image_id, upload_id, part.length,
+                           verified=0 if part.checksums else None)
         with services.db.read() as conn:
             record = db_staging.get(conn, image_id)
         assert record is not None
@@ -297,7 +297,7 @@ def _resume(services: services.Services, image_id: str,
             image_id, conf.hashing_algorithm, confirm=confirm,
             legacy_checksum=conf.legacy_checksum, also=check.also))
     except staging.StagingError as failure:
-        raise uploads.as_domain_error(failure, image_id) from failure
+        raise stage.as_domain_error(failure, image_id) from failure
     return upload, found[0]
 
 
@@ -377,8 +377,8 @@ def _receive(services: services.Services, record: db_staging.Record,
         got = _take(services, record, upload, blocks, part, check)
         if isinstance(got, Position):
             return got
-        uploads.record_complete(services, record.image_id,
-                                record.upload_id, got)
+        stage.record_complete(services, record.image_id,
+                              record.upload_id, got)
     finally:
         # Whatever else happened: what came is kept, and the lock let go of.
         upload.cut()
@@ -407,7 +407,7 @@ def _take(services: services.Services, record: db_staging.Record,
         if upload.size < length:
             return _suspend(services, record, upload)
         return upload.finish()
-    except uploads.UploadCut:
+    except stage.UploadCut:
         if part.checksums:
             upload.drop_after(part.offset, before)
         else:
@@ -417,7 +417,7 @@ def _take(services: services.Services, record: db_staging.Record,
         _drop(upload, part, before)
         if isinstance(failure, integrity.DigestMismatch):
             raise ChecksumMismatch(str(failure)) from failure
-        raise uploads.as_domain_error(failure, image_id) from failure
+        raise stage.as_domain_error(failure, image_id) from failure
 
 
 def _suspend(services: services.Services, record: db_staging.Record,

@@ -1,0 +1,87 @@
+"""What is recorded of staged data, beside what lies in the staging area.
+
+Touches the record and the file of one image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+from glance_import.db import staging as db_staging
+from glance_import import staging
+
+if typing.TYPE_CHECKING:
+    from glance_import import services
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedState:
+    """What an import finds of staged data."""
+
+    record: db_staging.Record
+    intact: bool
+
+
+def compare(services: services.Services,
+            record: db_staging.Record) -> StagedState:
+    """Compare the record with what lies in the staging area."""
+    identity = services.area.identity(record.image_id)
+    return StagedState(record, identity is not None and identity == _identity(
+        record))
+
+
+def refresh_identity(services: services.Services, image_id: str) -> None:
+    """Have the record know a staged file again whose bytes are the same.
+
+    A step may have touched the file without changing it: a second name, a
+    mode, a time. Its bytes are read once to be sure; only then is the new
+    identity recorded.
+    """
+    with services.db.read() as conn:
+        record = db_staging.get(conn, image_id)
+    known = as_staged(record) if record is not None else None
+    if record is None or known is None or compare(services, record).intact:
+        return
+    found = staging.same_bytes(services.area.path(image_id), known)
+    if found is None:
+        return
+    with services.db.write() as conn:
+        db_staging.move(
+            conn, image_id, (record.state,), record.state,
+            upload_id=record.upload_id, device=found.device,
+            inode=found.inode, mtime_ns=found.mtime_ns,
+            ctime_ns=found.ctime_ns)
+
+
+def _identity(record: db_staging.Record) -> staging.Identity | None:
+    if record.inode is None:
+        return None
+    assert record.device is not None and record.size is not None
+    assert record.mtime_ns is not None and record.ctime_ns is not None
+    return staging.Identity(
+        device=record.device, inode=record.inode, size=record.size,
+        mtime_ns=record.mtime_ns, ctime_ns=record.ctime_ns)
+
+
+def as_staged(record: db_staging.Record) -> staging.Staged | None:
+    """The record as the stores want it, None when it is not complete."""
+    identity = _identity(record)
+    if identity is None:
+        return None
+    assert record.hash_algo is not None and record.hash_value is not None
+    return staging.Staged(
+        size=identity.size, checksum=record.checksum,
+        hash_algo=record.hash_algo, hash_value=record.hash_value,
+        identity=identity)
+
+
+def columns(staged: staging.Staged) -> dict[str, typing.Any]:
+    """What is recorded of complete data."""
+    identity = staged.identity
+    return {
+        'size': staged.size, 'checksum': staged.checksum,
+        'hash_algo': staged.hash_algo, 'hash_value': staged.hash_value,
+        'device': identity.device, 'inode': identity.inode,
+        'mtime_ns': identity.mtime_ns, 'ctime_ns': identity.ctime_ns,
+        'detected_format': (staged.detected_format or '')[:20] or None}
