@@ -31,6 +31,7 @@ from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import http
+from glance_import import uuids
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -45,7 +46,7 @@ MAX_DIGITS = 9
 
 FORMATS = ('disk_format', 'container_format')
 Locations = list[db_images.Location]
-_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+_UUID = re.compile(uuids.PATTERN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,11 +383,7 @@ def check_request(services: services.Services, image: db_images.Image,
         raise errors.Conflict(
             f'Image {image.id} is {image.status}; a location is added to a '
             'queued image only.')
-    for name in ('container_format', 'disk_format'):
-        if getattr(image, name) is None:
-            raise errors.Conflict(
-                f"'{name}' needs to be set before image {image.id} can have "
-                'data.')
+    images.check_formats(image, 'have data', errors.Conflict)
     check_allowed(services, image)
     with services.db.read() as conn:
         check_free(services, conn, image.id, url)

@@ -1,4 +1,4 @@
-"""Which bytes a file held when it was looked at, as far as stat can tell.
+"""Which bytes a file has, as far as stat can tell.
 
 Equal identities and the absence of writers (see the stores) together mean
 that digests taken earlier still hold. Touches nothing but stat.

@@ -143,11 +143,11 @@ class Download:
             self._upload = self._begin()
             try:
                 self._receive_all()
-                self._check.verify(self._upload.settle())
+                self._check.verify(self._upload.drain())
                 staged = self._upload.finish()
                 self._record_complete(staged)
             finally:
-                self._upload.cut()
+                self._upload.keep_partial()
         except staging.StagingError as failure:
             raise stage.as_domain_error(
                 failure, self._image_id, self._cap) from failure
@@ -198,7 +198,7 @@ class Download:
                                  upload_id=self._upload_id, expected=None)
             return upload
         except BaseException:
-            upload.cut()
+            upload.keep_partial()
             raise
 
     def _take_back(self) -> None:
@@ -260,7 +260,7 @@ class Download:
 
     def _begin_anew(self) -> None:
         """Throw away what came; it cannot be gone on with."""
-        self._upload.refuse()
+        self._upload.discard()
         self._check = self._new_check()
         self._mark = None
         self._upload = stage.begin(self._services, self._image_id,

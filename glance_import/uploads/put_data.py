@@ -108,7 +108,7 @@ def _receive(services: services.Services, image_id: str,
         epoch = _record_begin(services, image_id, upload_id,
                               announced.expected)
     except BaseException:
-        upload.refuse()
+        upload.discard()
         raise
     try:
         stage.receive(upload, blocks, announced, check)

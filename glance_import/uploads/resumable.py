@@ -268,7 +268,7 @@ def _begin(services: services.Services, image_id: str, part: Part,
             record = db_staging.get(conn, image_id)
         assert record is not None
     except BaseException:
-        upload.refuse()
+        upload.discard()
         raise
     return upload, record
 
@@ -381,7 +381,7 @@ def _receive(services: services.Services, record: db_staging.Record,
                               record.upload_id, got)
     finally:
         # Whatever else happened: what came is kept, and the lock let go of.
-        upload.cut()
+        upload.keep_partial()
     LOG.info('staged image %s: %d bytes, the last %d in one part',
              record.image_id, got.size, got.size - part.offset)
     return Position(got.size, got.size)
@@ -402,14 +402,14 @@ def _take(services: services.Services, record: db_staging.Record,
                 raise _too_much(length)
             upload.write(block)
             del block
-        upload.settle()
+        upload.drain()
         check.verify()
         if upload.size < length:
             return _suspend(services, record, upload)
         return upload.finish()
     except stage.UploadCut:
         if part.checksums:
-            upload.drop_after(part.offset, before)
+            upload.truncate_to(part.offset, before)
         else:
             _suspend(services, record, upload)
         raise
@@ -435,6 +435,6 @@ def _drop(upload: staging.Upload, part: Part, before: typing.Any) -> None:
     if not upload.is_open:
         return
     try:
-        upload.drop_after(part.offset, before)
+        upload.truncate_to(part.offset, before)
     except staging.StagingError as failure:
         LOG.warning('a part could not be dropped: %s', failure)

@@ -97,7 +97,7 @@ def stage(services: services.Services, image_id: str,
     try:
         record_begin(services, image_id, upload_id, announced.expected)
     except BaseException:
-        upload.refuse()
+        upload.discard()
         raise
     try:
         receive(upload, blocks, announced, check)
@@ -107,7 +107,7 @@ def stage(services: services.Services, image_id: str,
         raise as_domain_error(failure, image_id, cap) from failure
     except BaseException:
         # A cut, or a fault of ours: the bytes stay, known to be unfinished.
-        upload.cut()
+        upload.keep_partial()
         raise
     try:
         record_complete(services, image_id, upload_id, staged)
@@ -131,7 +131,7 @@ def receive(upload: staging.Upload,
         raise errors.Invalid(
             f'x-openstack-image-size says {announced.size} bytes, '
             f'{upload.size} came.')
-    check.verify(upload.settle())
+    check.verify(upload.drain())
 
 
 def as_domain_error(failure: Exception, image_id: str,
@@ -251,7 +251,7 @@ def refuse(services: services.Services, image_id: str, upload_id: str,
     staged anew as well.
     """
     try:
-        upload.refuse()
+        upload.discard()
     except staging.StagingError as failure:
         LOG.warning('image %s: a refused upload could not be removed: %s',
                     image_id, failure)
@@ -317,7 +317,7 @@ def give_up(services: services.Services, image_id: str,
                      image_id, record.state)
         return done
     finally:
-        upload.refuse()
+        upload.discard()
 
 
 class _Changed(Exception):
