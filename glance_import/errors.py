@@ -51,6 +51,14 @@ class Unavailable(DomainError):
     retry_after = 30
 
 
+class ClientGone(DomainError):
+    """The client closed the connection before the end of its data."""
+
+
+class ClientSilent(ClientGone):
+    """Nothing of it came for too long."""
+
+
 class Interrupted(Exception):
     """An import was stopped from outside; it neither failed nor ended."""
 

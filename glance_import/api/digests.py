@@ -26,8 +26,8 @@ _KEY = re.compile(r'[a-z*][a-z0-9_.*-]*')
 Headers = collections.abc.Mapping[str, str]
 
 
-def claimed(headers: Headers) -> tuple[integrity.ExpectedDigest, ...]:
-    """All that the headers of a request claim of its body.
+def expected(headers: Headers) -> tuple[integrity.ExpectedDigest, ...]:
+    """The digests that the headers of a request say its body has.
 
     Of several algorithms in a field those that are not known are passed
     over; a field with none that is known cannot be kept and is refused.

@@ -9,12 +9,11 @@ from __future__ import annotations
 from webob import exc
 
 from glance_import import errors
-from glance_import.uploads import stage
 
 # The first row that fits is taken, so a subclass stands above its base.
 STATUS = (
-    (stage.UploadTimeout, exc.HTTPRequestTimeout),
-    (stage.UploadCut, exc.HTTPBadRequest),
+    (errors.ClientSilent, exc.HTTPRequestTimeout),
+    (errors.ClientGone, exc.HTTPBadRequest),
     (errors.Invalid, exc.HTTPBadRequest),
     (errors.Forbidden, exc.HTTPForbidden),
     (errors.NotFound, exc.HTTPNotFound),

@@ -1,7 +1,7 @@
 """Steps that fetch an image's bytes from another server.
 
-They say what is asked of whom; how bytes come and are kept is the domain's
-(glance_import.uploads.http_source).
+They say what is asked of whom; how bytes come and are kept is in
+glance_import.uploads.http_source.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class Download(steps.Step):
         self.asked = import_req['method']
         super().__init__(runtime.current(), *ids)
 
-    def _fetch(self, opener: http_source.Opener,
-               **more: typing.Any) -> None:
-        http_source.Download(
-            self.rt.services, self.rt.claim, self.image_id, opener,
+    def _fetch(self, source: http_source.Source) -> None:
+        services, lease = self.rt.services, self.rt.claim
+        http_source.Download(services, source, http_source.Import(
+            lease, self.image_id,
+            transaction=lambda: life.claimed(services, lease),
             report=progress.Reporter(self.rt, self.label).report,
-            stopped=self.rt.stopped, **more).run()
+            stopped=self.rt.stopped)).run()
 
 
 class WebDownload(Download):
@@ -52,7 +53,8 @@ class WebDownload(Download):
             return client.get(settings, self.asked['uri'], headers,
                               accepted=accepted)
 
-        self._fetch(opener, claimed=source_request.expected_digest(self.asked))
+        self._fetch(http_source.Source(
+            opener, source_request.expected_digest(self.asked)))
 
 
 class _OfRegion(Download):
@@ -125,8 +127,8 @@ class GlanceDownload(_OfRegion):
             access = access or self._access()
             return regions.ask(settings, access, path, headers, accepted)
 
-        claimed = source_request.digest_there(remote)
+        expected = source_request.digest_there(remote)
         # What is active never changes, so its digest names the data.
-        name = claimed[0].digest.hex() if claimed else None
-        self._fetch(opener, claimed=claimed, size=remote.get('size'),
-                    immutable=name)
+        self._fetch(http_source.Source(
+            opener, expected, remote.get('size'),
+            expected[0].digest.hex() if expected else None))

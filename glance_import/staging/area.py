@@ -177,31 +177,40 @@ class Area:
             uploads.unlock_and_close(fd)
             raise
 
-    def take_back(self, image_id: str, size: int | None = None) -> bool:
+    def take_back(self, image_id: str,
+                  confirm: collections.abc.Callable[[], object],
+                  size: int | None = None) -> bool:
         """Make complete data a partial upload again.
 
         For an upload that was published by a process which died before it
         could say so. False when there is a part, or no such data.
 
+        :param confirm: called when that process is known to be over, and
+            raises what comes out of here if it has said so after all
         :param size: bytes it must have; None for any
         :raises UploadInProgress: that process is alive
         """
-        part = self._part(image_id)
-        with self._names():
-            found = self.identity(image_id)
-            if (found is None or size not in (None, found.size)
-                    or os.path.lexists(part)):
+        path = self.path(image_id)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            if size not in (None, os.fstat(fd).st_size) \
+                    or os.path.lexists(self._part(image_id)):
                 return False
-            fd = os.open(self.path(image_id), os.O_RDONLY | os.O_CLOEXEC
-                         | os.O_NOFOLLOW)
-            try:
-                if not _try_lock(fd, fcntl.LOCK_EX):
-                    raise errors.UploadInProgress(
-                        'another upload is just being completed')
-                os.rename(self.path(image_id), part)
-            finally:
-                uploads.unlock_and_close(fd)
+            if not _try_lock(fd, fcntl.LOCK_EX):
+                raise errors.UploadInProgress(
+                    'another upload is just being completed')
+            confirm()
+            with self._names():
+                if not _same(fd, path) \
+                        or os.path.lexists(self._part(image_id)):
+                    return False
+                os.rename(path, self._part(image_id))
             return True
+        finally:
+            uploads.unlock_and_close(fd)
 
     def is_live(self, image_id: str) -> bool:
         """Whether a process is uploading this image now."""

@@ -11,6 +11,7 @@ in the area through the functions it is given.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import ctypes
 import dataclasses
 import fcntl
@@ -104,18 +105,23 @@ class Sealed:
     _names: Names
     _fd: int
 
-    def close(self) -> None:
-        """Remove the file and unlock it; done twice, nothing happens.
+    def __enter__(self) -> Sealed:
+        return self
 
-        :raises StagingUnwritable: it cannot be removed
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file, if the area lets us, and unlock it.
+
+        Done twice, nothing happens.
         """
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
         try:
-            self._names.remove(fd)
-        except OSError as failure:
-            raise errors.from_os(failure) from failure
+            with contextlib.suppress(OSError):
+                self._names.remove(fd)
         finally:
             unlock_and_close(fd)
 

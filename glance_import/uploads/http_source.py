@@ -1,44 +1,43 @@
-"""Downloads: the service fetches an image's bytes into the staging area.
+"""A download: bytes that are fetched from another server.
 
-Bytes come by the way of an upload, with digests and inspection while they
-come. What is known of the data (length, ETag, Last-Modified) is kept with
-the job, so that a cut download - and one whose process was killed - goes on
-where it stopped, if the server says that the data is still the same, and
-begins anew if not. Complete means: as long as the server said, or of the
-digest that the request names. Touches the database, the staging area, and
-the server through the opener it is given.
+They are received as an upload's are. What is known of the data (length, ETag,
+Last-Modified) is kept with the job, so that a download that was interrupted -
+and one whose process was killed - goes on where it stopped, if the server
+says that the data is still the same, and begins anew if not. Complete means:
+as long as the server said, or of the digest that the request names. Touches
+what the receiver does, the job, and the server through the opener it is given.
 """
 
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import json
 import threading
 import time
 import typing
-import uuid
 
 from oslo_log import log
 
-from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import free_space
 from glance_import.domain import quotas
 from glance_import import errors
-from glance_import.imports import life
 from glance_import.net import client
 from glance_import.net import urls
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.uploads import integrity
-from glance_import.uploads import stage
+from glance_import.uploads import receiving
 from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -46,11 +45,51 @@ LOG = log.getLogger(__name__)
 # (request headers, statuses that are answers) -> the response
 Opener = collections.abc.Callable[
     [dict[str, str], tuple[int, ...]], client.Response]
-# Bytes so far, bytes in all or None.
-Report = collections.abc.Callable[[int, int | None], None]
 # Another attempt at the same image lets go of its part within seconds.
 _LOCK_SECONDS = 30.0
 _LONGEST_PAUSE = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is fetched.
+
+    ``expected``: digests that the bytes must have; ``size``: how many are
+    known to come; ``immutable``: a name of the data that never means other
+    data, where the server sends no ETag.
+    """
+
+    open: Opener
+    expected: tuple[integrity.ExpectedDigest, ...] = ()
+    size: int | None = None
+    immutable: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """The import that fetches.
+
+    ``transaction``: a write transaction that raises errors.ClaimLost if the
+    lease is lost; ``report``: told the bytes so far, and in all or None;
+    ``stopped``: set when the import is to stop.
+    """
+
+    lease: db_jobs.Claim
+    image_id: str
+    transaction: collections.abc.Callable[
+        [], contextlib.AbstractContextManager[sa.Connection]]
+    report: collections.abc.Callable[[int, int | None], None]
+    stopped: threading.Event
+
+    def check_stop(self) -> None:
+        """:raises stores.Cancelled: the import is to stop"""
+        if self.stopped.is_set():
+            raise stores.Cancelled('the import was stopped')
+
+    def pause(self, seconds: float) -> None:
+        """:raises stores.Cancelled: the import is to stop"""
+        self.stopped.wait(seconds)
+        self.check_stop()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,124 +143,83 @@ def _boot_id() -> str:
 class Download:
     """One attempt at one image's bytes; ``run`` it once."""
 
-    def __init__(self, box: services.Services, claim: db_jobs.Claim,
-                 image_id: str, opener: Opener, *, report: Report,
-                 stopped: threading.Event,
-                 claimed: tuple[integrity.ExpectedDigest, ...] = (),
-                 size: int | None = None,
-                 immutable: str | None = None) -> None:
-        """``size``: bytes that are known to come, if they are.
-
-        :param immutable: a name of the data that never means other data,
-            where the server sends no ETag
-        """
-        self._services = box
-        self._claim = claim
-        self._image_id = image_id
-        self._open = opener
-        self._report = report
-        self._stopped = stopped
-        self._claimed = claimed
-        self._size = size
-        self._immutable = immutable
-        self._cap = quotas.to_stage(box, image_id)
-        self._upload_id = str(uuid.uuid4())
-        self._check = self._new_check()
+    def __init__(self, services: services.Services, source: Source,
+                 work: Import) -> None:
+        self._services = services
+        self._source = source
+        self._work = work
+        self._cap = quotas.to_stage(services, work.image_id)
+        self._receiver = receiving.Receiver(
+            services, receiving.DOWNLOAD, work.image_id, cap=self._cap,
+            digests=source.expected)
         self._mark: Mark | None = None
         self._deadline = (time.monotonic()
-                          + box.conf.import_downloads.total_timeout)
+                          + services.conf.import_downloads.total_timeout)
 
     def run(self) -> None:
-        """Leave complete staged data, claimed by the import.
+        """Leave complete staged data that the import uses.
 
         :raises errors.DomainError: why there is none
         :raises stores.Cancelled: the import was stopped; what came is kept
         """
         if self._is_done():
             return
-        try:
-            self._upload = self._begin()
-            try:
-                self._receive_all()
-                self._check.verify(self._upload.drain())
-                staged = self._upload.finish()
-                self._record_complete(staged)
-            finally:
-                self._upload.keep_partial()
-        except staging.StagingError as failure:
-            raise stage.as_domain_error(
-                failure, self._image_id, self._cap) from failure
-        LOG.info('fetched image %s: %d bytes', self._image_id, staged.size)
+        with self._receiver:
+            self._resume()
+            self._receive_all()
+            self._receiver.verify()
+            staged = self._receiver.upload.finish()
+            self._record_complete(staged)
+        LOG.info('fetched image %s: %d bytes', self._work.image_id,
+                 staged.size)
+
+    @property
+    def _size(self) -> int:
+        """Bytes so far."""
+        return self._receiver.upload.size
 
     # -- what is there already
 
     def _is_done(self) -> bool:
         with self._services.db.read() as conn:
-            record = db_staging.get(conn, self._image_id)
+            record = db_staging.get(conn, self._work.image_id)
         return (record is not None and record.state == states.IN_USE
                 and record.area == self._services.area.id
                 and staged_state.compare(self._services, record).intact)
 
-    def _begin(self) -> staging.Upload:
-        """The part, with as much in it as can be gone on with."""
-        area, conf = self._services.area, self._services.conf
+    def _resume(self) -> None:
+        """Lock the part, with as much in it as can be gone on with."""
+        image_id, receiver = self._work.image_id, self._receiver
         with self._services.db.read() as conn:
-            found = db_jobs.source(conn, self._claim.job_id)
+            found = db_jobs.source(conn, self._work.lease.job_id)
         mark = Mark(**found) if found else None
         usable = (mark is not None and mark.validator is not None
                   and mark.boot == _boot_id())
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                if usable:
-                    self._take_back()
-                upload = area.resume(
-                    self._image_id, conf.hashing_algorithm,
-                    confirm=lambda size: size if usable else 0,
-                    size_limit=self._cap.size,
-                    legacy_checksum=conf.legacy_checksum,
-                    also=self._check.also)
-                break
-            except staging.UploadInProgress:
-                if time.monotonic() > until:
-                    raise
-                self._pause(0.5)
-        self._mark = mark if upload.size else None
-        try:
-            if upload.size:
-                self._catch_up(upload)
-                LOG.info('image %s: going on after %d bytes',
-                         self._image_id, upload.size)
-            with life.claimed(self._services, self._claim) as conn:
-                db_images.lock(conn, self._image_id)
-                db_staging.begin(conn, self._image_id, area=area.id,
-                                 upload_id=self._upload_id, expected=None)
-            return upload
-        except BaseException:
-            upload.keep_partial()
-            raise
+        receiver.resume(lambda size: size if usable else 0,
+                        seconds=_LOCK_SECONDS, pause=self._work.pause,
+                        # Nobody but the holder of the lease records it.
+                        unrecorded=(lambda: None) if usable else None)
+        if self._size:
+            self._mark = mark
+            self._catch_up()
+            LOG.info('image %s: going on after %d bytes', image_id,
+                     self._size)
+        with self._work.transaction() as conn:
+            receiving.record_begin(
+                conn, receiving.DOWNLOAD, image_id,
+                upload_id=receiver.upload_id, area=self._services.area.id)
 
-    def _take_back(self) -> None:
-        """Published by a process that died before it could say so."""
-        area = self._services.area
-        complete = area.identity(self._image_id)
-        if complete is not None:
-            area.take_back(self._image_id, complete.size)
-
-    def _catch_up(self, upload: staging.Upload) -> None:
+    def _catch_up(self) -> None:
         """Have the digests that only the request names see the part."""
-        if not self._check.also:
+        digests = self._receiver.check.also
+        if not digests:
             return
-        with open(upload.part, 'rb') as part:
-            left = upload.size
+        with open(self._receiver.upload.part, 'rb') as part:
+            left = self._size
             while left and (block := part.read(min(left, client.BLOCK))):
                 left -= len(block)
-                for each in self._check.also:
+                for each in digests:
                     each.update(block)
-
-    def _new_check(self) -> integrity.Check:
-        return integrity.Check(
-            self._claimed, integrity.computed_by(self._services.conf))
 
     # -- receiving
 
@@ -233,20 +231,20 @@ class Download:
         options = self._services.conf.import_downloads
         for tries in range(options.retries + 1):
             try:
-                if self._upload.size and not self._may_go_on():
+                if self._size and not self._may_go_on():
                     self._begin_anew()
                 if not self._is_whole():
-                    self._receive()
+                    self._request()
                 return
             except client.Passing as failure:
-                LOG.info('image %s: %s, after %d bytes', self._image_id,
-                         failure, self._upload.size)
+                LOG.info('image %s: %s, after %d bytes', self._work.image_id,
+                         failure, self._size)
                 if tries == options.retries:
                     raise errors.ImportFailed(
                         f'The download failed {tries + 1} times, the last '
                         f'time because {failure}.') from failure
-                self._pause(min(options.retry_interval * 2 ** tries,
-                                _LONGEST_PAUSE))
+                self._work.pause(min(options.retry_interval * 2 ** tries,
+                                     _LONGEST_PAUSE))
             except (client.FetchError, urls.Refused) as failure:
                 raise errors.ImportFailed(
                     f'The download failed: {failure}.') from failure
@@ -256,117 +254,103 @@ class Download:
 
     def _is_whole(self) -> bool:
         return (self._mark is not None and self._mark.total is not None
-                and self._upload.size == self._mark.total)
+                and self._size == self._mark.total)
 
     def _begin_anew(self) -> None:
         """Throw away what came; it cannot be gone on with."""
-        self._upload.discard()
-        self._check = self._new_check()
         self._mark = None
-        self._upload = stage.begin(self._services, self._image_id,
-                                   self._cap, also=self._check.also)
+        self._receiver.open_anew()
 
-    def _receive(self) -> None:
+    def _request(self) -> None:
         """One request, and all that it brings.
 
         :raises client.FetchError: it did not bring all
         """
-        start, headers = self._upload.size, {}
+        start, headers = self._size, {}
         if start:
             assert self._mark is not None and self._mark.validator
             headers = {'Range': f'bytes={start}-'}
-            if self._immutable is None:
+            if self._source.immutable is None:
                 headers['If-Range'] = self._mark.validator
-        with self._open(headers, (200, 206, 416) if start else (200,)
-                        ) as response:
-            mark = Mark.of(response, self._immutable)
+        with self._source.open(headers, (200, 206, 416) if start else (200,)
+                               ) as response:
+            mark = Mark.of(response, self._source.immutable)
             if start and not (self._mark and self._mark.continued_by(
                     mark, response, start)):
                 LOG.info('image %s: the server does not go on with the same '
-                         'data', self._image_id)
+                         'data', self._work.image_id)
                 self._begin_anew()
                 if response.status != 200:
                     raise client.Passing(
                         'the server does not go on where it stopped')
             self._check_response(response)
             self._remember(mark)
-            self._take(response)
+            self._receive(response, self._source.size
+                          if mark.total is None else mark.total)
 
     def _check_response(self, response: client.Response) -> None:
         """What is wrong before the first byte."""
-        if response.headers.get('Content-Encoding', 'identity') != 'identity':
+        encoding = response.headers.get('Content-Encoding', 'identity')
+        if encoding != 'identity':
             raise client.FetchError(
-                'the server sends the data encoded as '
-                f"{response.headers['Content-Encoding'][:40]}, which was not "
-                'asked for')
-        if not (response.framed or self._claimed or self._size is not None):
+                f'the server sends the data encoded as {encoding[:40]}, '
+                'which was not asked for')
+        known = self._source.size
+        if not (response.framed or self._source.expected
+                or known is not None):
             raise client.FetchError(
                 'the server does not say how long the data is, so that a cut '
                 'could not be told from its end; name a checksum in the '
                 'request')
         if response.length is not None:
-            total = self._upload.size + response.length
-            if self._size is not None and total != self._size:
+            total = self._size + response.length
+            if known not in (None, total):
                 raise client.FetchError(
-                    f'the server has {total} bytes instead of {self._size}')
+                    f'the server has {total} bytes instead of {known}')
             self._cap.check(total)
-            free_space.require(self._services.area.directory, response.length,
-                               'to download the image')
+            free_space.require(self._services.area.directory,
+                               response.length, 'to download the image')
 
     def _remember(self, mark: Mark) -> None:
         if mark == self._mark:
             return
         self._mark = mark
-        with self._services.db.write() as conn:
-            if not db_jobs.hold(conn, self._claim, source=json.dumps(
-                    dataclasses.asdict(mark))):
-                raise errors.ClaimLost(
-                    f'import {self._claim.job_id} is no longer ours')
+        with self._work.transaction() as conn:
+            db_jobs.hold(conn, self._work.lease,
+                         source=json.dumps(dataclasses.asdict(mark)))
 
-    def _take(self, response: client.Response) -> None:
-        assert self._mark is not None
-        total = self._mark.total
-        if total is None:
-            total = self._size
+    def _receive(self, response: client.Response, total: int | None) -> None:
+        self._receiver.receive(self._watched(response, total))
+        if total is not None and self._size != total:
+            raise client.Passing(
+                f'{self._size} bytes came instead of {total}')
+
+    def _watched(self, response: client.Response, total: int | None
+                 ) -> collections.abc.Iterator[staging.Block]:
+        """The blocks, as long as the import may go on.
+
+        :raises stores.Cancelled: it is to stop
+        :raises errors.ImportFailed: it has taken too long
+        """
         for block in response.blocks():
-            self._look_up()
-            self._upload.write(block)
+            self._work.check_stop()
+            if time.monotonic() > self._deadline:
+                limit = self._services.conf.import_downloads.total_timeout
+                raise errors.ImportFailed(
+                    f'The download took longer than {limit} seconds, the '
+                    'most it may take here (total_timeout); '
+                    f'{self._size} bytes had come.')
+            yield block
             # Or its buffer would live until the next block comes.
             del block
-            self._report(self._upload.size, total)
-        if total is not None and self._upload.size != total:
-            raise client.Passing(
-                f'{self._upload.size} bytes came instead of {total}')
-
-    def _look_up(self) -> None:
-        """Whether to go on.
-
-        :raises stores.Cancelled: no, the import is to stop
-        :raises errors.ImportFailed: no, it has taken too long
-        """
-        if self._stopped.is_set():
-            raise stores.Cancelled('the import was stopped')
-        if time.monotonic() > self._deadline:
-            limit = self._services.conf.import_downloads.total_timeout
-            raise errors.ImportFailed(
-                f'The download took longer than {limit} seconds, the most '
-                'it may take here (total_timeout); '
-                f'{self._upload.size} bytes had come.')
-
-    def _pause(self, seconds: float) -> None:
-        self._stopped.wait(seconds)
-        if self._stopped.is_set():
-            raise stores.Cancelled('the import was stopped')
+            self._work.report(self._size, total)
 
     def _record_complete(self, staged: staging.Staged) -> None:
-        with life.claimed(self._services, self._claim) as conn:
-            if not (db_images.update(
-                        conn, self._image_id, expected=(states.IMPORTING,),
-                        size=staged.size)
-                    and db_staging.move(
-                        conn, self._image_id, (states.OPEN,), states.IN_USE,
-                        upload_id=self._upload_id,
-                        **staged_state.columns(staged))):
+        work = self._work
+        with work.transaction() as conn:
+            if not receiving.record_complete(
+                    conn, receiving.DOWNLOAD, work.image_id,
+                    self._receiver.upload_id, staged):
                 raise errors.ImportFailed(
                     'The image is not being imported any more.')
-            db_jobs.hold(conn, self._claim, source=None, secret=None)
+            db_jobs.hold(conn, work.lease, source=None, secret=None)

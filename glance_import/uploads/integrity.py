@@ -22,7 +22,7 @@ class DigestMismatch(errors.Invalid):
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedDigest:
-    """What a client says of its bytes, and the header that said it.
+    """The digest that bytes are said to have, and by which header.
 
     ``algorithm`` is hashlib's name.
     """
@@ -33,14 +33,14 @@ class ExpectedDigest:
 
 
 class Check:
-    """All that is claimed of one body."""
+    """The digests of one body, against those it is expected to have."""
 
-    def __init__(self, claimed: collections.abc.Iterable[ExpectedDigest],
+    def __init__(self, expected: collections.abc.Iterable[ExpectedDigest],
                  computed: collections.abc.Collection[str] = ()) -> None:
         """:param computed: algorithms that the upload computes itself"""
-        self._claimed = tuple(claimed)
+        self._expected = tuple(expected)
         self._own: dict[str, typing.Any] = {}
-        for each in self._claimed:
+        for each in self._expected:
             if each.algorithm not in computed:
                 self._own.setdefault(each.algorithm, hashlib.new(
                     each.algorithm, usedforsecurity=False))
@@ -55,7 +55,7 @@ class Check:
 
         :raises DigestMismatch: naming the header and the two digests
         """
-        for each in self._claimed:
+        for each in self._expected:
             own = self._own.get(each.algorithm)
             found = own.digest() if own is not None else None
             if found is None and of_upload is not None:

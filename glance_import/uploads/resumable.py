@@ -1,9 +1,10 @@
-"""Uploads in parts, by the rules of tus 1.0: where one stands, how it goes on.
+"""Uploads in parts, by the rules of tus 1.0.
 
-An upload is resumed by holding the lock on its part file; only then is the
-record looked at that says which of the bytes there count. Parts that a
+An upload is resumed by whoever has the lock on its part file; only then is
+the record read that says which of the bytes there count. Parts that a
 checksum came with count when it has been found right, all others as they
-come. Each part is on disk before it is acknowledged.
+come. Each part is on disk before it is acknowledged. Touches what the
+receiver does.
 """
 
 from __future__ import annotations
@@ -11,31 +12,30 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import datetime
-import time
 import typing
-import uuid
 
 from oslo_log import log
 
 from glance_import.db import engine
-from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import quotas
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
 from glance_import.uploads import integrity
-from glance_import.uploads import stage
+from glance_import.uploads import receiving
+from glance_import.uploads import recovery
 
 if typing.TYPE_CHECKING:
     from glance_import import services
+    from glance_import.staging import digests as running
 
 LOG = log.getLogger(__name__)
 
+LIMITS = quotas.TO_STAGE
 # Seconds to wait for the lock: a client that lost its connection is often
 # back before the end of the old one has been noticed.
 PATIENCE = 2.0
-_ALL_THERE = (states.COMPLETE, states.RETURNED, states.IN_USE)
 
 
 class OffsetMismatch(errors.Conflict):
@@ -46,16 +46,6 @@ class OffsetMismatch(errors.Conflict):
             f'The upload stands at {found} bytes, Upload-Offset says '
             f'{given}.')
         self.offset = found
-
-
-class ChecksumMismatch(errors.Invalid):
-    """The part is not what its checksum says; it was dropped."""
-
-
-class Locked(errors.Conflict):
-    """Another request is adding to this upload."""
-
-    retry_after = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +70,26 @@ class Part:
     body_length: int | None = None
     checksums: tuple[integrity.ExpectedDigest, ...] = ()
 
+    def check_length(self, expected: int | None) -> int:
+        """Bytes of the whole upload.
 
-def look(services: services.Services, image_id: str) -> Position:
+        :param expected: those announced before, if they were
+        :raises errors.Invalid: nobody tells, or this part tells another
+        """
+        length = self.length if expected is None else expected
+        if length is None:
+            raise errors.Invalid(
+                'The length of this upload is not known yet: the header '
+                'Upload-Length is needed.')
+        if self.length not in (None, length):
+            raise errors.Invalid(
+                f'The upload was announced with {length} bytes, '
+                f'Upload-Length says {self.length}.')
+        return length
+
+
+def position(services: services.Services, target: receiving.Target
+             ) -> Position:
     """Where the upload stands.
 
     If all bytes are there but whoever received them died before the end,
@@ -89,135 +97,103 @@ def look(services: services.Services, image_id: str) -> Position:
 
     :raises errors.Conflict: the image is not one that is uploaded now
     """
-    record = _record(services, image_id)
+    target = _current(services, target)
+    record = target.record
     if record is None:
         return Position(0)
-    if record.state in _ALL_THERE:
+    if record.state != states.OPEN:
         return Position(record.size or 0, record.size)
-    if (_there(services, record) == record.expected
-            and not services.area.is_live(image_id)):
-        return add(services, image_id, (), Part(record.expected or 0))
-    return Position(_there(services, record), record.expected,
-                    _expires(services, record))
+    size = _size(services, record)
+    if size == record.expected and not services.area.is_live(record.image_id):
+        return add(services, target, (), Part(size))
+    return Position(size, record.expected,
+                    recovery.expiry(services, record.updated_at))
 
 
-def add(services: services.Services, image_id: str,
+def add(services: services.Services, target: receiving.Target,
         blocks: collections.abc.Iterable[staging.Block],
         part: Part) -> Position:
     """Receive a part; the last one completes the staged data.
 
-    :param blocks: the body; raises stage.UploadCut or BadBody by itself
-    :raises OffsetMismatch, ChecksumMismatch, Locked: see there
+    :param target: found with ``LIMITS``
+    :param blocks: the body; raises errors.ClientGone or Invalid by itself
+    :raises OffsetMismatch: the part does not begin where the upload stands
+    :raises receiving.InProgress: another request is adding to the upload
+    :raises integrity.DigestMismatch: it is not what its checksum says, and
+        was dropped
     :raises errors.Invalid: the first part must tell the length of all, and
         the others may not tell another one
     :raises errors.TooLarge: over the length, over a quota, no room
     :raises errors.Conflict: the image is not one that is uploaded now
     """
-    record = _record(services, image_id)
-    if record is not None and record.state in _ALL_THERE:
+    image, record, use = _current(services, target)
+    if record is not None and record.state != states.OPEN:
         return _add_nothing(record, part)
-    check = integrity.Check(part.checksums)
-    if record is None:
-        upload, record = _begin(services, image_id, part, check)
-    else:
-        upload, record = _resume(services, image_id, record, part, check)
-    return _receive(services, record, upload, blocks, part, check)
+    with _PartReceiver(services, image.id, part, record) as receiver:
+        if record is None:
+            receiver.begin_first(use)
+        else:
+            receiver.resume_at(record, use)
+        return receiver.add(blocks)
 
 
-def terminate(services: services.Services, image_id: str) -> None:
+def terminate(services: services.Services, target: receiving.Target) -> None:
     """Discard what was staged; the image is queued again.
 
     Nothing to be done when it is queued already.
 
     :raises errors.Conflict: the image has, or is about to have, its data
-    :raises Locked: an upload is under way
+    :raises receiving.InProgress: an upload is under way
     """
-    if _record(services, image_id) is None:
+    image, record, _use = _current(services, target)
+    if record is None:
         return
 
-    def unused(status: str, record: db_staging.Record) -> bool:
+    def is_unused(status: str, record: db_staging.Record) -> bool:
         return (status == states.UPLOADING
                 and record.state != states.IN_USE)
     try:
-        done = _patiently(image_id, lambda: stage.give_up(
-            services, image_id, unused))
+        done = receiving.when_unlocked(
+            lambda: recovery.give_up(services, image.id, is_unused), PATIENCE)
     except staging.StagingError as failure:
-        raise stage.as_domain_error(failure, image_id) from failure
+        raise receiving.refusal(failure, image.id) from failure
     if not done:
         raise errors.Conflict(
-            f'The data staged for image {image_id} cannot be discarded: it '
+            f'The data staged for image {image.id} cannot be discarded: it '
             'is being imported, or lies on another node.')
 
 
-def sweep(services: services.Services) -> None:
-    """Discard what nobody will go on with: expired, or died directly."""
-    with services.db.read() as conn:
-        records = db_staging.opened(conn, services.area.id)
-    for record in records:
-        try:
-            _ = (stage.recover(services, record.image_id)
-                 or stage.give_up(services, record.image_id,
-                                  _expired(services)))
-        except staging.UploadInProgress:
-            continue
-        except (staging.StagingError, errors.DomainError) as failure:
-            LOG.warning('the interrupted upload of image %s is left: %s',
-                        record.image_id, failure)
+# -- where an upload stands -----------------------------------------------
 
+def _current(services: services.Services, target: receiving.Target
+             ) -> receiving.Target:
+    """The target; without a record when an upload may begin.
 
-# -- the parts of it ------------------------------------------------------
-
-def _record(services: services.Services, image_id: str
-            ) -> db_staging.Record | None:
-    """What is staged, None if nothing is and an upload may begin.
-
-    :raises errors.Conflict, errors.NotFound: it may not
+    :raises errors.Conflict, errors.NotFound: nor may one be resumed
     """
-    stage.recover(services, image_id)
-    try:
-        stage.give_up(services, image_id, _expired(services))
-    except staging.StagingError:
-        # In use after all, or it can wait.
-        pass
-    with services.db.read() as conn:
-        status = db_images.status(conn, image_id)
-        record = db_staging.get(conn, image_id)
-    if status == states.QUEUED:
-        return None
-    if record is None or status not in (states.UPLOADING, states.IMPORTING):
-        raise stage.not_now(image_id, status)
+    target = recovery.recovered(services, target)
+    image, record, _use = target
+    if image.status == states.QUEUED:
+        return target._replace(record=None)
+    if record is None or image.status not in (states.UPLOADING,
+                                              states.IMPORTING):
+        raise receiving.refused_status(receiving.STAGE, image.id,
+                                       image.status)
     if record.state == states.OPEN and record.area != services.area.id:
         raise errors.Conflict(
-            f'The data of image {image_id} is being uploaded to another '
+            f'The data of image {image.id} is being uploaded to another '
             'node; go on there, or start anew with PUT.')
-    return record
+    return target
 
 
-def _expired(services: services.Services) -> collections.abc.Callable[
-        [str, db_staging.Record], bool]:
-    def expired(status: str, record: db_staging.Record) -> bool:
-        when = _expires(services, record)
-        return (status == states.UPLOADING and record.state == states.OPEN
-                and when is not None and when < engine.utcnow())
-    return expired
-
-
-def _expires(services: services.Services, record: db_staging.Record
-             ) -> datetime.datetime | None:
-    hours = services.conf.incomplete_upload_lifetime
-    return (record.updated_at + datetime.timedelta(hours=hours)
-            if hours else None)
-
-
-def _there(services: services.Services, record: db_staging.Record) -> int:
+def _size(services: services.Services, record: db_staging.Record) -> int:
     """Bytes that count of an open upload."""
     size = services.area.part_size(record.image_id)
-    if size is None:
-        found = services.area.identity(record.image_id)
-        # Published by a process that died before it was recorded.
-        return (found.size if found is not None
-                and found.size == record.expected else 0)
-    return _counted(record, size)
+    if size is not None:
+        return _counted(record, size)
+    # Published by a process that died before it was recorded?
+    found = services.area.identity(record.image_id)
+    return found.size if found and found.size == record.expected else 0
 
 
 def _counted(record: db_staging.Record, size: int) -> int:
@@ -234,207 +210,126 @@ def _add_nothing(record: db_staging.Record, part: Part) -> Position:
     return Position(size, size)
 
 
-def _check_room(cap: quotas.Cap, part: Part, length: int) -> None:
-    cap.check(length)
-    if part.offset + (part.body_length or 0) > length:
-        raise _too_much(length)
+# -- a part ---------------------------------------------------------------
 
+class _PartReceiver(receiving.Receiver):
+    """Of one part. ``length`` is that of the whole upload, in bytes."""
 
-def _too_much(length: int) -> errors.TooLarge:
-    return errors.TooLarge(
-        f'The part goes beyond the {length} bytes that Upload-Length '
-        'announced.')
+    length: int
 
+    def __init__(self, services: services.Services, image_id: str,
+                 part: Part, record: db_staging.Record | None) -> None:
+        super().__init__(services, receiving.PARTS, image_id,
+                         digests=part.checksums,
+                         upload_id=record.upload_id if record else None)
+        self._part = part
+        # Bytes that count should this part end early; None for all.
+        self._verified = part.offset if part.checksums else None
 
-def _begin(services: services.Services, image_id: str, part: Part,
-           check: integrity.Check
-           ) -> tuple[staging.Upload, db_staging.Record]:
-    if part.offset:
-        raise OffsetMismatch(0, part.offset)
-    if part.length is None:
-        raise errors.Invalid(
-            'The first part of an upload needs the header Upload-Length.')
-    cap = quotas.to_stage(services, image_id)
-    _check_room(cap, part, part.length)
-    upload_id = str(uuid.uuid4())
-    try:
-        upload = stage.begin(services, image_id, cap, also=check.also)
-    except errors.Conflict as failure:
-        raise Locked(str(failure)) from failure
-    try:
-        stage.record_begin(services, image_id, upload_id, part.length,
-                           verified=0 if part.checksums else None)
-        with services.db.read() as conn:
-            record = db_staging.get(conn, image_id)
-        assert record is not None
-    except BaseException:
-        upload.discard()
-        raise
-    return upload, record
+    def begin_first(self, use: quotas.Use) -> None:
+        """The first part."""
+        if self._part.offset:
+            raise OffsetMismatch(0, self._part.offset)
+        if self._part.length is None:
+            raise errors.Invalid(
+                'The first part of an upload needs the header '
+                'Upload-Length.')
+        self.length = self._part.length
+        self.cap = quotas.cap(self._services, use)
+        self._check_room(self.cap)
+        self.begin(self.length, self._verified)
 
+    def resume_at(self, record: db_staging.Record, use: quotas.Use) -> None:
+        """One of the others."""
+        def confirm(size: int) -> int:
+            now = self._fresh()
+            counted = _counted(now, size)
+            if counted != self._part.offset:
+                raise OffsetMismatch(counted, self._part.offset)
+            self.length = self._part.check_length(now.expected)
+            self._check_room(quotas.cap(self._services, use))
+            if (now.expected, now.verified) != (self.length, self._verified):
+                self._note(expected=self.length, verified=self._verified)
+            return counted
+        self.resume(confirm, seconds=PATIENCE, size=record.expected,
+                    unrecorded=self._fresh if record.expected is not None
+                    else None)
 
-def _resume(services: services.Services, image_id: str,
-            record: db_staging.Record, part: Part, check: integrity.Check
-            ) -> tuple[staging.Upload, db_staging.Record]:
-    found = [record]
-
-    def confirm(size: int) -> int:
-        now = _fresh(services, record)
-        counted = _counted(now, size)
-        if counted != part.offset:
-            raise OffsetMismatch(counted, part.offset)
-        length = _length(now, part)
-        _check_room(quotas.to_stage(services, image_id), part, length)
-        found[0] = _record_part(services, now, part, length)
-        return counted
-    if record.expected is not None:
-        length = record.expected
-        _patiently(image_id,
-                   lambda: services.area.take_back(image_id, length))
-    conf = services.conf
-    try:
-        upload = _patiently(image_id, lambda: services.area.resume(
-            image_id, conf.hashing_algorithm, confirm=confirm,
-            legacy_checksum=conf.legacy_checksum, also=check.also))
-    except staging.StagingError as failure:
-        raise stage.as_domain_error(failure, image_id) from failure
-    return upload, found[0]
-
-
-_T = typing.TypeVar('_T')
-
-
-def _patiently(image_id: str, take: collections.abc.Callable[[], _T]) -> _T:
-    """Try for a while to get the lock.
-
-    :raises Locked: it is still held
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    def add(self, blocks: collections.abc.Iterable[staging.Block]
+            ) -> Position:
+        """Receive the bytes; what fails is dropped, what ends early kept."""
+        # Only what may have to be undone is worth a copy.
+        before = self.upload.snapshot() if self._part.checksums else None
         try:
-            return take()
-        except staging.UploadInProgress as failure:
-            if time.monotonic() > deadline:
-                raise Locked(
-                    f'Image {image_id} cannot be uploaded to now: '
-                    f'{failure}.') from failure
-        time.sleep(0.02)
+            self.receive(self._bounded(blocks))
+            self.verify()
+            if self.upload.size < self.length:
+                return self._suspend()
+            self.complete()
+        except errors.ClientGone:
+            if self._part.checksums:
+                self.upload.truncate_to(self._part.offset, before)
+            else:
+                self._suspend()
+            raise
+        except (staging.StagingError, errors.DomainError):
+            self._drop(before)
+            raise
+        LOG.info('staged image %s: %d bytes, the last %d in one part',
+                 self.image_id, self.length, self.length - self._part.offset)
+        return Position(self.length, self.length)
 
+    def _check_room(self, cap: quotas.Cap) -> None:
+        cap.check(self.length)
+        if self._part.offset + (self._part.body_length or 0) > self.length:
+            raise self._beyond()
 
-def _fresh(services: services.Services, record: db_staging.Record
-           ) -> db_staging.Record:
-    """The record now that nobody else can change it."""
-    with services.db.read() as conn:
-        now = db_staging.get(conn, record.image_id)
-    if now is None or (now.upload_id, now.state) != (record.upload_id,
-                                                     states.OPEN):
-        raise errors.Conflict(
-            f'The upload to image {record.image_id} was ended or replaced '
-            'by another request.')
-    return now
+    def _beyond(self) -> errors.TooLarge:
+        return errors.TooLarge(
+            f'The part goes beyond the {self.length} bytes that '
+            'Upload-Length announced.')
 
-
-def _length(record: db_staging.Record, part: Part) -> int:
-    if part.length is None and record.expected is None:
-        raise errors.Invalid(
-            'The length of this upload is not known yet: the header '
-            'Upload-Length is needed.')
-    if None not in (part.length, record.expected) \
-            and part.length != record.expected:
-        raise errors.Invalid(
-            f'The upload was announced with {record.expected} bytes, '
-            f'Upload-Length says {part.length}.')
-    length = part.length if record.expected is None else record.expected
-    assert length is not None
-    return length
-
-
-def _record_part(services: services.Services, record: db_staging.Record,
-                 part: Part, length: int) -> db_staging.Record:
-    """What is to be kept should this part be cut, however."""
-    verified = part.offset if part.checksums else None
-    if (record.expected, record.verified) == (length, verified):
-        return record
-    _note(services, record, expected=length, verified=verified)
-    return dataclasses.replace(record, expected=length, verified=verified)
-
-
-def _note(services: services.Services, record: db_staging.Record,
-          **changes: typing.Any) -> None:
-    with services.db.write() as conn:
-        if not db_staging.move(
-                conn, record.image_id, (states.OPEN,), states.OPEN,
-                upload_id=record.upload_id, **changes):
-            raise errors.Gone(
-                f'The upload to image {record.image_id} was discarded.')
-
-
-def _receive(services: services.Services, record: db_staging.Record,
-             upload: staging.Upload,
-             blocks: collections.abc.Iterable[staging.Block],
-             part: Part, check: integrity.Check) -> Position:
-    try:
-        got = _take(services, record, upload, blocks, part, check)
-        if isinstance(got, Position):
-            return got
-        stage.record_complete(services, record.image_id,
-                              record.upload_id, got)
-    finally:
-        # Whatever else happened: what came is kept, and the lock let go of.
-        upload.keep_partial()
-    LOG.info('staged image %s: %d bytes, the last %d in one part',
-             record.image_id, got.size, got.size - part.offset)
-    return Position(got.size, got.size)
-
-
-def _take(services: services.Services, record: db_staging.Record,
-          upload: staging.Upload,
-          blocks: collections.abc.Iterable[staging.Block],
-          part: Part, check: integrity.Check) -> Position | staging.Staged:
-    """The part; all of the data when it was the last one."""
-    image_id, length = record.image_id, record.expected
-    assert length is not None
-    # Only what may have to be undone is worth a copy.
-    before = upload.snapshot() if part.checksums else None
-    try:
+    def _bounded(self, blocks: collections.abc.Iterable[staging.Block]
+                 ) -> collections.abc.Iterator[staging.Block]:
         for block in blocks:
-            if upload.size + len(block) > length:
-                raise _too_much(length)
-            upload.write(block)
+            if self.upload.size + len(block) > self.length:
+                raise self._beyond()
+            yield block
+            # Or its buffer would live until the next block comes.
             del block
-        upload.drain()
-        check.verify()
-        if upload.size < length:
-            return _suspend(services, record, upload)
-        return upload.finish()
-    except stage.UploadCut:
-        if part.checksums:
-            upload.truncate_to(part.offset, before)
-        else:
-            _suspend(services, record, upload)
-        raise
-    except (staging.StagingError, errors.DomainError) as failure:
-        _drop(upload, part, before)
-        if isinstance(failure, integrity.DigestMismatch):
-            raise ChecksumMismatch(str(failure)) from failure
-        raise stage.as_domain_error(failure, image_id) from failure
 
+    def _fresh(self) -> db_staging.Record:
+        """The record now that nobody else can change it."""
+        with self._services.db.read() as conn:
+            now = db_staging.get(conn, self.image_id)
+        if now is None or (now.upload_id, now.state) != (self.upload_id,
+                                                         states.OPEN):
+            raise errors.Conflict(
+                f'The upload to image {self.image_id} was ended or replaced '
+                'by another request.')
+        return now
 
-def _suspend(services: services.Services, record: db_staging.Record,
-             upload: staging.Upload) -> Position:
-    # On disk first, then vouched for; the lock is let go of last, so that
-    # nobody sees the one without the other.
-    upload.sync()
-    _note(services, record, verified=None)
-    upload.suspend()
-    return Position(upload.size, record.expected, _expires(
-        services, dataclasses.replace(record, updated_at=engine.utcnow())))
+    def _note(self, **changes: typing.Any) -> None:
+        with self._services.db.write() as conn:
+            if not db_staging.move(
+                    conn, self.image_id, (states.OPEN,), states.OPEN,
+                    upload_id=self.upload_id, **changes):
+                raise errors.Gone(
+                    f'The upload to image {self.image_id} was discarded.')
 
+    def _suspend(self) -> Position:
+        # On disk first, then vouched for; the lock is let go of last, so
+        # that nobody sees the one without the other.
+        self.upload.sync()
+        self._note(verified=None)
+        self.upload.suspend()
+        return Position(self.upload.size, self.length, recovery.expiry(
+            self._services, engine.utcnow()))
 
-def _drop(upload: staging.Upload, part: Part, before: typing.Any) -> None:
-    if not upload.is_open:
-        return
-    try:
-        upload.truncate_to(part.offset, before)
-    except staging.StagingError as failure:
-        LOG.warning('a part could not be dropped: %s', failure)
+    def _drop(self, before: running.Digests | None) -> None:
+        if not self.upload.is_open:
+            return
+        try:
+            self.upload.truncate_to(self._part.offset, before)
+        except staging.StagingError as failure:
+            LOG.warning('a part could not be dropped: %s', failure)

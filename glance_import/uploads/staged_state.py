@@ -74,14 +74,3 @@ def as_staged(record: db_staging.Record) -> staging.Staged | None:
         size=identity.size, checksum=record.checksum,
         hash_algo=record.hash_algo, hash_value=record.hash_value,
         identity=identity)
-
-
-def columns(staged: staging.Staged) -> dict[str, typing.Any]:
-    """What is recorded of complete data."""
-    identity = staged.identity
-    return {
-        'size': staged.size, 'checksum': staged.checksum,
-        'hash_algo': staged.hash_algo, 'hash_value': staged.hash_value,
-        'device': identity.device, 'inode': identity.inode,
-        'mtime_ns': identity.mtime_ns, 'ctime_ns': identity.ctime_ns,
-        'detected_format': (staged.detected_format or '')[:20] or None}

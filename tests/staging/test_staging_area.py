@@ -184,16 +184,36 @@ def test_nobody_takes_back_what_is_just_complete(area, image_id):
     upload.write(b'data')
     staged = upload.finish()
     with pytest.raises(staging.UploadInProgress):
-        area.take_back(image_id, 4)
+        area.take_back(image_id, pytest.fail, 4)
     assert area.identity(image_id) == staged.identity
     upload.release()
-    assert area.take_back(image_id, 4)
+    assert not area.take_back(image_id, pytest.fail, 5)
+    assert area.take_back(image_id, lambda: None, 4)
     assert area.identity(image_id) is None
     assert area.part_size(image_id) == 4
     with pytest.raises(staging.UploadGone):
         upload = area.begin(image_id, 'sha512')
         os.unlink(upload.part)
         upload.finish()
+
+
+def test_nobody_takes_back_what_is_recorded(area, image_id):
+    """Whoever waited for the lock asks again when he has it."""
+    upload = area.begin(image_id, 'sha512')
+    upload.write(b'data')
+    staged = upload.finish()
+    upload.release()
+
+    class Recorded(Exception):
+        pass
+
+    def confirm():
+        raise Recorded
+    with pytest.raises(Recorded):
+        area.take_back(image_id, confirm)
+    assert area.identity(image_id) == staged.identity
+    assert area.take_back(image_id, lambda: None)
+    assert not area.take_back(image_id, pytest.fail)
 
 
 def test_size_limit(area, image_id):

@@ -98,10 +98,10 @@ def _response(image: db_images.Image, length: int) -> webob.Response:
 def put(asked: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/file: data, and the image is active; 204."""
     asked.require_content_type('application/octet-stream')
-    image = images.find(asked, 'upload_image')
+    target = stage.find(asked, 'upload_image', put_data.LIMITS)
     store = placement.for_upload(
         asked.services, asked.req.headers.get(imports.STORE_HEADER))
-    put_data.save(asked.services, image, asked.blocks(),
+    put_data.save(asked.services, target, asked.blocks(),
                   stage.announced(asked), store)
     return call.empty(204)
 

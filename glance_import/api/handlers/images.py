@@ -163,8 +163,13 @@ def find(asked: call.Call, rule: str) -> typing.Any:
     :raises errors.NotFound: absent or unseen
     :raises errors.Forbidden: seen, but the rule says no
     """
+    image = images.find(asked.services, asked.ctx, asked.args['image_id'])
+    require(asked, rule, image)
+    return image
+
+
+def require(asked: call.Call, rule: str, image: db_images.Image) -> None:
+    """:raises errors.Forbidden: the rule does not let the caller"""
     services, ctx = asked.services, asked.ctx
-    image = images.find(services, ctx, asked.args['image_id'])
     services.policy.require_for_image(
         ctx, rule, image.id, images.target(services, ctx, image))
-    return image

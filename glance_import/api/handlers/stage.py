@@ -15,11 +15,14 @@ import functools
 import webob
 from webob import exc
 
+from glance_import.api import body
 from glance_import.api import call
 from glance_import.api import digests
 from glance_import.api import faults
 from glance_import.api.handlers import images
 from glance_import import errors
+from glance_import.uploads import integrity
+from glance_import.uploads import receiving
 from glance_import.uploads import resumable
 from glance_import.uploads import stage
 
@@ -33,27 +36,39 @@ Handler = collections.abc.Callable[[call.Call], webob.Response]
 def put(asked: call.Call) -> webob.Response:
     """Receive the body into the staging area; 204."""
     asked.require_content_type('application/octet-stream')
-    image = images.find(asked, 'modify_image')
-    stage.stage(asked.services, image.id, asked.blocks(),
-                announced(asked))
+    target = find(asked, 'modify_image', stage.LIMITS)
+    stage.stage(asked.services, target, asked.blocks(), announced(asked))
     return call.empty(204)
 
 
-def announced(asked: call.Call) -> stage.Announced:
+def find(asked: call.Call, rule: str, limits: tuple[str, ...]
+         ) -> receiving.Target:
+    """The image of the path, for data, when ``rule`` lets the caller.
+
+    :param limits: those of the quotas that the data is to keep
+    :raises errors.NotFound: absent or unseen
+    :raises errors.Forbidden: seen, but the rule says no
+    """
+    target = receiving.find(asked.services, asked.ctx,
+                            asked.args['image_id'], limits)
+    images.require(asked, rule, target.image)
+    return target
+
+
+def announced(asked: call.Call) -> receiving.Announced:
     """What the headers say of the data in the body.
 
     :raises errors.Invalid: something that cannot be
     """
-    return stage.Announced(
+    return receiving.Announced(
         length=body_length(asked), size=_number(asked, SIZE_HEADER),
-        digests=digests.claimed(asked.req.headers))
+        digests=digests.expected(asked.req.headers))
 
 
 def body_length(asked: call.Call) -> int | None:
     """Bytes of the body if Content-Length says so."""
-    chunked = 'chunked' in asked.req.environ.get(
-        'HTTP_TRANSFER_ENCODING', '').lower()
-    return None if chunked else asked.req.content_length or 0
+    return (None if body.is_chunked(asked.req.environ)
+            else asked.req.content_length or 0)
 
 
 def _number(asked: call.Call, name: str) -> int | None:
@@ -100,14 +115,13 @@ def _tus(handler: Handler) -> Handler:
 
 
 def _fault(failure: errors.DomainError) -> exc.WSGIHTTPException:
-    if isinstance(failure, resumable.ChecksumMismatch):
+    if isinstance(failure, integrity.DigestMismatch):
         return HTTPChecksumMismatch(str(failure))
     answer = faults.answer(failure)
     if answer is None:
         raise failure
-    if isinstance(failure, resumable.Locked):
-        answer = exc.HTTPLocked(str(failure), headers={
-            'Retry-After': str(failure.retry_after)})
+    if isinstance(failure, receiving.InProgress):
+        answer = exc.HTTPLocked(str(failure), headers={'Retry-After': '1'})
     if isinstance(failure, resumable.OffsetMismatch):
         answer.headers['Upload-Offset'] = str(failure.offset)
     return answer
@@ -116,8 +130,8 @@ def _fault(failure: errors.DomainError) -> exc.WSGIHTTPException:
 @_tus
 def head(asked: call.Call) -> webob.Response:
     """Where the upload stands; of a queued image, at 0."""
-    image = images.find(asked, 'modify_image')
-    position = resumable.look(asked.services, image.id)
+    target = find(asked, 'modify_image', resumable.LIMITS)
+    position = resumable.position(asked.services, target)
     response = _answer(200, position)
     response.headers['Cache-Control'] = 'no-store'
     if position.length is not None:
@@ -132,14 +146,14 @@ def patch(asked: call.Call) -> webob.Response:
     offset = _number(asked, 'Upload-Offset')
     if offset is None:
         raise errors.Invalid('The header Upload-Offset is needed.')
-    image = images.find(asked, 'modify_image')
+    target = find(asked, 'modify_image', resumable.LIMITS)
     checksum = digests.upload_checksum(asked.req.headers)
-    position = resumable.add(asked.services, image.id, asked.blocks(),
-                             resumable.Part(
+    part = resumable.Part(
         offset, _number(asked, 'Upload-Length'), body_length(asked),
         (*((checksum,) if checksum is not None else ()),
-         *digests.claimed(asked.req.headers))))
-    return _answer(204, position)
+         *digests.expected(asked.req.headers)))
+    return _answer(204, resumable.add(asked.services, target,
+                                      asked.blocks(), part))
 
 
 @_tus
@@ -157,8 +171,7 @@ def options(asked: call.Call) -> webob.Response:
 @_tus
 def delete(asked: call.Call) -> webob.Response:
     """Discard what was uploaded; the image is queued again. 204."""
-    image = images.find(asked, 'modify_image')
-    resumable.terminate(asked.services, image.id)
+    resumable.terminate(asked.services, find(asked, 'modify_image', ()))
     return call.empty(204)
 
 
