@@ -93,7 +93,7 @@ def _clean_stores(services: services.Services) -> None:
             for stray in _unnamed(services, store):
                 _clean_stray(services, store, stray)
         except stores.StoreError as failure:
-            LOG.warning('store %s is not looked through: %s', store.id,
+            LOG.warning('store %s is not swept: %s', store.id,
                         failure)
 
 

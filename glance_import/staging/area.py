@@ -270,7 +270,7 @@ class Area:
     def new_product(self, image_id: str, epoch: int, number: int) -> str:
         """An empty file for what a plugin makes of the data; its path.
 
-        ``epoch`` is that of the claim, so that no two attempts share a name;
+        ``epoch`` is that of the lease, so that no two attempts share a name;
         ``number`` tells the plugins of one attempt apart. What lay there is
         removed, and what the same plugin made in earlier attempts. What the
         others made stays: an attempt goes on with what an earlier one did.

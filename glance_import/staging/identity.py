@@ -46,8 +46,7 @@ class Staged:
 
     ``size`` is in bytes; ``checksum`` is md5 in hex, or None where the
     operator wants none; ``hash_value`` is the ``hash_algo`` digest in hex.
-    ``detected_format`` is what the content looks like, where it was looked
-    at.
+    ``detected_format`` is what the content looks like, None if unknown.
     """
 
     size: int

@@ -57,7 +57,7 @@ def unlock_and_close(fd: int) -> None:
 
 
 class Digest(typing.Protocol):
-    """What can look at the bytes as they pass."""
+    """Computed of the bytes as they pass."""
 
     def update(self, block: pipeline.Block, /) -> object: ...
 

@@ -1,1 +1,1 @@
-"""Uploads: the bytes of an image on their way into the staging area."""
+"""Receiving the bytes of an image, whichever way they come."""

@@ -1,4 +1,4 @@
-"""Digests a client sends along, compared with the bytes that came.
+"""Compares the bytes that came with the digests they should have.
 
 What is computed of the bytes anyway is used; anything else is computed
 beside it. Touches nothing but memory.

@@ -2,8 +2,8 @@
 
 The one life of an upload, whichever way its bytes come, and the one place
 that records it. While bytes come, the image has the status of the upload's
-kind and its staged data is ``open``; who is receiving now is told by the lock
-on the part file alone, never by a time-out. Complete: every byte is on disk
+kind and its staged data is ``open``; whoever is receiving has the lock on the
+part file, and nothing else says so. Complete: every byte is on disk
 and the record has the digests. Kept: what came stays as a partial upload, to
 be resumed or begun anew. Discarded: the image is queued again. Touches the
 staging area, the image and the record of its staged data.
@@ -187,15 +187,13 @@ def record_complete(conn: sa.Connection, kind: Kind, image_id: str,
                     upload_id: str, staged: staging.Staged) -> bool:
     """Its data is complete, if that very upload is still the image's."""
     assert kind.complete is not None
-    identity = staged.identity
+    identity = dataclasses.asdict(staged.identity) | {'size': staged.size}
     return db_images.update(
         conn, image_id, expected=(kind.status,), size=staged.size
     ) and db_staging.move(
         conn, image_id, (states.OPEN,), kind.complete, upload_id=upload_id,
-        size=staged.size, checksum=staged.checksum,
-        hash_algo=staged.hash_algo, hash_value=staged.hash_value,
-        device=identity.device, inode=identity.inode,
-        mtime_ns=identity.mtime_ns, ctime_ns=identity.ctime_ns,
+        checksum=staged.checksum, hash_algo=staged.hash_algo,
+        hash_value=staged.hash_value, **identity,
         detected_format=(staged.detected_format or '')[:20] or None)
 
 
@@ -379,8 +377,8 @@ class Receiver:
         try:
             upload.discard()
         except staging.StagingError as failure:
-            LOG.warning('image %s: a refused upload could not be removed: '
-                        '%s', self.image_id, failure)
+            LOG.warning('image %s: what was refused could not be '
+                        'removed: %s', self.image_id, failure)
         if self._is_recorded:
             record_discard(self._services, self.image_id, self.upload_id,
                            self._kind.status)

@@ -1,4 +1,4 @@
-"""Uploads that nobody works on any more: given up, and room made.
+"""Gives up uploads that nobody works on any more.
 
 A PUT file whose process died leaves an image ``saving`` with a part file that
 nobody has locked; a partial upload expires after

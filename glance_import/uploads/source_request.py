@@ -29,7 +29,7 @@ def check_web_download(services: services.Services,
                        asked: dict[str, typing.Any]) -> None:
     """What web-download needs, and what its URL shows by itself.
 
-    :raises errors.Invalid: it does not hold
+    :raises errors.Invalid: one of them is missing or wrong
     :raises errors.TooLarge: the project's quota lets nothing in
     """
     uri = asked.get('uri')

@@ -1,8 +1,7 @@
 """PUT stage: all of an image's data in one request.
 
 What came before the client went away is kept, to be resumed in parts or
-staged anew; of data that is refused nothing is. Touches what the receiver
-does.
+begun anew. Touches what the receiver does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is recorded of staged data, beside what lies in the staging area.
+"""Whether staged data is still what was recorded of it.
 
 Touches the record and the file of one image.
 """
@@ -49,9 +49,7 @@ def refresh_identity(services: services.Services, image_id: str) -> None:
     with services.db.write() as conn:
         db_staging.move(
             conn, image_id, (record.state,), record.state,
-            upload_id=record.upload_id, device=found.device,
-            inode=found.inode, mtime_ns=found.mtime_ns,
-            ctime_ns=found.ctime_ns)
+            upload_id=record.upload_id, **dataclasses.asdict(found))
 
 
 def _identity(record: db_staging.Record) -> staging.Identity | None:

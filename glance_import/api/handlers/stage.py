@@ -33,15 +33,15 @@ EXTENSIONS = 'checksum,expiration,termination'
 Handler = collections.abc.Callable[[call.Call], webob.Response]
 
 
-def put(asked: call.Call) -> webob.Response:
+def put(request: call.Call) -> webob.Response:
     """Receive the body into the staging area; 204."""
-    asked.require_content_type('application/octet-stream')
-    target = find(asked, 'modify_image', stage.LIMITS)
-    stage.stage(asked.services, target, asked.blocks(), announced(asked))
+    request.require_content_type('application/octet-stream')
+    target = find(request, 'modify_image', stage.LIMITS)
+    stage.stage(request.services, target, request.blocks(), announced(request))
     return call.empty(204)
 
 
-def find(asked: call.Call, rule: str, limits: tuple[str, ...]
+def find(request: call.Call, rule: str, limits: tuple[str, ...]
          ) -> receiving.Target:
     """The image of the path, for data, when ``rule`` lets the caller.
 
@@ -49,30 +49,30 @@ def find(asked: call.Call, rule: str, limits: tuple[str, ...]
     :raises errors.NotFound: absent or unseen
     :raises errors.Forbidden: seen, but the rule says no
     """
-    target = receiving.find(asked.services, asked.ctx,
-                            asked.args['image_id'], limits)
-    images.require(asked, rule, target.image)
+    target = receiving.find(request.services, request.ctx,
+                            request.args['image_id'], limits)
+    images.require(request, rule, target.image)
     return target
 
 
-def announced(asked: call.Call) -> receiving.Announced:
+def announced(request: call.Call) -> receiving.Announced:
     """What the headers say of the data in the body.
 
     :raises errors.Invalid: something that cannot be
     """
     return receiving.Announced(
-        length=body_length(asked), size=_number(asked, SIZE_HEADER),
-        digests=digests.expected(asked.req.headers))
+        length=body_length(request), size=_number(request, SIZE_HEADER),
+        digests=digests.expected(request.req.headers))
 
 
-def body_length(asked: call.Call) -> int | None:
+def body_length(request: call.Call) -> int | None:
     """Bytes of the body if Content-Length says so."""
-    return (None if body.is_chunked(asked.req.environ)
-            else asked.req.content_length or 0)
+    return (None if body.is_chunked(request.req.environ)
+            else request.req.content_length or 0)
 
 
-def _number(asked: call.Call, name: str) -> int | None:
-    given = asked.req.headers.get(name)
+def _number(request: call.Call, name: str) -> int | None:
+    given = request.req.headers.get(name)
     if given is None:
         return None
     # As many digits as the largest image can have.
@@ -94,14 +94,14 @@ class HTTPChecksumMismatch(exc.HTTPClientError):
 def _tus(handler: Handler) -> Handler:
     """What every answer of the protocol has, errors too."""
     @functools.wraps(handler)
-    def wrapped(asked: call.Call) -> webob.Response:
+    def wrapped(request: call.Call) -> webob.Response:
         try:
-            given = asked.req.headers.get('Tus-Resumable', TUS_VERSION)
+            given = request.req.headers.get('Tus-Resumable', TUS_VERSION)
             if given != TUS_VERSION:
                 raise exc.HTTPPreconditionFailed(
                     f'Version {given[:40]!r} of tus is not spoken here.',
                     headers={'Tus-Version': TUS_VERSION})
-            response = handler(asked)
+            response = handler(request)
         except errors.DomainError as failure:
             answer = _fault(failure)
             answer.headers['Tus-Resumable'] = TUS_VERSION
@@ -128,10 +128,10 @@ def _fault(failure: errors.DomainError) -> exc.WSGIHTTPException:
 
 
 @_tus
-def head(asked: call.Call) -> webob.Response:
+def head(request: call.Call) -> webob.Response:
     """Where the upload stands; of a queued image, at 0."""
-    target = find(asked, 'modify_image', resumable.LIMITS)
-    position = resumable.position(asked.services, target)
+    target = find(request, 'modify_image', resumable.LIMITS)
+    position = resumable.position(request.services, target)
     response = _answer(200, position)
     response.headers['Cache-Control'] = 'no-store'
     if position.length is not None:
@@ -140,38 +140,38 @@ def head(asked: call.Call) -> webob.Response:
 
 
 @_tus
-def patch(asked: call.Call) -> webob.Response:
+def patch(request: call.Call) -> webob.Response:
     """Add a part at the offset where the upload stands; 204."""
-    asked.require_content_type('application/offset+octet-stream')
-    offset = _number(asked, 'Upload-Offset')
+    request.require_content_type('application/offset+octet-stream')
+    offset = _number(request, 'Upload-Offset')
     if offset is None:
         raise errors.Invalid('The header Upload-Offset is needed.')
-    target = find(asked, 'modify_image', resumable.LIMITS)
-    checksum = digests.upload_checksum(asked.req.headers)
+    target = find(request, 'modify_image', resumable.LIMITS)
+    checksum = digests.upload_checksum(request.req.headers)
     part = resumable.Part(
-        offset, _number(asked, 'Upload-Length'), body_length(asked),
+        offset, _number(request, 'Upload-Length'), body_length(request),
         (*((checksum,) if checksum is not None else ()),
-         *digests.expected(asked.req.headers)))
-    return _answer(204, resumable.add(asked.services, target,
-                                      asked.blocks(), part))
+         *digests.expected(request.req.headers)))
+    return _answer(204, resumable.add(request.services, target,
+                                      request.blocks(), part))
 
 
 @_tus
-def options(asked: call.Call) -> webob.Response:
+def options(request: call.Call) -> webob.Response:
     """What of the protocol is spoken here."""
     response = call.empty(204)
     for name, value in (
             ('Tus-Version', TUS_VERSION), ('Tus-Extension', EXTENSIONS),
-            ('Tus-Max-Size', str(asked.services.conf.image_size_cap)),
+            ('Tus-Max-Size', str(request.services.conf.image_size_cap)),
             ('Tus-Checksum-Algorithm', ','.join(digests.TUS))):
         response.headers[name] = value
     return response
 
 
 @_tus
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """Discard what was uploaded; the image is queued again. 204."""
-    resumable.terminate(asked.services, find(asked, 'modify_image', ()))
+    resumable.terminate(request.services, find(request, 'modify_image', ()))
     return call.empty(204)
 
 
