@@ -15,6 +15,12 @@ if typing.TYPE_CHECKING:
     from glance_import import services
 
 
+# Columns of the record.
+_RECORDED = ('size', 'checksum', 'hash_algo', 'hash_value')
+_IDENTITY = tuple(
+    field.name for field in dataclasses.fields(staging.Identity))
+
+
 @dataclasses.dataclass(frozen=True)
 class StagedState:
     """What an import finds of staged data."""
@@ -26,9 +32,9 @@ class StagedState:
 def compare(services: services.Services,
             record: db_staging.Record) -> StagedState:
     """Compare the record with what lies in the staging area."""
-    identity = services.area.identity(record.image_id)
-    return StagedState(record, identity is not None and identity == _identity(
-        record))
+    known = as_staged(record)
+    return StagedState(record, known is not None and known.identity
+                       == services.area.identity(record.image_id))
 
 
 def refresh_identity(services: services.Services, image_id: str) -> None:
@@ -52,23 +58,11 @@ def refresh_identity(services: services.Services, image_id: str) -> None:
             upload_id=record.upload_id, **dataclasses.asdict(found))
 
 
-def _identity(record: db_staging.Record) -> staging.Identity | None:
-    if record.inode is None:
-        return None
-    assert record.device is not None and record.size is not None
-    assert record.mtime_ns is not None and record.ctime_ns is not None
-    return staging.Identity(
-        device=record.device, inode=record.inode, size=record.size,
-        mtime_ns=record.mtime_ns, ctime_ns=record.ctime_ns)
-
-
 def as_staged(record: db_staging.Record) -> staging.Staged | None:
     """The record as the stores want it, None when it is not complete."""
-    identity = _identity(record)
-    if identity is None:
+    if record.inode is None:
         return None
-    assert record.hash_algo is not None and record.hash_value is not None
     return staging.Staged(
-        size=identity.size, checksum=record.checksum,
-        hash_algo=record.hash_algo, hash_value=record.hash_value,
-        identity=identity)
+        **{name: getattr(record, name) for name in _RECORDED},
+        identity=staging.Identity(**{name: getattr(record, name)
+                                     for name in _IDENTITY}))
