@@ -17,6 +17,7 @@ import typing
 from oslo_log import log
 
 from glance_import.db import engine
+from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import quotas
 from glance_import import errors
@@ -301,9 +302,11 @@ class _PartReceiver(receiving.Receiver):
     def _fresh(self) -> db_staging.Record:
         """The record now that nobody else can change it."""
         with self._services.db.read() as conn:
+            status = db_images.status(conn, self.image_id)
             now = db_staging.get(conn, self.image_id)
-        if now is None or (now.upload_id, now.state) != (self.upload_id,
-                                                         states.OPEN):
+        # The data of an image that is importing is its download's.
+        if now is None or (status, now.upload_id, now.state) != (
+                states.UPLOADING, self.upload_id, states.OPEN):
             raise errors.Conflict(
                 f'The upload to image {self.image_id} was ended or replaced '
                 'by another request.')

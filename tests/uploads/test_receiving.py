@@ -247,6 +247,23 @@ def test_who_waited_takes_back_nothing_that_is_recorded(opened, ctx,
     assert files(opened, image_id) == [image_id]
 
 
+def test_nobody_adds_to_what_an_import_fetches(opened, ctx, image_id):
+    """Not even while the conductor that fetched it is gone."""
+    with opened.db.write() as conn:
+        db_images.move(conn, image_id, states.QUEUED, states.IMPORTING)
+    with receiving.Receiver(opened, receiving.DOWNLOAD, image_id) as fetching:
+        fetching.resume(lambda size: size, seconds=0)
+        with opened.db.write() as conn:
+            receiving.record_begin(
+                conn, receiving.DOWNLOAD, image_id,
+                upload_id=fetching.upload_id, area=opened.area.id)
+        fetching.receive(body())
+    with pytest.raises(errors.Conflict, match='ended or replaced'):
+        resumable.add(opened, target(opened, ctx, image_id), body(),
+                      resumable.Part(10, length=20))
+    assert opened.area.part_size(image_id) == 10
+
+
 def test_unlocked_in_time():
     tries = []
 

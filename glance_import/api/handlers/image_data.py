@@ -49,7 +49,7 @@ def get(request: call.Call) -> webob.Response:
 
 
 def head(request: call.Call) -> webob.Response:
-    """HEAD /v2/images/{image_id}/file: size and md5; nothing is read."""
+    """How large the data is, and with which md5; nothing is read."""
     image, locations = _find(request)
     if not locations:
         return call.empty(204)
