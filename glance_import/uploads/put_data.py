@@ -30,6 +30,7 @@ from glance_import.stores import base as stores
 from glance_import.stores import several
 from glance_import.uploads import receiving
 from glance_import.uploads import recovery
+from glance_import.uploads import stage
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -40,7 +41,7 @@ LIMITS = quotas.TO_STORE
 
 def save(services: services.Services, target: receiving.Target,
          blocks: collections.abc.Iterable[staging.Block],
-         announced: receiving.Announced,
+         announced: stage.Announced,
          store: stores.Store | None = None) -> None:
     """Receive the data of an image and make it active.
 
@@ -69,7 +70,7 @@ def save(services: services.Services, target: receiving.Target,
     with receiving.Receiver(services, receiving.PUT_FILE, image.id, cap=cap,
                             digests=announced.digests) as receiver:
         epoch = receiver.begin(announced.expected)
-        receiver.receive_all(blocks, announced)
+        announced.receive(receiver, blocks)
         with receiver.upload.seal() as sealed:
             _store(services, image, sealed, receiver.upload_id, epoch,
                    store or services.stores.default)

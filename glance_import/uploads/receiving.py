@@ -88,35 +88,6 @@ def find(services: services.Services, ctx: context.RequestContext,
             conn, services.conf, image.id, image.owner, limits))
 
 
-@dataclasses.dataclass(frozen=True)
-class Announced:
-    """What a client says about its data before it comes; sizes in bytes.
-
-    ``length`` is the Content-Length, ``size`` what a header says that the
-    image will have; either is None when nothing was said.
-    """
-
-    length: int | None = None
-    size: int | None = None
-    digests: tuple[integrity.ExpectedDigest, ...] = ()
-
-    def check(self, cap: quotas.Cap) -> None:
-        """What is wrong before the first byte.
-
-        :raises errors.Invalid: the two do not agree
-        :raises errors.TooLarge: over ``cap``
-        """
-        if self.size is not None and self.length not in (None, self.size):
-            raise errors.Invalid(
-                f'x-openstack-image-size says {self.size} bytes, '
-                f'Content-Length {self.length}.')
-        cap.check(self.expected)
-
-    @property
-    def expected(self) -> int | None:
-        return self.length if self.length is not None else self.size
-
-
 # -- the record -----------------------------------------------------------
 
 def check_status(kind: Kind, image_id: str, status: str | None,
@@ -331,20 +302,6 @@ class Receiver:
             self.upload.write(block)
             # Or its buffer would live until the next block comes.
             del block
-
-    def receive_all(self, blocks: collections.abc.Iterable[staging.Block],
-                    announced: Announced) -> None:
-        """The whole of the data, found to be what was announced.
-
-        :raises errors.Invalid: it is not
-        """
-        self.receive(blocks)
-        size = self.upload.size
-        if announced.size not in (None, size):
-            raise errors.Invalid(
-                f'x-openstack-image-size says {announced.size} bytes, '
-                f'{size} came.')
-        self.verify()
 
     def verify(self) -> None:
         """:raises integrity.DigestMismatch: the bytes have another digest"""

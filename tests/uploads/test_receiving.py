@@ -23,7 +23,7 @@ from glance_import.uploads import stage
 
 DATA = b'0123456789'
 CAP = quotas.Cap(100, 'image_size_cap')
-ALL = receiving.Announced()
+ALL = stage.Announced()
 KINDS = [receiving.STAGE, receiving.PARTS, receiving.PUT_FILE]
 
 
@@ -71,7 +71,7 @@ def test_begun(opened, image_id, kind):
 def test_completed(opened, image_id, kind):
     with receiving.Receiver(opened, kind, image_id, cap=CAP) as receiver:
         receiver.begin()
-        receiver.receive_all(body(), ALL)
+        ALL.receive(receiver, body())
         staged = receiver.complete()
     assert staged.size == 10
     assert staged.hash_value == hashlib.sha512(DATA).hexdigest()
@@ -88,7 +88,7 @@ def test_what_is_no_refusal(opened, image_id, kind, failure):
     with pytest.raises(type(failure)), receiving.Receiver(
             opened, kind, image_id, cap=CAP) as receiver:
         receiver.begin()
-        receiver.receive_all(body(failure), ALL)
+        ALL.receive(receiver, body(failure))
     if kind is receiving.PUT_FILE:
         assert found(opened, image_id) == (states.QUEUED, None)
         assert files(opened, image_id) == []
@@ -100,14 +100,14 @@ def test_what_is_no_refusal(opened, image_id, kind, failure):
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('cap, announced, digests, expected', [
     (quotas.Cap(9, 'image_size_cap'), ALL, (), errors.TooLarge),
-    (CAP, receiving.Announced(size=11), (), errors.Invalid),
+    (CAP, stage.Announced(size=11), (), errors.Invalid),
     (CAP, ALL, (integrity.ExpectedDigest('X', 'md5', bytes(16)),),
      integrity.DigestMismatch)])
 def test_refused(opened, image_id, kind, cap, announced, digests, expected):
     with pytest.raises(expected), receiving.Receiver(
             opened, kind, image_id, cap=cap, digests=digests) as receiver:
         receiver.begin()
-        receiver.receive_all(body(), announced)
+        announced.receive(receiver, body())
     if kind is receiving.PARTS:
         # Whoever receives parts drops the part himself.
         assert found(opened, image_id) == (kind.status, states.OPEN)

@@ -55,12 +55,12 @@ def find(request: call.Call, rule: str, limits: tuple[str, ...]
     return target
 
 
-def announced(request: call.Call) -> receiving.Announced:
+def announced(request: call.Call) -> stage.Announced:
     """What the headers say of the data in the body.
 
     :raises errors.Invalid: something that cannot be
     """
-    return receiving.Announced(
+    return stage.Announced(
         length=body_length(request), size=_number(request, SIZE_HEADER),
         digests=digests.expected(request.req.headers))
 
