@@ -1,6 +1,6 @@
 """Steps that fetch an image's bytes from another server.
 
-They say what is asked of whom; how bytes come and are kept is in
+They say what is fetched from whom; how bytes come and are kept is in
 glance_import.uploads.http_source.
 """
 
@@ -28,7 +28,7 @@ class Download(steps.Step):
 
     def __init__(self, import_req: dict[str, typing.Any],
                  *ids: typing.Any) -> None:
-        self.asked = import_req['method']
+        self.request = import_req['method']
         super().__init__(runtime.current(), *ids)
 
     def _fetch(self, source: http_source.Source) -> None:
@@ -50,11 +50,11 @@ class WebDownload(Download):
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:
-            return client.get(settings, self.asked['uri'], headers,
+            return client.get(settings, self.request['uri'], headers,
                               accepted=accepted)
 
         self._fetch(http_source.Source(
-            opener, source_request.expected_digest(self.asked)))
+            opener, source_request.expected_digest(self.request)))
 
 
 class _OfRegion(Download):
@@ -78,7 +78,7 @@ class ImportMetadata(_OfRegion):
     kept = True
 
     def execute(self) -> dict[str, typing.Any]:
-        remote = self._look()
+        remote = self._remote()
         if remote.get('status') != 'active':
             raise errors.ImportFailed(
                 'The image in the other region is '
@@ -93,8 +93,8 @@ class ImportMetadata(_OfRegion):
         return {name: remote.get(name) for name in (
             'size', 'checksum', 'os_hash_algo', 'os_hash_value')}
 
-    def _look(self) -> dict[str, typing.Any]:
-        path = f"images/{self.asked['glance_image_id']}"
+    def _remote(self) -> dict[str, typing.Any]:
+        path = f"images/{self.request['glance_image_id']}"
         try:
             with regions.ask(self._settings(), self._access(), path, {},
                              (200,)) as response:
@@ -119,7 +119,7 @@ class GlanceDownload(_OfRegion):
 
     def execute(self, remote: dict[str, typing.Any]) -> None:
         settings, access = self._settings(), None
-        path = f"images/{self.asked['glance_image_id']}/file"
+        path = f"images/{self.request['glance_image_id']}/file"
 
         def opener(headers: dict[str, str], accepted: tuple[int, ...]
                    ) -> client.Response:
