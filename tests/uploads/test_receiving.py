@@ -180,6 +180,25 @@ def test_an_image_that_is_not_there():
             receiving.check_status(receiving.STAGE, 'x', status, None)
 
 
+def test_what_the_project_uses_is_read_with_the_image(opened, ctx,
+                                                      image_id):
+    assert target(opened, ctx, image_id).use.amounts == {}
+    opened.conf.set_override('user_storage_quota', '1MB')
+    try:
+        before = target(opened, ctx, image_id)
+        left = quotas.cap(opened, before.use).size
+        put_data.save(opened, before, body(), ALL)
+        assert found(opened, image_id) == (states.ACTIVE, None)
+        seen = target(opened, ctx, image_id)
+        assert quotas.cap(opened, seen.use).size == left - 10
+        assert target(opened, ctx, image_id, ()).use.amounts == {}
+        opened.conf.set_override('user_storage_quota', '1B')
+        with pytest.raises(errors.TooLarge, match='user_storage_quota'):
+            quotas.cap(opened, target(opened, ctx, image_id).use)
+    finally:
+        opened.conf.clear_override('user_storage_quota')
+
+
 # -- what is left by others
 
 def left(opened, image_id, kind):
