@@ -34,6 +34,11 @@ class NotFound(DomainError):
     """Absent, or not to be seen by the caller: the same answer."""
 
 
+def no_image(image_id: str) -> NotFound:
+    """What everybody reads who asks for an image that he does not see."""
+    return NotFound(f'No image found with ID {image_id}')
+
+
 class Conflict(DomainError):
     """Right at another time: the state found does not allow it."""
 
@@ -60,6 +65,14 @@ class Unavailable(DomainError):
     code = 'unavailable'
 
     retry_after = 30
+
+
+class ClientGone(DomainError):
+    """The client closed the connection before the end of its data."""
+
+
+class ClientSilent(ClientGone):
+    """Nothing of it came for too long."""
 
 
 class Interrupted(Exception):

@@ -37,7 +37,7 @@ ALL = tuple(MOVES)
 # The life of staged data (import_staging.state); see glance_import.staging.
 OPEN = 'open'            # being received, or cut
 COMPLETE = 'complete'    # every byte is there, digests are known
-CLAIMED = 'claimed'      # an import is using it
+IN_USE = 'claimed'       # an import is using it
 RETURNED = 'returned'    # an import failed; may be imported or replaced
 
 # The life of a task.

@@ -17,7 +17,7 @@ from webob import exc
 from glance_import.api import body
 from glance_import.api import records
 from glance_import import context
-from glance_import.domain import uploads
+from glance_import import errors
 
 if typing.TYPE_CHECKING:
     from glance_import import services as all_services
@@ -35,19 +35,23 @@ class Call:
     def blocks(self) -> collections.abc.Iterator[body.Block]:
         """The body as it comes, in blocks.
 
-        :raises uploads.UploadCut: it ended before its announced end
-        :raises uploads.BadBody: it is not encoded as it says
+        What servers raise becomes what everybody behind a handler knows, and
+        the answer (glance_import.api.faults).
+
+        :raises errors.ClientGone: it ended before its end; 400, or 408 when
+            it was waited for too long
+        :raises errors.Invalid: it is not encoded as it says; 400
         """
         try:
             yield from body.blocks(self.req.environ)
         except body.LengthRequired as failure:
             raise exc.HTTPLengthRequired(str(failure)) from failure
         except body.BodyMalformed as failure:
-            raise uploads.BadBody(str(failure)) from failure
+            raise errors.Invalid(str(failure)) from failure
         except body.BodyTimeout as failure:
-            raise uploads.UploadTimeout(str(failure)) from failure
+            raise errors.ClientSilent(str(failure)) from failure
         except body.BodyTruncated as failure:
-            raise uploads.UploadCut(str(failure)) from failure
+            raise errors.ClientGone(str(failure)) from failure
 
     def json(self) -> typing.Any:
         """The body as JSON.
@@ -59,8 +63,8 @@ class Call:
 
     def has_body(self) -> bool:
         """Whether the client sends a body at all."""
-        return bool(self.req.content_length) or 'chunked' in (
-            self.req.environ.get('HTTP_TRANSFER_ENCODING', '').lower())
+        return bool(self.req.content_length) or body.is_chunked(
+            self.req.environ)
 
     def require_content_type(self, wanted: str) -> None:
         """:raises webob.exc.HTTPUnsupportedMediaType: it is another"""

@@ -13,8 +13,8 @@ import hashlib
 import re
 import typing
 
-from glance_import.domain import integrity
 from glance_import import errors
+from glance_import.uploads import integrity
 
 # Names of RFC 9530's registry -> hashlib's.
 RFC9530 = {'sha-256': 'sha256', 'sha-512': 'sha512', 'md5': 'md5',
@@ -26,15 +26,15 @@ _KEY = re.compile(r'[a-z*][a-z0-9_.*-]*')
 Headers = collections.abc.Mapping[str, str]
 
 
-def claimed(headers: Headers) -> tuple[integrity.Claimed, ...]:
-    """All that the headers of a request claim of its body.
+def expected(headers: Headers) -> tuple[integrity.ExpectedDigest, ...]:
+    """The digests that the headers of a request say its body has.
 
     Of several algorithms in a field those that are not known are passed
     over; a field with none that is known cannot be kept and is refused.
 
     :raises errors.Invalid: a field is malformed or has no known algorithm
     """
-    found: list[integrity.Claimed] = []
+    found: list[integrity.ExpectedDigest] = []
     for name in ('Repr-Digest', 'Content-Digest'):
         if headers.get(name) is not None:
             found += _fields(name, headers[name])
@@ -43,7 +43,7 @@ def claimed(headers: Headers) -> tuple[integrity.Claimed, ...]:
     return tuple(found)
 
 
-def upload_checksum(headers: Headers) -> integrity.Claimed | None:
+def upload_checksum(headers: Headers) -> integrity.ExpectedDigest | None:
     """tus's checksum of a part.
 
     :raises errors.Invalid: malformed, or an algorithm that is not offered
@@ -56,19 +56,19 @@ def upload_checksum(headers: Headers) -> integrity.Claimed | None:
         raise errors.Invalid(
             f'Upload-Checksum: the algorithm {algorithm!r} is not one of '
             + ', '.join(TUS) + '.')
-    return _claim('Upload-Checksum', algorithm, _decoded(
+    return _expected('Upload-Checksum', algorithm, _decoded(
         'Upload-Checksum', text.strip()))
 
 
 def _fields(name: str, value: str
-            ) -> collections.abc.Iterable[integrity.Claimed]:
+            ) -> collections.abc.Iterable[integrity.ExpectedDigest]:
     found = {}
     for member in value.split(','):
         key, text = _member(name, member.strip(' \t'))
         algorithm = RFC9530.get(key)
         if algorithm is not None:
             # Of several the last one counts (RFC 8941).
-            found[algorithm] = _claim(name, algorithm, _decoded(name, text))
+            found[algorithm] = _expected(name, algorithm, _decoded(name, text))
     if not found:
         raise errors.Invalid(
             f'{name} has no algorithm that is known here: '
@@ -90,14 +90,14 @@ def _member(name: str, member: str) -> tuple[str, str]:
     return key, text
 
 
-def _md5(value: str) -> integrity.Claimed:
+def _md5(value: str) -> integrity.ExpectedDigest:
     value = value.strip()
     # In hex as this very API sends it, or base64 as the standard says.
     if re.fullmatch('[0-9a-fA-F]{32}', value):
         digest = bytes.fromhex(value)
     else:
         digest = _decoded('Content-MD5', value)
-    return _claim('Content-MD5', 'md5', digest)
+    return _expected('Content-MD5', 'md5', digest)
 
 
 def _decoded(name: str, text: str) -> bytes:
@@ -107,7 +107,8 @@ def _decoded(name: str, text: str) -> bytes:
         raise errors.Invalid(f'{name}: the digest is not base64.') from None
 
 
-def _claim(name: str, algorithm: str, digest: bytes) -> integrity.Claimed:
+def _expected(name: str, algorithm: str, digest: bytes
+              ) -> integrity.ExpectedDigest:
     try:
         size = _new(algorithm).digest_size
     except ValueError:
@@ -118,7 +119,7 @@ def _claim(name: str, algorithm: str, digest: bytes) -> integrity.Claimed:
         raise errors.Invalid(
             f'{name}: a digest by {algorithm} has {size} bytes, not '
             f'{len(digest)}.')
-    return integrity.Claimed(name, algorithm, digest)
+    return integrity.ExpectedDigest(name, algorithm, digest)
 
 
 def _new(algorithm: str) -> typing.Any:

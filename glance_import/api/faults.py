@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from webob import exc
 
-from glance_import.domain import uploads
 from glance_import import errors
 
 # The first row that fits is taken, so a subclass stands above its base.
 STATUS = (
-    (uploads.UploadTimeout, exc.HTTPRequestTimeout),
-    (uploads.UploadCut, exc.HTTPBadRequest),
+    (errors.ClientSilent, exc.HTTPRequestTimeout),
+    (errors.ClientGone, exc.HTTPBadRequest),
     (errors.Invalid, exc.HTTPBadRequest),
     (errors.Forbidden, exc.HTTPForbidden),
     (errors.NotFound, exc.HTTPNotFound),

@@ -174,7 +174,7 @@ def apply(services: services.Services, ctx: context.RequestContext,
 def _locked(conn, image_id: str) -> db_images.Image:
     """The image as it is, and stays until the transaction ends."""
     if not db_images.update(conn, image_id):
-        raise errors.NotFound(f'No image found with ID {image_id}')
+        raise errors.no_image(image_id)
     found = db_images.get(conn, image_id, db_images.EVERYTHING)
     assert found is not None
     return found
@@ -265,22 +265,20 @@ def _write_locations(services: services.Services, conn: sa.Connection,
     for each in gone:
         db_images.drop_location(conn, before.id, each.url)
     if before.status == states.QUEUED:
-        _activate_with(conn, before.id, draft, known)
+        _activate_with(conn, before, draft, known)
     elif before.status != states.ACTIVE:
         raise errors.Conflict(
             f'Image {before.id} is {before.status} by now.')
     return gone
 
 
-def _activate_with(conn: sa.Connection, image_id: str, draft: _Draft,
+def _activate_with(conn: sa.Connection, before: db_images.Image,
+                   draft: _Draft,
                    known: locations.KnownLocation | None) -> None:
     assert known is not None
-    for name in FORMATS:
-        if draft.base[name] is None:
-            raise errors.Invalid(
-                f"'{name}' needs to be set before image {image_id} can have "
-                'data.')
-    db_images.move(conn, image_id, states.QUEUED, states.ACTIVE,
+    images.check_formats(before._replace(
+        **{name: draft.base[name] for name in FORMATS}), 'have data')
+    db_images.move(conn, before.id, states.QUEUED, states.ACTIVE,
                    size=known.size, virtual_size=known.virtual_size,
                    **known.digests)
 
@@ -330,7 +328,7 @@ def activate(services: services.Services, image_id: str, *,
             return
         status = db_images.status(conn, image_id)
     if status in (None, states.DELETED):
-        raise errors.NotFound(f'No image found with ID {image_id}')
+        raise errors.no_image(image_id)
     if status != wanted:
         raise errors.Forbidden(
             f'Image {image_id} is {status}: only an image that is {other} '

@@ -23,6 +23,19 @@ if typing.TYPE_CHECKING:
 _BARE = ('bare', 'ami', 'ari', 'aki')
 
 
+def check_plugins(services: services.Services, image_id: str) -> None:
+    """What no plugin would see does not come in, unless the operator says.
+
+    :raises errors.Forbidden: naming the way that is open
+    """
+    options = services.conf.image_import_opts
+    if services.plugins and options.plugins_on_upload == 'refuse':
+        raise errors.Forbidden(
+            'Every image goes through plugins here, so data is not put into '
+            f'an image directly: use PUT /v2/images/{image_id}/stage and '
+            f'POST /v2/images/{image_id}/import.')
+
+
 def check(services: services.Services, image: db_images.Image, path: str,
           stopped: collections.abc.Callable[[], bool]) -> int | None:
     """The virtual size in bytes; None when nobody can tell.

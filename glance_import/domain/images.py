@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import typing
 import uuid
 
@@ -20,6 +19,7 @@ from glance_import import errors
 from glance_import.net import urls
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import import uuids
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -54,9 +54,6 @@ READ_ONLY = frozenset({
     'os_hash_value'})
 RESERVED = frozenset({'locations', 'location', 'deleted', 'deleted_at'})
 
-_UUID = re.compile(
-    r'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
-    r'[0-9a-fA-F]{12}')
 SORT_KEYS = ('name', 'status', 'container_format', 'disk_format', 'size',
              'id', 'created_at', 'updated_at')
 
@@ -73,18 +70,18 @@ def find(services: services.Services, ctx: context.RequestContext,
     :raises errors.NotFound: absent, malformed id, or not to be seen
     """
     found = None
-    if _UUID.fullmatch(image_id):
+    if uuids.is_uuid(image_id):
         with services.db.read() as conn:
             found = peek(conn, ctx, image_id)
     if found is None:
-        raise errors.NotFound(f'No image found with ID {image_id}')
+        raise errors.no_image(image_id)
     return found
 
 
 def peek(conn: sa.Connection, ctx: context.RequestContext,
          image_id: str) -> db_images.Image | None:
     """The same in a transaction of the caller's; None when not found."""
-    if not _UUID.fullmatch(image_id):
+    if not uuids.is_uuid(image_id):
         return None
     return db_images.get(conn, image_id.lower(), scope(ctx))
 
@@ -92,7 +89,7 @@ def peek(conn: sa.Connection, ctx: context.RequestContext,
 def peek_row(conn: sa.Connection, ctx: context.RequestContext,
              image_id: str) -> sa.Row | None:
     """Only its own columns, without what hangs on it."""
-    if not _UUID.fullmatch(image_id):
+    if not uuids.is_uuid(image_id):
         return None
     return db_images.row(conn, image_id.lower(), scope(ctx))
 
@@ -160,6 +157,20 @@ def create(services: services.Services, ctx: context.RequestContext,
             f"Image ID {values['id']} already exists!") from e
 
 
+def check_formats(image: db_images.Image, purpose: str,
+                  refusal: type[errors.DomainError] = errors.Invalid) -> None:
+    """Both formats are set: what they are is told before bytes come.
+
+    :param purpose: what the image is to do, such as ``have data``
+    :raises errors.DomainError: a ``refusal``, since one of them is missing
+    """
+    for name in ('container_format', 'disk_format'):
+        if getattr(image, name) is None:
+            raise refusal(
+                f"'{name}' needs to be set before image {image.id} can "
+                f'{purpose}.')
+
+
 def check_quota(kind: str, number: int, quota: int) -> None:
     """:raises errors.TooLarge: more than a quota that is not negative"""
     if 0 <= quota < number:
@@ -186,7 +197,7 @@ def delete(services: services.Services, image: db_images.Image) -> None:
                               states.DELETED):
             found = db_images.status(conn, image.id)
             if found in (None, states.DELETED):
-                raise errors.NotFound(f'No image found with ID {image.id}')
+                raise errors.no_image(image.id)
             raise errors.Conflict(
                 f'Image {image.id} cannot be deleted while it is {found}.')
         db_staging.delete(conn, image.id)

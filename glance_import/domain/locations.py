@@ -20,18 +20,18 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.domain import content
-from glance_import.domain import direct
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import sample
 from glance_import.domain import signatures
-from glance_import.domain import sources
+from glance_import.domain import source_urls
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import http
+from glance_import import uuids
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -46,7 +46,7 @@ MAX_DIGITS = 9
 
 FORMATS = ('disk_format', 'container_format')
 Locations = list[db_images.Location]
-_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+_UUID = re.compile(uuids.PATTERN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def store_of(services: services.Services, url: str) -> stores.Store:
     for store in services.stores.all():
         if store.kind != 'file' and store.accepts(url):
             if store.kind == http.KIND:
-                sources.check_url(services.conf, url)
+                source_urls.check(services.conf, url)
             return store
     if scheme in ('http', 'https'):
         raise errors.Forbidden(
@@ -145,7 +145,7 @@ def check_allowed(services: services.Services, image: db_images.Image
     :raises errors.Forbidden: unless the operator says so
     :raises errors.Invalid: the image is signed
     """
-    direct.check_plugins(services, image.id)
+    content.check_plugins(services, image.id)
     if signatures.is_signed(image.properties):
         raise errors.Invalid(
             'The image is signed, and the signature of data that is only '
@@ -383,11 +383,7 @@ def check_request(services: services.Services, image: db_images.Image,
         raise errors.Conflict(
             f'Image {image.id} is {image.status}; a location is added to a '
             'queued image only.')
-    for name in ('container_format', 'disk_format'):
-        if getattr(image, name) is None:
-            raise errors.Conflict(
-                f"'{name}' needs to be set before image {image.id} can have "
-                'data.')
+    images.check_formats(image, 'have data', errors.Conflict)
     check_allowed(services, image)
     with services.db.read() as conn:
         check_free(services, conn, image.id, url)

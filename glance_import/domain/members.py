@@ -78,7 +78,7 @@ def add(services: services.Services, image_id: str,
 
 def _lock(conn, image_id: str) -> None:
     if not db_images.lock(conn, image_id):
-        raise errors.NotFound(f'No image found with ID {image_id}')
+        raise errors.no_image(image_id)
 
 
 def set_status(services: services.Services, image_id: str, member: str,

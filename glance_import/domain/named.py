@@ -88,7 +88,8 @@ def _hashed(services: services.Services, store: stores.Store, url: str,
             told[name] != value.lower() for name, value in digests.items()):
         raise errors.ImportFailed(
             'The data at the location is not what was said of it: '
-            f'{done} bytes, {conf.hashing_algorithm} {kept.hexdigest()}.')
+            f'{done} bytes, {conf.hashing_algorithm} {kept.hexdigest()}.',
+            code='refused.digest')
     return stores.Stored(
         url, size, md5.hexdigest() if md5 else None,
         told['os_hash_algo'], told['os_hash_value'],

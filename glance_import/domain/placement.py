@@ -284,7 +284,7 @@ def _drop_location(services: services.Services, image_id: str,
                    store_id: str) -> db_images.Location:
     with services.db.write() as conn:
         if not db_images.lock(conn, image_id):
-            raise errors.NotFound(f'No image found with ID {image_id}')
+            raise errors.no_image(image_id)
         image = db_images.get(conn, image_id, db_images.EVERYTHING)
         assert image is not None
         if image.status not in (states.ACTIVE, states.DEACTIVATED):

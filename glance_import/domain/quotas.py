@@ -1,4 +1,4 @@
-"""Quotas: how much more a project may have, asked before and while it comes.
+"""How much more a project may have, before data of it comes.
 
 Two sources, one set of questions. ``user_storage_quota`` bounds the bytes in
 stores for every project alike; with ``use_keystone_limits`` Keystone keeps
@@ -20,6 +20,7 @@ from glance_import import limits
 from glance_import import states
 
 if typing.TYPE_CHECKING:
+    from oslo_config import cfg
     import sqlalchemy as sa
 
     from glance_import import context
@@ -31,6 +32,9 @@ STAGE_TOTAL = 'image_stage_total'
 COUNT_TOTAL = 'image_count_total'
 COUNT_UPLOADING = 'image_count_uploading'
 LIMITS = (SIZE_TOTAL, STAGE_TOTAL, COUNT_TOTAL, COUNT_UPLOADING)
+# Those that bound data which is staged, or goes straight to a store.
+TO_STAGE = (SIZE_TOTAL, STAGE_TOTAL, COUNT_UPLOADING)
+TO_STORE = (SIZE_TOTAL, COUNT_UPLOADING)
 STORAGE_QUOTA = 'user_storage_quota'
 _UNITS = {'': 1, 'B': 1, 'KB': 1 << 10, 'MB': 1 << 20, 'GB': 1 << 30,
           'TB': 1 << 40}
@@ -77,18 +81,43 @@ class Cap:
             raise self.refusal()
 
 
-def to_stage(services: services.Services, image_id: str) -> Cap:
-    """How large data may be that is staged for an image.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Use:
+    """What a project uses beside one image of its own.
+
+    ``amounts``: bytes or images, by the name of the limit; only what a quota
+    is set for.
+    """
+
+    project: str | None
+    amounts: dict[str, int]
+
+
+def use(conn: sa.Connection, conf: cfg.ConfigOpts, image_id: str,
+        project: str | None, names: tuple[str, ...] = TO_STAGE) -> Use:
+    """What the image's project uses.
+
+    :param names: those of the limits that will be asked for
+    """
+    return Use(project, {name: _amount(conn, project, name, image_id)
+                         for name in _limited(conf, names)})
+
+
+def cap(services: services.Services, used: Use) -> Cap:
+    """How large data may be that comes in for an image.
 
     :raises errors.TooLarge: nothing at all may come in now
     :raises errors.Unavailable: Keystone does not say
     """
-    return _incoming(services, image_id, (SIZE_TOTAL, STAGE_TOTAL))
+    least = min(_caps(services, used), key=lambda each: each.size)
+    if least.size <= 0:
+        raise least.refusal()
+    return least
 
 
-def to_store(services: services.Services, image_id: str) -> Cap:
-    """The same for data that goes straight to a store."""
-    return _incoming(services, image_id, (SIZE_TOTAL,))
+def to_stage(services: services.Services, image_id: str) -> Cap:
+    """How large data may be that is staged for an image: ``cap``."""
+    return cap(services, _use(services, image_id, TO_STAGE))
 
 
 def check_create(services: services.Services, project: str | None) -> None:
@@ -107,8 +136,8 @@ def check_import(services: services.Services, image_id: str,
     :raises errors.TooLarge: it would be too much
     :raises errors.Unavailable: Keystone does not say
     """
-    for cap in _caps(services, image_id, (SIZE_TOTAL,)):
-        cap.check((size or 0) * (1 if cap.quota is None else copies))
+    for each in _caps(services, _use(services, image_id, (SIZE_TOTAL,))):
+        each.check((size or 0) * (1 if each.quota is None else copies))
 
 
 def used(services: services.Services, ctx: context.RequestContext
@@ -138,43 +167,38 @@ def used(services: services.Services, ctx: context.RequestContext
 
 # -- the parts of it ------------------------------------------------------
 
-def _any(services: services.Services) -> bool:
-    return services.conf.use_keystone_limits or bool(
-        parse(services.conf.user_storage_quota))
+def _limited(conf: cfg.ConfigOpts, names: tuple[str, ...]
+             ) -> tuple[str, ...]:
+    """Those of the names for which a quota is set."""
+    if conf.use_keystone_limits:
+        return names
+    return (SIZE_TOTAL,) if SIZE_TOTAL in names and parse(
+        conf.user_storage_quota) else ()
 
 
-def _incoming(services: services.Services, image_id: str,
-              names: tuple[str, ...]) -> Cap:
-    cap = min(_caps(services, image_id, (*names, COUNT_UPLOADING)),
-              key=lambda each: each.size)
-    if cap.size <= 0:
-        raise cap.refusal()
-    return cap
+def _use(services: services.Services, image_id: str,
+         names: tuple[str, ...]) -> Use:
+    if not _limited(services.conf, names):
+        return Use(None, {})
+    with services.db.read() as conn:
+        return use(conn, services.conf, image_id,
+                   usage.owner(conn, image_id), names)
 
 
-def _caps(services: services.Services, image_id: str,
-          names: tuple[str, ...]) -> list[Cap]:
+def _caps(services: services.Services, used: Use) -> list[Cap]:
     """All that bounds the size of an image."""
     conf = services.conf
     caps = [Cap(conf.image_size_cap, 'image_size_cap')]
-    if not _any(services):
-        return caps
-    with services.db.read() as conn:
-        project = usage.owner(conn, image_id)
-    found = {}
-    if conf.use_keystone_limits:
-        found = _limits(services, project, names)
-    with services.db.read() as conn:
-        for name, limit in found.items():
-            if name == COUNT_UPLOADING:
-                _check_count(name, limit, usage.count(
-                    conn, project, usage.UPLOADING, besides=image_id))
-            elif limit >= 0:
-                caps.append(_left(limit * MIB, name, _bytes(
-                    conn, project, name, image_id)))
-        if not conf.use_keystone_limits:
-            caps.append(_left(parse(conf.user_storage_quota), STORAGE_QUOTA,
-                              _bytes(conn, project, SIZE_TOTAL, image_id)))
+    if not conf.use_keystone_limits:
+        return caps + [
+            _left(parse(conf.user_storage_quota), STORAGE_QUOTA, amount)
+            for amount in used.amounts.values()]
+    found = _limits(services, used.project, tuple(used.amounts))
+    for name, limit in found.items():
+        if name == COUNT_UPLOADING:
+            _check_count(name, limit, used.amounts[name])
+        elif limit >= 0:
+            caps.append(_left(limit * MIB, name, used.amounts[name]))
     return caps
 
 
@@ -182,8 +206,10 @@ def _left(quota: int, option: str, now: int) -> Cap:
     return Cap(quota - now, option, quota)
 
 
-def _bytes(conn: sa.Connection, project: str | None, name: str,
-           besides: str) -> int:
+def _amount(conn: sa.Connection, project: str | None, name: str,
+            besides: str) -> int:
+    if name == COUNT_UPLOADING:
+        return usage.count(conn, project, usage.UPLOADING, besides=besides)
     if name == STAGE_TOTAL:
         return usage.arriving(conn, project, _STAGED, besides)
     return usage.stored(conn, project) + usage.arriving(

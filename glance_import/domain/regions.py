@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import typing
 import uuid
 
@@ -23,6 +22,7 @@ from glance_import import errors
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import urls
+from glance_import import uuids
 
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
@@ -34,8 +34,6 @@ if typing.TYPE_CHECKING:
 
 KEY_FILE = '.token_key'
 _INTERFACES = ('public', 'internal', 'admin')
-_UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}',
-                   re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ def check(services: services.Services, _ctx: context.RequestContext,
         raise errors.Invalid("glance-download needs 'glance_region' in "
                              "'method', the name of the other region.")
     remote = asked.get('glance_image_id')
-    if not isinstance(remote, str) or not _UUID.fullmatch(remote):
+    if not isinstance(remote, str) or not uuids.is_uuid(remote):
         raise errors.Invalid("glance-download needs 'glance_image_id' in "
                              "'method', the id of the image there.")
     interface = asked.get('glance_service_interface', 'public')

@@ -17,10 +17,10 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.domain import content
+from glance_import.domain import free_space
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import sample
-from glance_import.domain import scratch as room
 from glance_import import errors
 from glance_import.plugin import chain
 from glance_import.plugin import host
@@ -133,7 +133,8 @@ def _ask(services: services.Services, image: db_images.Image,
          store: stores.Store, url: str, size: int, rate: Rate,
          plugins: collections.abc.Sequence[chain.Plugin]) -> Finding | None:
     """What inspectors say of the whole of the data."""
-    room.require(services.area.directory, size, 'to have plugins look at it')
+    free_space.require(services.area.directory, size,
+                       'to have plugins look at it')
     with services.area.scratch() as copy:
         done = 0
         with contextlib.closing(store.open(url)) as stream:

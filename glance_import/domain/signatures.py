@@ -85,11 +85,12 @@ def verify(conf: cfg.ConfigOpts, properties: Properties, path: str,
             verifier.verify()
     except exceptions.InvalidSignature as failure:
         raise errors.Invalid(
-            'The signature of the image is not one of its data.') from failure
+            'The signature of the image is not one of its data.',
+            code='refused.signature') from failure
     except exception.SignatureVerificationError as failure:
         raise errors.Invalid(
-            f'The signature of the image cannot be verified: {failure}'
-        ) from failure
+            f'The signature of the image cannot be verified: {failure}',
+            code='refused.signature') from failure
 
 
 def _verifier(conf: cfg.ConfigOpts, properties: Properties) -> typing.Any:

@@ -86,7 +86,7 @@ def _check_staged(services: services.Services, image_id: str,
     if record is not None and record.state in (states.COMPLETE,
                                                states.RETURNED):
         return
-    if record is not None and record.state == states.CLAIMED:
+    if record is not None and record.state == states.IN_USE:
         raise errors.Conflict(
             f'Image {image_id} is being imported already.')
     received = services.area.part_size(image_id) or 0
@@ -200,7 +200,7 @@ def _take_staged(services: services.Services, conn: sa.Connection,
     record = db_staging.get(conn, image_id)
     if not db_staging.move(conn, image_id,
                            (states.COMPLETE, states.RETURNED),
-                           states.CLAIMED):
+                           states.IN_USE):
         _check_staged(services, image_id, record)
         raise errors.Conflict(
             f'The data of image {image_id} was staged anew meanwhile.')

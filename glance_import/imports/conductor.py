@@ -21,8 +21,8 @@ from oslo_log import log
 
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import housekeeping
 from glance_import import errors
+from glance_import import housekeeping
 from glance_import.imports import announcer
 from glance_import.imports import ending
 from glance_import.imports import executor

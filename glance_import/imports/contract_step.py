@@ -14,7 +14,6 @@ from oslo_log import log
 
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import outcome
@@ -24,6 +23,7 @@ from glance_import.plugin import chain
 from glance_import.plugin import registry
 from glance_import.plugin import verdicts
 from glance_import.staging import formats
+from glance_import.uploads import staged_state
 
 LOG = log.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Step(steps.Step):
 
     def _digests(self, record: db_staging.Record) -> dict[str, typing.Any]:
         """What is known of the staged data, if it still is that data."""
-        if not uploads.look(self.rt.services, record).intact:
+        if not staged_state.compare(self.rt.services, record).intact:
             return {}
         return {'size': record.size, 'checksum': record.checksum,
                 'os_hash_algo': record.hash_algo,

@@ -1,7 +1,7 @@
 """Steps that fetch an image's bytes from another server.
 
-They say what is asked of whom; how bytes come and are kept is the domain's
-(glance_import.domain.downloads).
+They say what is fetched from whom; how bytes come and are kept is in
+glance_import.uploads.http_source.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 import typing
 
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import downloads
+from glance_import.db import leases
 from glance_import.domain import regions
-from glance_import.domain import sources
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import runtime
@@ -20,6 +19,8 @@ from glance_import.imports import steps
 from glance_import.net import client
 from glance_import.net import options as net_options
 from glance_import.net import urls
+from glance_import.uploads import http_source
+from glance_import.uploads import source_request
 
 
 class Download(steps.Step):
@@ -30,12 +31,13 @@ class Download(steps.Step):
         self.request = import_req['method']
         super().__init__(runtime.current(), *ids)
 
-    def _fetch(self, opener: downloads.Opener,
-               **more: typing.Any) -> None:
-        downloads.Download(
-            self.rt.services, self.rt.lease, self.image_id, opener,
+    def _fetch(self, source: http_source.Source) -> None:
+        services, lease = self.rt.services, self.rt.lease
+        http_source.Download(services, source, http_source.Import(
+            lease, self.image_id,
+            transaction=lambda: leases.writing(services.db, lease),
             report=self.progress.report,
-            stopped=self.rt.stopped, **more).run()
+            stopped=self.rt.stopped)).run()
 
 
 class WebDownload(Download):
@@ -51,7 +53,8 @@ class WebDownload(Download):
             return client.get(settings, self.request['uri'], headers,
                               accepted=accepted)
 
-        self._fetch(opener, claimed=sources.expected_digest(self.request))
+        self._fetch(http_source.Source(
+            opener, source_request.expected_digest(self.request)))
 
 
 class _OfRegion(Download):
@@ -75,12 +78,11 @@ class ImportMetadata(_OfRegion):
     kept = True
 
     def run(self) -> dict[str, typing.Any]:
-        remote = self._metadata()
+        remote = self._remote()
         if remote.get('status') != 'active':
             raise errors.ImportFailed(
                 'The image in the other region is '
-                f"{str(remote.get('status'))[:30]}, not active.",
-                code='source.failed')
+                f"{str(remote.get('status'))[:30]}, not active.")
         conf = self.rt.services.conf
         changes.write(
             self.rt.services, self.rt.lease, self.image_id,
@@ -91,7 +93,7 @@ class ImportMetadata(_OfRegion):
         return {name: remote.get(name) for name in (
             'size', 'checksum', 'os_hash_algo', 'os_hash_value')}
 
-    def _metadata(self) -> dict[str, typing.Any]:
+    def _remote(self) -> dict[str, typing.Any]:
         path = f"images/{self.request['glance_image_id']}"
         try:
             with regions.ask(self._settings(), self._access(), path, {},
@@ -103,11 +105,11 @@ class ImportMetadata(_OfRegion):
         except (client.FetchError, urls.UrlRefused) as failure:
             raise errors.ImportFailed(
                 'The image cannot be read in the other region: '
-                f'{failure}.', code='source.unreachable') from failure
+                f'{failure}.') from failure
         except ValueError as failure:
             raise errors.ImportFailed(
                 'The other region does not answer as an image service '
-                'does.', code='source.failed') from failure
+                'does.') from failure
 
 
 class GlanceDownload(_OfRegion):
@@ -125,8 +127,8 @@ class GlanceDownload(_OfRegion):
             access = access or self._access()
             return regions.ask(settings, access, path, headers, accepted)
 
-        claimed = sources.digest_there(remote)
+        expected = source_request.digest_there(remote)
         # What is active never changes, so its digest names the data.
-        name = claimed[0].digest.hex() if claimed else None
-        self._fetch(opener, claimed=claimed, size=remote.get('size'),
-                    immutable=name)
+        self._fetch(http_source.Source(
+            opener, expected, remote.get('size'),
+            expected[0].digest.hex() if expected else None))

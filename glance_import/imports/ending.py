@@ -23,13 +23,13 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import tasks
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import methods
 from glance_import.imports import outcome as outcomes
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -162,7 +162,7 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
     without uploading; otherwise what is left of the bytes goes.
     """
     text = images.storable(str(outcome))
-    uploads.recognise(services, image_id)
+    staged_state.refresh_identity(services, image_id)
     with leases.writing(services.db, lease) as conn:
         job = db_jobs.get(conn, lease.job_id)
         assert job is not None
@@ -199,10 +199,10 @@ def _give_back(services: services.Services, conn: sa.Connection,
     Whether what is left of its staged bytes is of no more use.
     """
     record = db_staging.get(conn, image_id)
-    if method.staged and record is not None and uploads.look(
+    if method.staged and record is not None and staged_state.compare(
             services, record).intact:
         db_images.move(conn, image_id, method.running, states.UPLOADING)
-        db_staging.move(conn, image_id, (states.CLAIMED,), states.RETURNED)
+        db_staging.move(conn, image_id, (states.IN_USE,), states.RETURNED)
         return False
     discard = (method.running == method.failed
                or db_images.move(conn, image_id, method.running,

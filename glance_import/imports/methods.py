@@ -14,8 +14,8 @@ import typing
 from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import regions
-from glance_import.domain import sources
 from glance_import import states
+from glance_import.uploads import source_request
 
 if typing.TYPE_CHECKING:
     from glance_import import services  # noqa: F401
@@ -93,7 +93,7 @@ LOCATION_TASK = 'location_import'
 TABLE = {method.name: method for method in (
     Method('glance-direct', needs=states.UPLOADING, staged=True),
     Method('web-download', needs=states.QUEUED,
-           check=sources.check_web_download, keys={
+           check=source_request.check_web_download, keys={
                'uri': None, 'checksum': {'algo': None, 'value': None}}),
     Method('copy-image', needs=states.ACTIVE, running=states.ACTIVE,
            failed=states.ACTIVE, rule='copy_image', plugins=False,

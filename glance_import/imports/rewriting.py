@@ -16,8 +16,8 @@ import typing
 from oslo_log import log
 
 from glance_import.db import images as db_images
+from glance_import.domain import free_space
 from glance_import.domain import quotas
-from glance_import.domain import scratch
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import runtime
@@ -111,7 +111,7 @@ class Rewrite(steps.Step):
 
     def require_room(self, needed: int, what_for: str) -> None:
         """:raises errors.TooLarge: naming the bytes needed and free"""
-        scratch.require(self.rt.services.area.directory, needed, what_for)
+        free_space.require(self.rt.services.area.directory, needed, what_for)
 
     def _sandboxed(self, hook: str, path: str, sink: str | None,
                    timeout: float, limit: int,

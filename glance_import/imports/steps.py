@@ -28,13 +28,13 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import content
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import ending
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import staging
 from glance_import.stores import base as stores
+from glance_import.uploads import staged_state
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -303,7 +303,7 @@ def remove_file(path: str) -> None:
 
 
 def staged_data(services: services.Services, image_id: str
-                ) -> uploads.Found:
+                ) -> staged_state.StagedState:
     """The staged data an import works on.
 
     :raises errors.ImportFailed: it is gone
@@ -314,7 +314,7 @@ def staged_data(services: services.Services, image_id: str
         raise errors.ImportFailed(
             'The staged data of the image is not known here any more. '
             'Upload it again.', code='staging.lost')
-    found = uploads.look(services, record)
+    found = staged_state.compare(services, record)
     if services.area.identity(image_id) is None:
         raise errors.ImportFailed(
             'The staged data of the image has disappeared from the staging '

@@ -16,7 +16,6 @@ from glance_import.db import images as db_images
 from glance_import.domain import named
 from glance_import.domain import placement
 from glance_import.domain import quotas
-from glance_import.domain import uploads
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import ending
@@ -24,6 +23,7 @@ from glance_import.imports import steps
 from glance_import.stores import base as stores
 from glance_import.stores import copying
 from glance_import.stores import multi_store
+from glance_import.uploads import staged_state
 
 LOG = log.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class ImportToStore(_StoringStep):
                             len(targets))
         expected = None
         if path == services.area.path(self.image_id):
-            expected = uploads.staged(
+            expected = staged_state.as_staged(
                 steps.staged_data(services, self.image_id).record)
         return self._plain(multi_store.add_file(targets, path, expected,
                                                 self._order()))

@@ -52,7 +52,7 @@ class Policy:
         if self.allows(ctx, rule, target):
             return
         if rule == 'get_image' or not self.allows(ctx, 'get_image', target):
-            raise errors.NotFound(f'No image found with ID {image_id}')
+            raise errors.no_image(image_id)
         self.require(ctx, rule, target)
 
     def reload(self) -> None:

@@ -1,4 +1,4 @@
-"""Staging: uploads on their way in, and complete data waiting for import."""
+"""Uploads on their way in, and complete data waiting for an import."""
 
 from glance_import.staging.area import Area
 from glance_import.staging.area import Entry

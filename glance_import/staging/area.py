@@ -1,12 +1,11 @@
-"""The staging area: a directory where uploads grow and complete data waits.
+"""A directory where uploads grow and complete data waits.
 
 ``<image id>`` is complete data, ``<image id>.part`` is an upload that is
-alive (its process holds the lock on it) or was cut, ``<image
-id>.<epoch>-<n>.new`` is what a plugin made of the data in one attempt at an
-import. One more file, whose name begins with a dot, holds the area's id and
-serves as the lock under which names change hands; others that begin so are
-scratch. Touches this directory and
-nothing else.
+alive (its process holds the lock on it) or a partial one that was kept,
+``<image id>.<epoch>-<n>.new`` is what a plugin made of the data in one attempt
+at an import. One more file, whose name begins with a dot, holds the area's id
+and serves as the lock under which names change hands; others that begin so
+are scratch. Touches this directory and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from glance_import.staging import errors
 from glance_import.staging import identity as identities
 from glance_import.staging import scratch as scratches
 from glance_import.staging import upload as uploads
+from glance_import import uuids
 
 SCHEME = 'file://'
 OPTION = 'node_staging_uri'
@@ -66,7 +66,7 @@ class Area:
         self.directory = directory
         self.id = area_id
         self._readers = readers
-        self.kept = running.Kept()
+        self.suspended = running.SuspendedDigests()
 
     @classmethod
     def open(cls, uri: str, readers: int | None = None) -> Area:
@@ -106,7 +106,7 @@ class Area:
               size_limit: int | None = None, legacy_checksum: bool = True,
               also: collections.abc.Sequence[uploads.Digest] = (),
               ) -> uploads.Upload:
-        """Start an upload; what was cut earlier is thrown away.
+        """Start an upload; an earlier partial one is thrown away.
 
         Complete data of the image stays until the new upload finishes.
 
@@ -125,10 +125,10 @@ class Area:
                 running.Digests(hash_algo, legacy_checksum),
                 size_limit=size_limit, also=also)
         except OSError as failure:
-            uploads.let_go(fd)
+            uploads.unlock_and_close(fd)
             raise errors.from_os(failure) from failure
         except BaseException:
-            uploads.let_go(fd)
+            uploads.unlock_and_close(fd)
             raise
 
     def resume(self, image_id: str, hash_algo: str, *,
@@ -136,7 +136,7 @@ class Area:
                legacy_checksum: bool = True,
                also: collections.abc.Sequence[uploads.Digest] = (),
                ) -> uploads.Upload:
-        """Go on with an upload that was cut or suspended.
+        """Go on with a partial upload, suspended or not.
 
         Its bytes are read once where this process does not have their
         digests any more. What is not there is an upload of size 0.
@@ -160,7 +160,8 @@ class Area:
             if most < size:
                 os.ftruncate(fd, most)
                 size = os.lseek(fd, most, os.SEEK_SET)
-            digests = self.kept.take(image_id, identities.Identity.of_fd(fd))
+            digests = self.suspended.take(
+                image_id, identities.Identity.of_fd(fd))
             if digests is None or (
                     digests.hash_algo != hash_algo
                     or (digests.checksum is not None) != legacy_checksum):
@@ -170,36 +171,46 @@ class Area:
                 fd, names, digests, size=size, size_limit=size_limit,
                 also=also)
         except OSError as failure:
-            uploads.let_go(fd)
+            uploads.unlock_and_close(fd)
             raise errors.from_os(failure) from failure
         except BaseException:
-            uploads.let_go(fd)
+            uploads.unlock_and_close(fd)
             raise
 
-    def take_back(self, image_id: str, size: int) -> bool:
-        """Make complete data of that size an unfinished part again.
+    def take_back(self, image_id: str,
+                  confirm: collections.abc.Callable[[], object],
+                  size: int | None = None) -> bool:
+        """Make complete data a partial upload again.
 
         For an upload that was published by a process which died before it
         could say so. False when there is a part, or no such data.
 
+        :param confirm: called when that process is known to be over, and
+            raises what comes out of here if it has said so after all
+        :param size: bytes it must have; None for any
         :raises UploadInProgress: that process is alive
         """
-        part = self._part(image_id)
-        with self._names():
-            found = self.identity(image_id)
-            if (found is None or found.size != size
-                    or os.path.lexists(part)):
+        path = self.path(image_id)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            if size not in (None, os.fstat(fd).st_size) \
+                    or os.path.lexists(self._part(image_id)):
                 return False
-            fd = os.open(self.path(image_id), os.O_RDONLY | os.O_CLOEXEC
-                         | os.O_NOFOLLOW)
-            try:
-                if not _try_lock(fd, fcntl.LOCK_EX):
-                    raise errors.UploadInProgress(
-                        'another upload is just being completed')
-                os.rename(self.path(image_id), part)
-            finally:
-                uploads.let_go(fd)
+            if not _try_lock(fd, fcntl.LOCK_EX):
+                raise errors.UploadInProgress(
+                    'another upload is just being completed')
+            confirm()
+            with self._names():
+                if not _same(fd, path) \
+                        or os.path.lexists(self._part(image_id)):
+                    return False
+                os.rename(path, self._part(image_id))
             return True
+        finally:
+            uploads.unlock_and_close(fd)
 
     def is_live(self, image_id: str) -> bool:
         """Whether a process is uploading this image now."""
@@ -214,14 +225,14 @@ class Area:
             try:
                 return not _try_lock(fd, fcntl.LOCK_SH)
             finally:
-                uploads.let_go(fd)
+                uploads.unlock_and_close(fd)
 
     def identity(self, image_id: str) -> identities.Identity | None:
         """What lies complete under this image's name, None when nothing."""
         return identities.Identity.of_path(self.path(image_id))
 
     def part_size(self, image_id: str) -> int | None:
-        """Bytes of an upload that is under way or was cut, None if none."""
+        """Bytes of an upload, under way or partial; None if there is none."""
         found = identities.Identity.of_path(self._part(image_id))
         return found.size if found else None
 
@@ -246,7 +257,7 @@ class Area:
             names = [entry.name for entry in found]
         for name in names:
             image_id = name.removesuffix(PART)
-            if not _is_uuid(image_id):
+            if not uuids.is_uuid(image_id):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(os.path.join(self.directory, name))
@@ -259,7 +270,7 @@ class Area:
     def new_product(self, image_id: str, epoch: int, number: int) -> str:
         """An empty file for what a plugin makes of the data; its path.
 
-        ``epoch`` is that of the claim, so that no two attempts share a name;
+        ``epoch`` is that of the lease, so that no two attempts share a name;
         ``number`` tells the plugins of one attempt apart. What lay there is
         removed, and what the same plugin made in earlier attempts. What the
         others made stays: an attempt goes on with what an earlier one did.
@@ -288,7 +299,7 @@ class Area:
         for name in os.listdir(self.directory):
             image_id, _, rest = name.removesuffix(PRODUCT).partition('.')
             epoch, _, number = rest.partition('-')
-            if not name.endswith(PRODUCT) or not _is_uuid(image_id) \
+            if not name.endswith(PRODUCT) or not uuids.is_uuid(image_id) \
                     or not epoch.isdecimal() or not number.isdecimal():
                 continue
             path = os.path.join(self.directory, name)
@@ -379,7 +390,7 @@ class _Names:
                 os.replace(self.part, self._area.path(self._image_id))
             sync_directory(self._area.directory)
         except BaseException:
-            uploads.let_go(held)
+            uploads.unlock_and_close(held)
             raise
         return held
 
@@ -395,7 +406,7 @@ class _Names:
                 if not _same(fd, self.part):
                     raise _discarded()
             finally:
-                uploads.let_go(fd)
+                uploads.unlock_and_close(fd)
             fd = os.open(self.part, os.O_RDONLY | os.O_CLOEXEC
                          | os.O_NOFOLLOW)
             if not _try_lock(fd, fcntl.LOCK_EX):
@@ -406,8 +417,8 @@ class _Names:
     def sync(self) -> None:
         sync_directory(self._area.directory)
 
-    def keep(self, fd: int, digests: running.Digests) -> None:
-        self._area.kept.put(
+    def keep_digests(self, fd: int, digests: running.Digests) -> None:
+        self._area.suspended.put(
             self._image_id, identities.Identity.of_fd(fd), digests)
 
 
@@ -486,7 +497,7 @@ def _locked_id(directory: str, default: str
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         found = os.pread(fd, 64, 0).decode('ascii', 'replace').strip()
-        if not _is_uuid(found):
+        if not uuids.is_uuid(found):
             found = default
             os.ftruncate(fd, 0)
             os.pwrite(fd, default.encode('ascii') + b'\n', 0)
@@ -494,7 +505,7 @@ def _locked_id(directory: str, default: str
             sync_directory(directory)
         yield found
     finally:
-        uploads.let_go(fd)
+        uploads.unlock_and_close(fd)
 
 
 def _try_lock(fd: int, kind: int) -> bool:
@@ -513,14 +524,7 @@ def _same(fd: int, path: str) -> bool:
         (found.device, found.inode) == (ours.st_dev, ours.st_ino))
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
-
-
 def _checked(image_id: str) -> str:
-    if not _is_uuid(image_id):
+    if not uuids.is_uuid(image_id):
         raise errors.StagingError('an image id is a UUID')
     return image_id

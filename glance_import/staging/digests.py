@@ -1,4 +1,4 @@
-"""Everything that is computed of the bytes of one upload.
+"""What is computed of the bytes of one upload while they pass.
 
 Size, md5, the ``os_hash_value`` digest and the format. An upload that goes
 on later takes its digests over, from memory where the process still has
@@ -21,7 +21,7 @@ from glance_import.staging import pipeline
 
 # Suspended uploads whose digests one process keeps; of others the part is
 # read again.
-KEPT = 1024
+MOST_SUSPENDED = 1024
 _BLOCK = 1 << 20
 
 
@@ -43,9 +43,9 @@ class Digests:
     def updates(self) -> tuple[pipeline.Work, ...]:
         """One function for each, to run beside each other."""
         md5 = (self._md5.update,) if self._md5 is not None else ()
-        return (self._look, *md5)
+        return (self._update_format_and_hash, *md5)
 
-    def _look(self, block: pipeline.Block) -> None:
+    def _update_format_and_hash(self, block: pipeline.Block) -> None:
         # Not a lane of its own: it is done after the first blocks, and a
         # lane that waits for a thread holds up the others.
         self._format.update(block)
@@ -103,31 +103,31 @@ class Digests:
             raise lanes.failure
 
 
-class Kept:
+class SuspendedDigests:
     """Digests of suspended uploads, for this process to go on with.
 
     Taken over only for the very bytes they were computed of: the part must
     have the identity it was left with. A bounded number is kept.
     """
 
-    def __init__(self, limit: int = KEPT) -> None:
+    def __init__(self, limit: int = MOST_SUSPENDED) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._kept: collections.OrderedDict[
+        self._digests: collections.OrderedDict[
             str, tuple[identities.Identity, Digests]] = (
                 collections.OrderedDict())
 
     def put(self, image_id: str, identity: identities.Identity,
             digests: Digests) -> None:
         with self._lock:
-            self._kept.pop(image_id, None)
-            self._kept[image_id] = identity, digests
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
+            self._digests.pop(image_id, None)
+            self._digests[image_id] = identity, digests
+            while len(self._digests) > self._limit:
+                self._digests.popitem(last=False)
 
     def take(self, image_id: str, identity: identities.Identity
              ) -> Digests | None:
         """Those of exactly this file, which is then no longer kept."""
         with self._lock:
-            found = self._kept.pop(image_id, None)
+            found = self._digests.pop(image_id, None)
         return found[1] if found and found[0] == identity else None

@@ -1,7 +1,8 @@
-"""What can go wrong in the staging area, each with one plain sentence.
+"""What can go wrong in the staging area.
 
-The text of each error is fit for a user or an operator; it names no path
-below the area except where the operator must act on it. Touches nothing.
+The text of each error is one plain sentence, fit for a user or an operator;
+it names no path below the area except where the operator must act on it.
+Touches nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which image format bytes have, told while they pass.
+"""Which image format bytes have, found while they pass.
 
 The inspectors are oslo.utils'. They want plain bytes and look at a few
 places only, so once they agree nothing is handed to them any more. ``of_file``

@@ -1,4 +1,4 @@
-"""Which bytes a file held when it was looked at, as far as stat can tell.
+"""Which bytes a file has, as far as stat can tell.
 
 Equal identities and the absence of writers (see the stores) together mean
 that digests taken earlier still hold. Touches nothing but stat.
@@ -46,8 +46,7 @@ class Staged:
 
     ``size`` is in bytes; ``checksum`` is md5 in hex, or None where the
     operator wants none; ``hash_value`` is the ``hash_algo`` digest in hex.
-    ``detected_format`` is what the content looks like, where it was looked
-    at.
+    ``detected_format`` is what the content looks like, None if unknown.
     """
 
     size: int

@@ -1,16 +1,17 @@
-"""One upload into the staging area: open -> finished | cut | refused.
+"""One upload into the staging area: finished, kept or discarded.
 
 An upload is alive exactly as long as its process holds the lock on the part
 file; nothing else says so. ``finish`` makes the bytes durable and complete,
-``suspend`` makes them durable, to go on later, ``cut`` keeps them as an
-unfinished part, ``refuse`` deletes them; ``seal`` makes them durable and
-keeps the lock, for whoever takes them elsewhere. Touches the part file, and
-the names in the area through the functions it is given.
+``suspend`` makes them durable, to go on later, ``keep_partial`` keeps them as
+they are, ``discard`` deletes them; ``seal`` makes them durable and keeps the
+lock, for whoever takes them elsewhere. Touches the part file, and the names
+in the area through the functions it is given.
 """
 
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import ctypes
 import dataclasses
 import fcntl
@@ -43,7 +44,7 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
              _SYNC_FILE_RANGE_WRITE)
 
 
-def let_go(fd: int) -> None:
+def unlock_and_close(fd: int) -> None:
     """Unlock a file and close it.
 
     Closing alone is not enough: a program that is being started has all our
@@ -56,7 +57,7 @@ def let_go(fd: int) -> None:
 
 
 class Digest(typing.Protocol):
-    """What can look at the bytes as they pass."""
+    """Computed of the bytes as they pass."""
 
     def update(self, block: pipeline.Block, /) -> object: ...
 
@@ -84,7 +85,7 @@ class Names(typing.Protocol):
     def sync(self) -> None:
         """Make the part's name durable."""
 
-    def keep(self, fd: int, digests: running.Digests) -> None:
+    def keep_digests(self, fd: int, digests: running.Digests) -> None:
         """Remember the digests of a part to go on with."""
 
     @property
@@ -104,26 +105,31 @@ class Sealed:
     _names: Names
     _fd: int
 
-    def close(self) -> None:
-        """Remove the file and let go of it; done twice, nothing happens.
+    def __enter__(self) -> Sealed:
+        return self
 
-        :raises StagingUnwritable: it cannot be removed
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file, if the area lets us, and unlock it.
+
+        Done twice, nothing happens.
         """
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
         try:
-            self._names.remove(fd)
-        except OSError as failure:
-            raise errors.from_os(failure) from failure
+            with contextlib.suppress(OSError):
+                self._names.remove(fd)
         finally:
-            let_go(fd)
+            unlock_and_close(fd)
 
 
 class Upload:
     """Made by ``Area.begin``; used by one thread at a time.
 
-    As a context manager an upload that is still open at the end is cut.
+    As a context manager it keeps an upload that is open at the end.
     """
 
     def __init__(self, fd: int, names: Names, digests: running.Digests, *,
@@ -133,8 +139,8 @@ class Upload:
         self.size = size
         self._fd = fd
         self._names = names
-        # Of data that is published and perhaps not recorded yet.
-        self._held = -1
+        # Descriptor of data that is published and perhaps not recorded.
+        self._published = -1
         self._size_limit = size_limit
         self._pending = bytearray()
         self._written = size
@@ -182,7 +188,7 @@ class Upload:
                 len(self._pending) >= SMALL and self._pipeline.idle):
             self._flush()
 
-    def settle(self) -> running.Digests:
+    def drain(self) -> running.Digests:
         """Wait until every byte is written and counted; their digests.
 
         :raises StagingFull, StagingUnwritable: as in ``write``
@@ -196,17 +202,17 @@ class Upload:
     def finish(self) -> identities.Staged:
         """Make the bytes durable and complete, under the image's name.
 
-        They stay locked until ``release`` or ``cut``, which come when it is
-        recorded that they are complete.
+        They stay locked until ``release`` or ``keep_partial``, which come
+        when it is recorded that they are complete.
 
         :raises UploadGone: the part file was removed meanwhile
         :raises StagingFull, StagingUnwritable: as in ``write``; the upload
-            is still open then, to be refused or cut
+            is still open then, to be kept or discarded
         """
-        self.settle()
+        self.drain()
         try:
             os.fdatasync(self._fd)
-            self._held = self._names.publish(self._fd)
+            self._published = self._names.publish(self._fd)
             found = identities.Identity.of_fd(self._fd)
         except OSError as failure:
             raise errors.from_os(failure) from failure
@@ -215,9 +221,9 @@ class Upload:
 
     def release(self) -> None:
         """Unlock what ``finish`` has published."""
-        fd, self._held = self._held, -1
+        fd, self._published = self._published, -1
         if fd >= 0:
-            let_go(fd)
+            unlock_and_close(fd)
 
     def seal(self) -> Sealed:
         """Make the bytes durable where they are; nobody may write any more.
@@ -225,7 +231,7 @@ class Upload:
         :raises UploadGone: the part file was removed meanwhile
         :raises StagingFull, StagingUnwritable: as in ``finish``
         """
-        self.settle()
+        self.drain()
         try:
             os.fdatasync(self._fd)
             fd, self._fd = self._fd, -1
@@ -240,7 +246,7 @@ class Upload:
 
         :raises StagingFull, StagingUnwritable: as in ``finish``
         """
-        self.settle()
+        self.drain()
         try:
             os.fdatasync(self._fd)
             self._names.sync()
@@ -248,20 +254,20 @@ class Upload:
             raise errors.from_os(failure) from failure
 
     def suspend(self) -> None:
-        """Make what came durable and let go of it, to go on later.
+        """Make what came durable and unlock it, to go on later.
 
         :raises StagingFull, StagingUnwritable: as in ``finish``
         """
         self.sync()
         try:
-            self._names.keep(self._fd, self._digests)
+            self._names.keep_digests(self._fd, self._digests)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         self._close()
 
-    def drop_after(self, size: int,
-                   digests: running.Digests | None = None) -> None:
-        """Cut the part back to ``size`` bytes and let go of it.
+    def truncate_to(self, size: int,
+                    digests: running.Digests | None = None) -> None:
+        """Keep the first ``size`` bytes of the part and unlock it.
 
         :param digests: those of the bytes that stay, if they are known
         :raises StagingUnwritable: the disk does not do it
@@ -273,7 +279,7 @@ class Upload:
             os.ftruncate(self._fd, size)
             os.fdatasync(self._fd)
             if digests is not None:
-                self._names.keep(self._fd, digests)
+                self._names.keep_digests(self._fd, digests)
         except OSError as failure:
             raise errors.from_os(failure) from failure
         finally:
@@ -283,8 +289,8 @@ class Upload:
         """The digests before anything is written, to come back to."""
         return self._digests.copy()
 
-    def cut(self) -> None:
-        """Keep what came as an unfinished part and let go of it."""
+    def keep_partial(self) -> None:
+        """Keep what came as a partial upload and unlock it."""
         self.release()
         if not self.is_open:
             return
@@ -292,13 +298,13 @@ class Upload:
         self._pipeline.drain()
         self._close()
 
-    def refuse(self) -> None:
-        """Delete what came and let go of it."""
+    def discard(self) -> None:
+        """Delete what came and unlock it."""
         self.release()
         if not self.is_open:
             return
         self._pending = bytearray()
-        self._pipeline.fail(errors.StagingError('the upload was refused'))
+        self._pipeline.fail(errors.StagingError('the upload was discarded'))
         self._pipeline.drain()
         try:
             self._names.remove(self._fd)
@@ -311,7 +317,7 @@ class Upload:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.cut()
+        self.keep_partial()
 
     def _check(self) -> None:
         if not self.is_open:
@@ -357,4 +363,4 @@ class Upload:
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        let_go(fd)
+        unlock_and_close(fd)

@@ -13,9 +13,9 @@ from concurrent import futures
 import dataclasses
 import errno
 import typing
-import uuid
 
 from glance_import import staging
+from glance_import import uuids
 
 # A piece of an image on its way into a store; not to be changed.
 Block = memoryview
@@ -267,12 +267,9 @@ def checked(image_id: str) -> str:
 
     :raises BadLocation: it is not a UUID
     """
-    try:
-        if str(uuid.UUID(image_id)) == image_id.lower():
-            return image_id
-    except ValueError:
-        pass
-    raise BadLocation('an image id is a UUID')
+    if not uuids.is_uuid(image_id):
+        raise BadLocation('an image id is a UUID')
+    return image_id
 
 
 def epoch_of(name: str, image_id: str) -> int | None:

@@ -319,8 +319,8 @@ READERS = {
     'in:': lambda text: listing._split(text),
     'time': lambda text: listing._time('created_at', text),
     'number': lambda text: listing._number('size', text),
-    'repr-digest': lambda text: digests.claimed({'Repr-Digest': text}),
-    'content-md5': lambda text: digests.claimed({'Content-MD5': text}),
+    'repr-digest': lambda text: digests.expected({'Repr-Digest': text}),
+    'content-md5': lambda text: digests.expected({'Content-MD5': text}),
     'upload-checksum': lambda text: digests.upload_checksum(
         {'Upload-Checksum': text}),
     'pointer': lambda text: patches.parse(

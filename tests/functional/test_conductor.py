@@ -12,7 +12,7 @@ import pytest
 
 from glance_import import conf as configuration
 from glance_import.db import jobs as db_jobs
-from glance_import.domain import housekeeping
+from glance_import import housekeeping
 from glance_import.imports import conductor as conductors
 from glance_import.imports import executor
 from glance_import import startup

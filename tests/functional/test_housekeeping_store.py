@@ -4,7 +4,7 @@ import os
 import uuid
 
 from glance_import import conf as configuration
-from glance_import.domain import housekeeping
+from glance_import import housekeeping
 from glance_import import startup
 
 DATA = os.urandom(50_000)

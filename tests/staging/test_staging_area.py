@@ -85,7 +85,7 @@ def test_other_algorithms(area, image_id, algo):
 def test_unknown_algorithm_leaves_no_lock(area, image_id):
     with pytest.raises(ValueError):
         area.begin(image_id, 'no-such')
-    area.begin(image_id, ALGO).refuse()
+    area.begin(image_id, ALGO).discard()
 
 
 def test_two_at_once_one_is_let_in(area, image_id):
@@ -115,12 +115,12 @@ def test_many_at_once_exactly_one_is_let_in(area, image_id):
                    [pool.submit(try_it) for _ in range(8)]]
     winners = [upload for upload in results if upload]
     assert len(winners) == 1
-    winners[0].refuse()
+    winners[0].discard()
 
 
 def test_asking_whether_it_is_live_keeps_nobody_out(area, image_id):
     stop = threading.Event()
-    area.begin(image_id, ALGO).cut()
+    area.begin(image_id, ALGO).keep_partial()
 
     def ask():
         while not stop.is_set():
@@ -130,16 +130,16 @@ def test_asking_whether_it_is_live_keeps_nobody_out(area, image_id):
     asker.start()
     try:
         for _ in range(50):
-            area.begin(image_id, ALGO).cut()
+            area.begin(image_id, ALGO).keep_partial()
     finally:
         stop.set()
         asker.join()
 
 
-def test_cut_keeps_the_bytes_as_a_part(area, image_id):
+def test_what_came_is_kept_as_a_part(area, image_id):
     upload = area.begin(image_id, ALGO)
     upload.write(b'half')
-    upload.cut()
+    upload.keep_partial()
     assert names(area) == [image_id + '.part']
     assert area.part_size(image_id) == 4
     assert area.identity(image_id) is None
@@ -150,31 +150,31 @@ def test_cut_keeps_the_bytes_as_a_part(area, image_id):
     assert names(area) == [image_id]
 
 
-def test_context_manager_cuts(area, image_id):
+def test_context_manager_keeps_what_came(area, image_id):
     with pytest.raises(RuntimeError), area.begin(image_id, ALGO) as upload:
         upload.write(b'half')
         raise RuntimeError
     assert names(area) == [image_id + '.part']
 
 
-def test_refuse_leaves_nothing(area, image_id):
+def test_discard_leaves_nothing(area, image_id):
     upload = area.begin(image_id, ALGO)
     upload.write(b'x' * 5_000_000)
-    upload.refuse()
+    upload.discard()
     assert names(area) == []
     with pytest.raises(staging.StagingError):
         upload.write(b'more')
-    upload.cut()
-    upload.refuse()
+    upload.keep_partial()
+    upload.discard()
 
 
-def test_refused_upload_leaves_earlier_data(area, image_id):
+def test_discarded_upload_leaves_earlier_data(area, image_id):
     first = area.begin(image_id, ALGO)
     first.write(b'first')
     staged = first.finish()
     second = area.begin(image_id, ALGO)
     second.write(b'second')
-    second.refuse()
+    second.discard()
     assert area.identity(image_id) == staged.identity
 
 
@@ -184,10 +184,11 @@ def test_nobody_takes_back_what_is_just_complete(area, image_id):
     upload.write(b'data')
     staged = upload.finish()
     with pytest.raises(staging.UploadInProgress):
-        area.take_back(image_id, 4)
+        area.take_back(image_id, pytest.fail, 4)
     assert area.identity(image_id) == staged.identity
     upload.release()
-    assert area.take_back(image_id, 4)
+    assert not area.take_back(image_id, pytest.fail, 5)
+    assert area.take_back(image_id, lambda: None, 4)
     assert area.identity(image_id) is None
     assert area.part_size(image_id) == 4
     with pytest.raises(staging.UploadGone):
@@ -196,13 +197,32 @@ def test_nobody_takes_back_what_is_just_complete(area, image_id):
         upload.finish()
 
 
+def test_nobody_takes_back_what_is_recorded(area, image_id):
+    """Whoever waited for the lock asks again when he has it."""
+    upload = area.begin(image_id, 'sha512')
+    upload.write(b'data')
+    staged = upload.finish()
+    upload.release()
+
+    class Recorded(Exception):
+        pass
+
+    def confirm():
+        raise Recorded
+    with pytest.raises(Recorded):
+        area.take_back(image_id, confirm)
+    assert area.identity(image_id) == staged.identity
+    assert area.take_back(image_id, lambda: None)
+    assert not area.take_back(image_id, pytest.fail)
+
+
 def test_size_limit(area, image_id):
     upload = area.begin(image_id, ALGO, size_limit=10)
     upload.write(b'x' * 10)
     with pytest.raises(staging.TooLarge):
         upload.write(b'x')
     assert upload.size == 10
-    upload.refuse()
+    upload.discard()
     assert names(area) == []
 
 
@@ -212,7 +232,7 @@ def test_discard_while_live_is_noticed(area, image_id):
     area.discard(image_id)
     with pytest.raises(staging.UploadGone):
         upload.finish()
-    upload.refuse()
+    upload.discard()
     assert names(area) == []
 
 
@@ -224,7 +244,7 @@ def test_discarded_upload_cannot_take_its_successors_bytes(area, image_id):
     new.write(b'new')
     with pytest.raises(staging.UploadGone):
         old.finish()
-    old.refuse()
+    old.discard()
     assert new.finish().size == 3
     with open(area.path(image_id), 'rb') as stored:
         assert stored.read() == b'new'
@@ -248,7 +268,7 @@ def test_a_looker_on_can_refuse(area, image_id):
     upload.write(b'x' * 100)
     with pytest.raises(ValueError, match='not an image'):
         upload.finish()
-    upload.refuse()
+    upload.discard()
     assert names(area) == []
 
 
@@ -264,16 +284,16 @@ def test_only_uuids_name_files(area, name):
 
 
 def test_list(area):
-    done, cut, live = (str(uuid.uuid4()) for _ in range(3))
+    done, partial, live = (str(uuid.uuid4()) for _ in range(3))
     area.begin(done, ALGO).finish()
-    area.begin(cut, ALGO).cut()
+    area.begin(partial, ALGO).keep_partial()
     upload = area.begin(live, ALGO)
     with open(os.path.join(area.directory, 'stranger'), 'w'):
         pass
     found = {entry.image_id: (entry.complete, entry.live)
              for entry in area.list()}
-    upload.refuse()
-    assert found == {done: (True, False), cut: (False, False),
+    upload.discard()
+    assert found == {done: (True, False), partial: (False, False),
                      live: (False, True)}
 
 
@@ -384,7 +404,7 @@ LIMITED = textwrap.dedent('''
             upload.write(b'x' * 100_000)
         upload.finish()
     except staging.StagingFull as failure:
-        upload.refuse()
+        upload.discard()
         print('full', failure)
 ''')
 
@@ -410,7 +430,7 @@ def test_full_disk(small_disk, image_id):
         for _ in range(64):
             upload.write(b'x' * 1_000_000)
         upload.finish()
-    upload.refuse()
+    upload.discard()
     assert names(area) == []
     again = area.begin(image_id, ALGO)
     again.write(b'x' * 1_000_000)
@@ -439,7 +459,7 @@ def test_stalled_uploads_hold_no_thread(area):
     last.write(b'y' * 10_000_000)
     assert last.finish().size == 10_000_000
     for upload in uploads:
-        upload.refuse()
+        upload.discard()
     assert len(names(area)) == 1
 
 
@@ -490,7 +510,7 @@ def test_a_program_that_is_being_started_holds_no_lock(area, image_id):
         assert not area.is_live(image_id)
         upload = area.begin(image_id, ALGO)
         fork()
-        upload.cut()
+        upload.keep_partial()
         assert not area.is_live(image_id)
         area.begin(image_id, ALGO).finish()
         assert len(copies) >= 3

@@ -14,11 +14,11 @@ from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import stage
 from glance_import.db import images as db_images
-from glance_import.domain import direct
 from glance_import.domain import placement
 from glance_import import errors
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import put_data
 
 LOG = log.getLogger(__name__)
 
@@ -28,17 +28,17 @@ _LEGACY = re.compile(r'bytes ([0-9]+-[0-9]+)/(?:[0-9]+|\*)')
 _DIGITS = 18
 
 
-def get(asked: call.Call) -> webob.Response:
+def get(request: call.Call) -> webob.Response:
     """GET /v2/images/{image_id}/file; 204 while there is no data."""
-    image, locations = _find(asked)
+    image, locations = _find(request)
     if not locations:
         return call.empty(204)
     size = image.size or 0
-    start, stop = _range(asked.req, size)
-    stream = _open(asked, image, locations, start)
+    start, stop = _range(request.req, size)
+    stream = _open(request, image, locations, start)
     whole = (start, stop) == (0, size)
     response = _response(image, stop - start)
-    response.app_iter = _iterator(asked.req, stream, stop - start,
+    response.app_iter = _iterator(request.req, stream, stop - start,
                                   whole=whole)
     response.content_length = stop - start
     if not whole:
@@ -48,15 +48,15 @@ def get(asked: call.Call) -> webob.Response:
     return response
 
 
-def head(asked: call.Call) -> webob.Response:
-    """HEAD of the same: how large, and with which md5; nothing is read."""
-    image, locations = _find(asked)
+def head(request: call.Call) -> webob.Response:
+    """How large the data is, and with which md5; nothing is read."""
+    image, locations = _find(request)
     if not locations:
         return call.empty(204)
     return _response(image, image.size or 0)
 
 
-def _open(asked: call.Call, image: db_images.Image,
+def _open(request: call.Call, image: db_images.Image,
           locations: list[db_images.Location], start: int
           ) -> typing.BinaryIO:
     """The data from the best store that gives it.
@@ -65,7 +65,7 @@ def _open(asked: call.Call, image: db_images.Image,
     """
     for location in locations:
         try:
-            return asked.services.stores.of(location).open(
+            return request.services.stores.of(location).open(
                 location.url, offset=start)
         except stores.StoreError as failure:
             LOG.error('the data of image %s cannot be read at %s: %s',
@@ -74,16 +74,16 @@ def _open(asked: call.Call, image: db_images.Image,
         f'The data of image {image.id} cannot be read at the moment.')
 
 
-def _find(asked: call.Call
+def _find(request: call.Call
           ) -> tuple[db_images.Image, list[db_images.Location]]:
     """The image, and where its data is; nowhere while it has none."""
-    image = images.find(asked, 'download_image')
-    if image.status == states.DEACTIVATED and not asked.ctx.is_admin:
+    image = images.find(request, 'download_image')
+    if image.status == states.DEACTIVATED and not request.ctx.is_admin:
         raise errors.Forbidden(
             f'Image {image.id} is deactivated: its data cannot be read.')
     if image.status not in (states.ACTIVE, states.DEACTIVATED):
         return image, []
-    return image, placement.readable(asked.services, image)
+    return image, placement.readable(request.services, image)
 
 
 def _response(image: db_images.Image, length: int) -> webob.Response:
@@ -95,19 +95,19 @@ def _response(image: db_images.Image, length: int) -> webob.Response:
     return response
 
 
-def put(asked: call.Call) -> webob.Response:
+def put(request: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/file: data, and the image is active; 204."""
-    asked.require_content_type('application/octet-stream')
-    image = images.find(asked, 'upload_image')
+    request.require_content_type('application/octet-stream')
+    target = stage.find(request, 'upload_image', put_data.LIMITS)
     store = placement.for_upload(
-        asked.services, asked.req.headers.get(imports.STORE_HEADER))
-    direct.save(asked.services, image, asked.blocks(),
-                stage.announced(asked), store)
+        request.services, request.req.headers.get(imports.STORE_HEADER))
+    put_data.save(request.services, target, request.blocks(),
+                  stage.announced(request), store)
     return call.empty(204)
 
 
 def _range(req: webob.Request, size: int) -> tuple[int, int]:
-    """The bytes asked for as [start, stop).
+    """The bytes of a range as [start, stop).
 
     Clients of Glance may also send it as a Content-Range.
     """
@@ -117,8 +117,8 @@ def _range(req: webob.Request, size: int) -> tuple[int, int]:
         return 0, size
     if ',' in given:
         raise exc.HTTPBadRequest('Only one range at a time can be read.')
-    asked = _ends(given)
-    found = _bytes(*asked, size) if asked is not None else None
+    ends = _ends(given)
+    found = _bytes(*ends, size) if ends is not None else None
     if found is None:
         raise exc.HTTPRequestRangeNotSatisfiable(
             f'The image has {size} bytes; {given[:80]!r} is no range of '

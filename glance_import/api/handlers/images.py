@@ -162,8 +162,14 @@ def find(request: call.Call, rule: str) -> typing.Any:
     :raises errors.NotFound: absent or unseen
     :raises errors.Forbidden: seen, but the rule says no
     """
+    image = images.find(request.services, request.ctx,
+                        request.args['image_id'])
+    require(request, rule, image)
+    return image
+
+
+def require(request: call.Call, rule: str, image: images.Image) -> None:
+    """:raises errors.Forbidden: the rule does not let the caller"""
     services, ctx = request.services, request.ctx
-    image = images.find(services, ctx, request.args['image_id'])
     services.policy.require_for_image(
         ctx, rule, image.id, images.target(services, ctx, image))
-    return image

@@ -15,13 +15,16 @@ import functools
 import webob
 from webob import exc
 
+from glance_import.api import body
 from glance_import.api import call
 from glance_import.api import digests
 from glance_import.api import faults
 from glance_import.api.handlers import images
-from glance_import.domain import resumable
-from glance_import.domain import uploads
 from glance_import import errors
+from glance_import.uploads import integrity
+from glance_import.uploads import receiving
+from glance_import.uploads import resumable
+from glance_import.uploads import stage
 
 SIZE_HEADER = 'x-openstack-image-size'
 TUS_VERSION = '1.0.0'
@@ -30,34 +33,46 @@ EXTENSIONS = 'checksum,expiration,termination'
 Handler = collections.abc.Callable[[call.Call], webob.Response]
 
 
-def put(asked: call.Call) -> webob.Response:
+def put(request: call.Call) -> webob.Response:
     """Receive the body into the staging area; 204."""
-    asked.require_content_type('application/octet-stream')
-    image = images.find(asked, 'modify_image')
-    uploads.stage(asked.services, image.id, asked.blocks(),
-                  announced(asked))
+    request.require_content_type('application/octet-stream')
+    target = find(request, 'modify_image', stage.LIMITS)
+    stage.stage(request.services, target, request.blocks(), announced(request))
     return call.empty(204)
 
 
-def announced(asked: call.Call) -> uploads.Announced:
+def find(request: call.Call, rule: str, limits: tuple[str, ...]
+         ) -> receiving.Target:
+    """The image of the path, for data, when ``rule`` lets the caller.
+
+    :param limits: those of the quotas that the data is to keep
+    :raises errors.NotFound: absent or unseen
+    :raises errors.Forbidden: seen, but the rule says no
+    """
+    target = receiving.find(request.services, request.ctx,
+                            request.args['image_id'], limits)
+    images.require(request, rule, target.image)
+    return target
+
+
+def announced(request: call.Call) -> stage.Announced:
     """What the headers say of the data in the body.
 
     :raises errors.Invalid: something that cannot be
     """
-    return uploads.Announced(
-        length=body_length(asked), size=_number(asked, SIZE_HEADER),
-        digests=digests.claimed(asked.req.headers))
+    return stage.Announced(
+        length=body_length(request), size=_number(request, SIZE_HEADER),
+        digests=digests.expected(request.req.headers))
 
 
-def body_length(asked: call.Call) -> int | None:
+def body_length(request: call.Call) -> int | None:
     """Bytes of the body if Content-Length says so."""
-    chunked = 'chunked' in asked.req.environ.get(
-        'HTTP_TRANSFER_ENCODING', '').lower()
-    return None if chunked else asked.req.content_length or 0
+    return (None if body.is_chunked(request.req.environ)
+            else request.req.content_length or 0)
 
 
-def _number(asked: call.Call, name: str) -> int | None:
-    given = asked.req.headers.get(name)
+def _number(request: call.Call, name: str) -> int | None:
+    given = request.req.headers.get(name)
     if given is None:
         return None
     # As many digits as the largest image can have.
@@ -79,14 +94,14 @@ class HTTPChecksumMismatch(exc.HTTPClientError):
 def _tus(handler: Handler) -> Handler:
     """What every answer of the protocol has, errors too."""
     @functools.wraps(handler)
-    def wrapped(asked: call.Call) -> webob.Response:
+    def wrapped(request: call.Call) -> webob.Response:
         try:
-            given = asked.req.headers.get('Tus-Resumable', TUS_VERSION)
+            given = request.req.headers.get('Tus-Resumable', TUS_VERSION)
             if given != TUS_VERSION:
                 raise exc.HTTPPreconditionFailed(
                     f'Version {given[:40]!r} of tus is not spoken here.',
                     headers={'Tus-Version': TUS_VERSION})
-            response = handler(asked)
+            response = handler(request)
         except errors.DomainError as failure:
             answer = _fault(failure)
             answer.headers['Tus-Resumable'] = TUS_VERSION
@@ -100,24 +115,23 @@ def _tus(handler: Handler) -> Handler:
 
 
 def _fault(failure: errors.DomainError) -> exc.WSGIHTTPException:
-    if isinstance(failure, resumable.ChecksumMismatch):
+    if isinstance(failure, integrity.DigestMismatch):
         return HTTPChecksumMismatch(str(failure))
     answer = faults.answer(failure)
     if answer is None:
         raise failure
-    if isinstance(failure, resumable.Locked):
-        answer = exc.HTTPLocked(str(failure), headers={
-            'Retry-After': str(failure.retry_after)})
+    if isinstance(failure, receiving.InProgress):
+        answer = exc.HTTPLocked(str(failure), headers={'Retry-After': '1'})
     if isinstance(failure, resumable.OffsetMismatch):
         answer.headers['Upload-Offset'] = str(failure.offset)
     return answer
 
 
 @_tus
-def head(asked: call.Call) -> webob.Response:
+def head(request: call.Call) -> webob.Response:
     """Where the upload stands; of a queued image, at 0."""
-    image = images.find(asked, 'modify_image')
-    position = resumable.look(asked.services, image.id)
+    target = find(request, 'modify_image', resumable.LIMITS)
+    position = resumable.position(request.services, target)
     response = _answer(200, position)
     response.headers['Cache-Control'] = 'no-store'
     if position.length is not None:
@@ -126,39 +140,38 @@ def head(asked: call.Call) -> webob.Response:
 
 
 @_tus
-def patch(asked: call.Call) -> webob.Response:
+def patch(request: call.Call) -> webob.Response:
     """Add a part at the offset where the upload stands; 204."""
-    asked.require_content_type('application/offset+octet-stream')
-    offset = _number(asked, 'Upload-Offset')
+    request.require_content_type('application/offset+octet-stream')
+    offset = _number(request, 'Upload-Offset')
     if offset is None:
         raise errors.Invalid('The header Upload-Offset is needed.')
-    image = images.find(asked, 'modify_image')
-    checksum = digests.upload_checksum(asked.req.headers)
-    position = resumable.add(asked.services, image.id, asked.blocks(),
-                             resumable.Part(
-        offset, _number(asked, 'Upload-Length'), body_length(asked),
+    target = find(request, 'modify_image', resumable.LIMITS)
+    checksum = digests.upload_checksum(request.req.headers)
+    part = resumable.Part(
+        offset, _number(request, 'Upload-Length'), body_length(request),
         (*((checksum,) if checksum is not None else ()),
-         *digests.claimed(asked.req.headers))))
-    return _answer(204, position)
+         *digests.expected(request.req.headers)))
+    return _answer(204, resumable.add(request.services, target,
+                                      request.blocks(), part))
 
 
 @_tus
-def options(asked: call.Call) -> webob.Response:
+def options(request: call.Call) -> webob.Response:
     """What of the protocol is spoken here."""
     response = call.empty(204)
     for name, value in (
             ('Tus-Version', TUS_VERSION), ('Tus-Extension', EXTENSIONS),
-            ('Tus-Max-Size', str(asked.services.conf.image_size_cap)),
+            ('Tus-Max-Size', str(request.services.conf.image_size_cap)),
             ('Tus-Checksum-Algorithm', ','.join(digests.TUS))):
         response.headers[name] = value
     return response
 
 
 @_tus
-def delete(asked: call.Call) -> webob.Response:
+def delete(request: call.Call) -> webob.Response:
     """Discard what was uploaded; the image is queued again. 204."""
-    image = images.find(asked, 'modify_image')
-    resumable.terminate(asked.services, image.id)
+    resumable.terminate(request.services, find(request, 'modify_image', ()))
     return call.empty(204)
 
 

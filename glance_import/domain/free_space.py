@@ -1,7 +1,7 @@
-"""Room for what a step is about to write, looked at before it begins.
+"""Whether there is room for what a step is about to write.
 
 Only a forecast: a disk that fills up meanwhile is an error of the writing.
-Asks the file system.
+Touches nothing but the file system's figures.
 """
 
 from __future__ import annotations
@@ -23,4 +23,5 @@ def require(directory: str, needed: int, what_for: str) -> None:
     if found < needed:
         raise errors.TooLarge(
             f'There is no room {what_for}: it needs {needed} bytes, and '
-            f'{found} bytes are free in the staging area.')
+            f'{found} bytes are free in the staging area.',
+            code='staging.full')

@@ -1,4 +1,4 @@
-"""Digests a client sends along, compared with the bytes that came.
+"""Compares the bytes that came with the digests they should have.
 
 What is computed of the bytes anyway is used; anything else is computed
 beside it. Touches nothing but memory.
@@ -19,10 +19,12 @@ from glance_import.staging import digests as running
 class DigestMismatch(errors.Invalid):
     """The bytes that came are not those that the client meant."""
 
+    code = 'refused.digest'
+
 
 @dataclasses.dataclass(frozen=True)
-class Claimed:
-    """What a client says of its bytes, and the header that said it.
+class ExpectedDigest:
+    """The digest that bytes are said to have, and by which header.
 
     ``algorithm`` is hashlib's name.
     """
@@ -33,14 +35,14 @@ class Claimed:
 
 
 class Check:
-    """All that is claimed of one body."""
+    """The digests of one body, against those it is expected to have."""
 
-    def __init__(self, claimed: collections.abc.Iterable[Claimed],
+    def __init__(self, expected: collections.abc.Iterable[ExpectedDigest],
                  computed: collections.abc.Collection[str] = ()) -> None:
         """:param computed: algorithms that the upload computes itself"""
-        self._claimed = tuple(claimed)
+        self._expected = tuple(expected)
         self._own: dict[str, typing.Any] = {}
-        for each in self._claimed:
+        for each in self._expected:
             if each.algorithm not in computed:
                 self._own.setdefault(each.algorithm, hashlib.new(
                     each.algorithm, usedforsecurity=False))
@@ -55,7 +57,7 @@ class Check:
 
         :raises DigestMismatch: naming the header and the two digests
         """
-        for each in self._claimed:
+        for each in self._expected:
             own = self._own.get(each.algorithm)
             found = own.digest() if own is not None else None
             if found is None and of_upload is not None:

@@ -23,9 +23,9 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import resumable
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.uploads import recovery
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -53,7 +53,7 @@ def clean(services: services.Services) -> None:
         db_conductors.forget(conn)
     if expired:
         LOG.info('removed %d expired tasks', expired)
-    resumable.sweep(services)
+    recovery.discard_abandoned(services)
     for entry in services.area.list():
         age = time.time() - entry.mtime_ns / 1e9
         if entry.live or age < MIN_AGE_SECONDS:
@@ -93,7 +93,7 @@ def _clean_stores(services: services.Services) -> None:
             for stray in _unnamed(services, store):
                 _clean_stray(services, store, stray)
         except stores.StoreError as failure:
-            LOG.warning('store %s is not looked through: %s', store.id,
+            LOG.warning('store %s is not swept: %s', store.id,
                         failure)
 
 

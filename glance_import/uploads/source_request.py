@@ -1,6 +1,6 @@
-"""Where bytes may be fetched from: the options as the net package has them.
+"""What a request says of the data that is to be fetched.
 
-Judges what a request names as its source. Touches nothing.
+Where it is, and which digest it has. Touches nothing but the quotas.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 import hashlib
 import typing
 
-from oslo_config import cfg
-
-from glance_import.domain import integrity
 from glance_import.domain import quotas
+from glance_import.domain import source_urls
 from glance_import import errors
-from glance_import.net import options as net_options
-from glance_import.net import urls
+from glance_import.uploads import integrity
 
 if typing.TYPE_CHECKING:
     from glance_import import context
@@ -32,30 +29,20 @@ def check_web_download(services: services.Services,
                        asked: dict[str, typing.Any]) -> None:
     """What web-download needs, and what its URL shows by itself.
 
-    :raises errors.Invalid: it does not hold
+    :raises errors.Invalid: one of them is missing or wrong
     :raises errors.TooLarge: the project's quota lets nothing in
     """
     uri = asked.get('uri')
     if not isinstance(uri, str) or not uri:
         raise errors.Invalid(
             "web-download needs 'uri' in 'method', the URL of the data.")
-    check_url(services.conf, uri)
+    source_urls.check(services.conf, uri)
     expected_digest(asked)
     quotas.to_stage(services, image.id)
 
 
-def check_url(conf: cfg.ConfigOpts, uri: str) -> None:
-    """:raises errors.Invalid: the URL may not be followed"""
-    try:
-        net_options.url_filter(conf).check(uri)
-    except urls.UrlRefused as refusal:
-        raise errors.Invalid(
-            f'Images cannot be downloaded from this URL: {refusal}.'
-        ) from refusal
-
-
 def digest_there(remote: dict[str, typing.Any]
-                 ) -> tuple[integrity.Claimed, ...]:
+                 ) -> tuple[integrity.ExpectedDigest, ...]:
     """What another image service says of its data; empty if nothing."""
     algorithm, value = remote.get('os_hash_algo'), remote.get('os_hash_value')
     if algorithm not in ALGORITHMS or not value:
@@ -64,12 +51,12 @@ def digest_there(remote: dict[str, typing.Any]
         digest = bytes.fromhex(value or '')
     except (TypeError, ValueError):
         return ()
-    return (integrity.Claimed('The other region', algorithm, digest),) \
+    return (integrity.ExpectedDigest('The other region', algorithm, digest),) \
         if digest else ()
 
 
 def expected_digest(asked: dict[str, typing.Any]
-                    ) -> tuple[integrity.Claimed, ...]:
+                    ) -> tuple[integrity.ExpectedDigest, ...]:
     """``method.checksum`` of a request; empty when there is none.
 
     :raises errors.Invalid: it is malformed, or of an unknown algorithm
@@ -98,4 +85,5 @@ def expected_digest(asked: dict[str, typing.Any]
         raise errors.Invalid(
             f'The value of a {algorithm} checksum has {2 * size} hexadecimal '
             'digits.')
-    return (integrity.Claimed("The request's checksum", algorithm, digest),)
+    return (integrity.ExpectedDigest(
+        "The request's checksum", algorithm, digest),)

@@ -1,0 +1,1 @@
+"""Receiving the bytes of an image, whichever way they come."""
