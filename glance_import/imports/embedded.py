@@ -20,23 +20,21 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import import signals
 from glance_import import state
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
-# Tells a conductor that the API which starts it has judged the files.
-FLAG = '--embedded'
+# Tells a conductor which process has started it and judged the files.
+FLAG = '--embedded-in='
 RETRY_SECONDS = 1.0
 # A conductor that dies at once is not started again without end of hurry.
 MAX_RETRY_SECONDS = 30.0
 STOP_SECONDS = 65.0
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _SERVERS_SIGNALS = frozenset({
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
-    signal.SIGUSR1})
+    signal.SIGUSR1, signal.SIGUSR2})
 
 
 class Supervisor:
@@ -99,8 +97,7 @@ class Supervisor:
             # Our own interpreter on our own module, with the words that this
             # process was started with.
             self._child = subprocess.Popen(  # nosec B603
-                command([FLAG, *self._arguments]),
-                preexec_fn=_die_with_parent, close_fds=True)
+                command([f'{FLAG}{os.getpid()}', *self._arguments]))
             status = self._child.wait()
             if self._stop.is_set():
                 return
@@ -139,11 +136,18 @@ def command(arguments: list[str]) -> list[str]:
     return [interpreter, '-m', 'glance_import.cmd.conductor', *arguments]
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: no conductor outlives its parent.
+def follow_parent(word: str) -> None:
+    """In a conductor that was started beside an API: end with its parent.
 
-    The thread's mask of signals would be inherited.
+    The signals that the thread of the parent takes none of are blocked here
+    too: SIGHUP stays so until the conductor has a handler for it.
+
+    :param word: of the command line, beginning with ``FLAG``
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SERVERS_SIGNALS)
-    signals.pass_over()
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK,
+                           _SERVERS_SIGNALS - {signal.SIGHUP})
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(word.removeprefix(FLAG)):
+        # It had died before.
+        raise SystemExit(1)

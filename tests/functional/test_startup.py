@@ -358,12 +358,12 @@ def test_noauth_under_another_server_answers_this_machine_only(
 
 
 def server_command(kind, service):
-    if kind == 'gunicorn':
+    if kind.startswith('gunicorn'):
         return [servers.program('gunicorn', os.path.dirname(
                     service.command('api')[0])),
                 '--bind', f'127.0.0.1:{service.port}', '--workers', '2',
                 '--threads', '4', '--worker-class', 'gthread',
-                'glance_import.wsgi:application']
+                *kind.split()[1:], 'glance_import.wsgi:application']
     return [servers.program('uwsgi', os.path.dirname(
                 service.command('api')[0])),
             '--http-socket', f'127.0.0.1:{service.port}', '--master',
@@ -372,7 +372,26 @@ def server_command(kind, service):
             '--module', 'glance_import.wsgi:application']
 
 
-@pytest.mark.parametrize('kind', ['gunicorn', 'uwsgi'])
+def open_databases(pid):
+    """SQLite files that a process has open."""
+    found = (os.path.realpath(f'/proc/{pid}/fd/{number}')
+             for number in os.listdir(f'/proc/{pid}/fd'))
+    return [path for path in found if 'sqlite' in path]
+
+
+def test_who_forks_has_no_database_open(make_service):
+    """Nor has it after it was told to read its files again."""
+    service = make_service()
+    service.start()
+    service.ask(DATA)
+    assert open_databases(service.process.pid) == []
+    service.process.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: 'reloading' in service.text())
+    assert service.request('GET', '/versions').status == 200
+    assert open_databases(service.process.pid) == []
+
+
+@pytest.mark.parametrize('kind', ['gunicorn', 'gunicorn --preload', 'uwsgi'])
 def test_under_other_servers(make_service, kind):
     service = make_service()
     environment = dict(service.environment,
@@ -415,6 +434,8 @@ def test_under_other_servers(make_service, kind):
         lambda: service.stage(image_id, DATA).status == 204)
     assert len([words for words in service.children().values()
                 if 'cmd.conductor' in words]) == 1
+    # Of this one the processes that answer were forked.
+    assert open_databases(service.process.pid) == []
     assert service.stop() in (0, -15, 30)
 
 
