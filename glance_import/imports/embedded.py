@@ -35,6 +35,12 @@ _PR_SET_PDEATHSIG = 1
 _SERVERS_SIGNALS = frozenset({
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
     signal.SIGUSR1, signal.SIGUSR2})
+# Held while a program is started and over every fork. A child that is forked
+# in between would keep the pipe open on which subprocess waits for the exec.
+_starting = threading.Lock()
+os.register_at_fork(before=_starting.acquire,
+                    after_in_parent=_starting.release,
+                    after_in_child=_starting.release)
 
 
 class Supervisor:
@@ -94,9 +100,7 @@ class Supervisor:
         pause = RETRY_SECONDS
         while not self._stop.is_set():
             begun = time.monotonic()
-            # Our own interpreter on our own module, with the words that this
-            # process was started with.
-            self._child = subprocess.Popen(  # nosec B603
+            self._child = spawn(
                 command([f'{FLAG}{os.getpid()}', *self._arguments]))
             status = self._child.wait()
             if self._stop.is_set():
@@ -123,6 +127,14 @@ class Supervisor:
             return False
         self._lock_fd = fd
         return True
+
+
+def spawn(words: list[str]) -> subprocess.Popen:
+    """Start a program by exec alone, beside threads that fork."""
+    with _starting:
+        # Our own interpreter on our own module, with the words that this
+        # process was started with.
+        return subprocess.Popen(words)  # nosec B603
 
 
 def command(arguments: list[str]) -> list[str]:

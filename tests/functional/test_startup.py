@@ -8,10 +8,12 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
+from glance_import.imports import embedded
 from tests import servers
 from tests import service as services
 
@@ -241,6 +243,21 @@ def test_a_conductor_that_starts_survives_them_too(make_service):
     assert service.conductor_pid() == second
 
 
+def test_no_conductor_outlives_the_api_that_started_it(make_service):
+    service = make_service().start()
+    conductor = service.conductor_pid()
+    service.process.kill()
+    service.process.wait()
+    services.wait_for(lambda: not os.path.exists(f'/proc/{conductor}/exe'))
+
+
+def test_a_conductor_whose_api_is_gone_already(make_service):
+    """It had died before the conductor could ask to end with it."""
+    done = make_service().run(
+        'conductor', f'{embedded.FLAG}{2 ** 22}')
+    assert done.returncode == 1, done
+
+
 def test_a_conductor_on_its_own_survives_them(make_service):
     service = make_service(
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
@@ -309,6 +326,43 @@ def test_a_dead_conductor_is_started_again(make_service):
     image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
     assert service.conductor_pid() != first
+
+
+FORKS = """
+import os, signal, threading
+from glance_import.imports import embedded
+
+
+def spawn():
+    for _ in range(30):
+        embedded.spawn(['true']).wait()
+
+
+thread = threading.Thread(target=spawn, daemon=True)
+thread.start()
+children = []
+while thread.is_alive():
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+    children.append(pid)
+    thread.join(0.001)
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_programs_are_started_beside_forks():
+    """No child that lives on keeps the start of another from ending."""
+    process = subprocess.Popen([sys.executable, '-c', FORKS],
+                               start_new_session=True)
+    try:
+        assert process.wait(60) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_imports_asked_for_before_a_kill_are_done_after_it(make_service):
