@@ -130,7 +130,7 @@ def undo_log(conn: sa.Connection, job_id: str
 
     By the plugin that changed them; under '' as they were before any did.
     """
-    found = conn.execute(sa.select(Columns.before).where(
+    found = conn.execute(sa.select(Columns.undo_log).where(
         Columns.id == job_id)).scalar()
     return json.loads(found) if found else {}
 
@@ -216,7 +216,7 @@ def waiting(conn: sa.Connection, *,
         order_by=(Columns.created_at, Columns.id))
     served = tables.import_turns.c
     turns = (
-        sa.select(Columns.id, Columns.priority, Columns.created_at,
+        sa.select(Columns.id, Columns.created_at,
                   (at_work + place).label('turn'),
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
@@ -225,8 +225,8 @@ def waiting(conn: sa.Connection, *,
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
-        .order_by(turns.c.priority, turns.c.turn, turns.c.served,
-                  turns.c.created_at, turns.c.id)
+        .order_by(turns.c.turn, turns.c.served, turns.c.created_at,
+                  turns.c.id)
         .limit(limit)).scalars())
 
 

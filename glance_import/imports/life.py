@@ -380,7 +380,7 @@ def _keep_before(conn: sa.Connection, claim: db_jobs.Lease, image_id: str,
     for who in {'', step or ''}:
         kept[who] = {**{name: getattr(image, name) for name in base},
                      **kept.get(who, {})}
-    db_jobs.check_fence(conn, claim, before=json.dumps(kept))
+    db_jobs.check_fence(conn, claim, undo_log=json.dumps(kept))
 
 
 def before(services: services.Services, claim: db_jobs.Lease, step: str
