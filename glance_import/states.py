@@ -1,11 +1,12 @@
-"""Which status an image may have after which: one table.
+"""Every status there is, and which an image may have after which.
 
 The statuses and their moves are those of Glance, with one move more:
 ``importing`` goes back to ``uploading`` when an import failed and the staged
 bytes are intact, so that the user can import again without uploading again.
 Every move is one conditional UPDATE, and glance_import.db.images.move refuses
 one that is not here. ``killed`` and ``pending_delete`` are found in databases
-that Glance has made.
+that Glance has made. Locations, tasks, members and staged data have statuses
+of their own; no other module spells any of them.
 """
 
 import collections.abc
@@ -34,6 +35,8 @@ MOVES = {
 
 ALL = tuple(MOVES)
 
+# A location is ACTIVE, PENDING_DELETE or, like what is removed, DELETED.
+
 # The life of staged data (import_staging.state); see glance_import.staging.
 OPEN = 'open'            # being received, or cut
 COMPLETE = 'complete'    # every byte is there, digests are known
@@ -45,6 +48,12 @@ PENDING = 'pending'
 PROCESSING = 'processing'
 SUCCESS = 'success'
 FAILURE = 'failure'
+TASK = (PENDING, PROCESSING, SUCCESS, FAILURE)
+
+# What a member says to an image that is shared with it; PENDING before.
+ACCEPTED = 'accepted'
+REJECTED = 'rejected'
+MEMBER = (PENDING, ACCEPTED, REJECTED)
 
 
 class NoSuchMove(ValueError):

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from glance_import.api import patches
 from glance_import.api import router
 from glance_import.api import schemas
-from glance_import.domain import members
+from glance_import import states
 
 OCTETS = 'application/octet-stream'
 Json = dict[str, typing.Any]
@@ -49,7 +49,7 @@ _BODIES: dict[tuple[str, str], tuple[str, Json]] = {
         'application/json', _object(['member'], member=_TEXT)),
     ('PUT', '/v2/images/{image_id}/members/{member_id}'): (
         'application/json', _object(['status'], status={
-            'enum': list(members.STATUSES)})),
+            'enum': list(states.MEMBER)})),
     ('POST', '/v2/tasks'): (
         'application/json', _object(['type', 'input'], type=_TEXT,
                                     input={'type': 'object'})),

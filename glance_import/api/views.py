@@ -11,6 +11,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import members as db_members
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
+from glance_import import states
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
            'container_format', 'size', 'virtual_size', 'checksum',
@@ -55,7 +56,7 @@ def places(record: db_images.Image, *, direct: bool, every: bool
            ) -> dict[str, typing.Any]:
     """Where stores have the data, for those who may know."""
     active = [location for location in record.locations
-              if location.status == 'active']
+              if location.status == states.ACTIVE]
     view: dict[str, typing.Any] = {}
     if direct and active:
         view['direct_url'] = active[0].url

@@ -42,7 +42,7 @@ class Location(typing.NamedTuple):
 
     url: str
     metadata: dict[str, typing.Any]
-    status: str = 'active'
+    status: str = states.ACTIVE
 
 
 class Image(typing.NamedTuple):
@@ -266,7 +266,7 @@ def status(conn: sa.Connection, image_id: str) -> str | None:
         Columns.id == image_id)).first()
     if row is None:
         return None
-    return 'deleted' if row.deleted else row.status
+    return states.DELETED if row.deleted else row.status
 
 
 def insert(conn: sa.Connection, values: dict[str, typing.Any],
@@ -411,7 +411,7 @@ def add_location(conn: sa.Connection, image_id: str, url: str,
     now = engine.utcnow()
     conn.execute(sa.insert(tables.image_locations).values(
         image_id=image_id, value=url, meta_data=json.dumps(metadata),
-        status='active', created_at=now, updated_at=now, deleted=False))
+        status=states.ACTIVE, created_at=now, updated_at=now, deleted=False))
 
 
 def locations(conn: sa.Connection,
@@ -431,7 +431,7 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
     conn.execute(sa.update(table).where(
         table.c.image_id == image_id, table.c.value == url,
         table.c.deleted == sa.false()).values(
-            deleted=True, deleted_at=engine.utcnow(), status='deleted'))
+            deleted=True, deleted_at=engine.utcnow(), status=states.DELETED))
 
 
 def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
@@ -443,7 +443,7 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
         sa.select(sa.func.max(table.c.id)).where(
             table.c.image_id == image_id, table.c.value == url)).scalar()
     conn.execute(sa.update(table).where(table.c.id == newest).values(
-        deleted=False, deleted_at=None, status='active'))
+        deleted=False, deleted_at=None, status=states.ACTIVE))
 
 
 def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
@@ -486,7 +486,7 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
         if table is tables.image_locations:
-            values['status'] = 'deleted'
+            values['status'] = states.DELETED
         conn.execute(sa.update(table).where(
             table.c.image_id == image_id, table.c.deleted == sa.false())
             .values(**values))

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
+from glance_import import states
 
 _TABLE = tables.import_jobs
 Columns = _TABLE.c
@@ -250,7 +251,7 @@ def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
         sa.select(Columns.id, Columns.snapshot).where(
             Columns.id.in_(ids), Columns.cancel.is_(sa.false()),
             ~sa.exists().where(tables.tasks.c.id == Columns.id,
-                               tables.tasks.c.status == 'success'),
+                               tables.tasks.c.status == states.SUCCESS),
             sa.or_(Columns.requirement.is_not(None),
                    sa.and_(Columns.snapshot.is_(None),
                            Columns.plugins.is_not(None),
@@ -290,7 +291,7 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
-    db_tasks.move(conn, job_id, 'pending', 'processing')
+    db_tasks.move(conn, job_id, states.PENDING, states.PROCESSING)
     # Should it wait again one day, that is counted anew.
     forget_refusals(conn, [job_id])
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)

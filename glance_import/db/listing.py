@@ -56,7 +56,7 @@ class Wanted:
 
     scope: images.Scope
     visibility: str | None = None
-    member_status: str = 'accepted'
+    member_status: str = states.ACCEPTED
     hidden: bool = False
     conditions: collections.abc.Sequence[sa.ColumnElement[bool]] = ()
     exact: collections.abc.Mapping[str, str] = dataclasses.field(

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from glance_import.db import engine
 from glance_import.db import tables
+from glance_import import states
 
 _TABLE = tables.import_staging
 
@@ -66,7 +67,7 @@ def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
     delete(conn, image_id)
     now = engine.utcnow()
     conn.execute(sa.insert(_TABLE).values(
-        image_id=image_id, upload_id=upload_id, state='open', area=area,
+        image_id=image_id, upload_id=upload_id, state=states.OPEN, area=area,
         expected=expected, verified=verified, created_at=now, updated_at=now))
 
 
@@ -74,7 +75,7 @@ def opened(conn: sa.Connection, area: str) -> list[Record]:
     """Uploads into an area that are under way or were cut."""
     return [Record(**row._mapping) for row in conn.execute(
         sa.select(*_COLUMNS).where(
-            _TABLE.c.area == area, _TABLE.c.state == 'open'))]
+            _TABLE.c.area == area, _TABLE.c.state == states.OPEN))]
 
 
 def move(conn: sa.Connection, image_id: str,

@@ -16,6 +16,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 from sqlalchemy.sql import functions
 
+from glance_import import states
+
 metadata = sa.MetaData()
 
 # Glance's migrations make its tables so on MySQL; a join between different
@@ -166,7 +168,7 @@ image_locations = sa.Table(
     sa.Column('value', sa.Text, nullable=False),
     sa.Column('meta_data', sa.Text),
     sa.Column('status', sa.String(30), nullable=False,
-              server_default='active'),
+              server_default=states.ACTIVE),
     *_common(),
     sa.Index('ix_image_locations_image_id', 'image_id'),
     sa.Index('ix_image_locations_deleted', 'deleted'),
@@ -179,7 +181,7 @@ image_members = sa.Table(
     sa.Column('member', sa.String(255), nullable=False),
     _bool('can_share', default=False),
     sa.Column('status', sa.String(20), nullable=False,
-              server_default='pending'),
+              server_default=states.PENDING),
     *_common(),
     sa.UniqueConstraint(
         'image_id', 'member', 'deleted_at',

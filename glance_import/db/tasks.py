@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from glance_import.db import engine
 from glance_import.db import tables
+from glance_import import states
 
 Columns = tables.tasks.c
 _INFO = tables.task_info
@@ -66,7 +67,7 @@ def insert(conn: sa.Connection, *, input: dict[str, typing.Any],
     """A new task, ``pending`` unless ``values`` say otherwise."""
     now = engine.utcnow()
     conn.execute(sa.insert(tables.tasks).values(
-        **{'status': 'pending', **values}, created_at=now, updated_at=now,
+        **{'status': states.PENDING, **values}, created_at=now, updated_at=now,
         deleted=False))
     conn.execute(sa.insert(_INFO).values(
         task_id=values['id'], input=json.dumps(input), message=''))

@@ -16,8 +16,8 @@ from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.db import listing as db_listing
 from glance_import.domain import images
-from glance_import.domain import members
 from glance_import import errors
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -26,7 +26,7 @@ if typing.TYPE_CHECKING:
 
 SORT_KEYS = images.SORT_KEYS
 VISIBILITIES = ('public', 'private', 'shared', 'community', 'all')
-MEMBER_STATUSES = (*members.STATUSES, 'all')
+MEMBER_STATUSES = (*states.MEMBER, 'all')
 _TEXT = frozenset({'name', 'status', 'container_format', 'disk_format',
                    'owner', 'id', 'checksum', 'os_hash_value',
                    'os_hash_algo'})
@@ -104,7 +104,7 @@ def _wanted(ctx: context.RequestContext, filters: dict[str, str],
             exact[name] = value
     return db_listing.Wanted(
         scope=images.scope(ctx), visibility=visibility,
-        member_status=member_status or 'accepted', hidden=hidden,
+        member_status=member_status or states.ACCEPTED, hidden=hidden,
         conditions=conditions, exact=exact, properties=properties,
         tags=sorted(set(tags)))
 

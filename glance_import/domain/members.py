@@ -11,7 +11,6 @@ from glance_import import errors
 if typing.TYPE_CHECKING:
     from glance_import import services
 
-STATUSES = ('pending', 'accepted', 'rejected')
 MAX_NAME = 255
 
 

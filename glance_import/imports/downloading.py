@@ -21,6 +21,7 @@ from glance_import.imports import steps
 from glance_import.net import client
 from glance_import.net import options as net_options
 from glance_import.net import urls
+from glance_import import states
 
 
 class Download(steps.Step):
@@ -77,7 +78,7 @@ class ImportMetadata(_OfRegion):
 
     def execute(self) -> dict[str, typing.Any]:
         remote = self._look()
-        if remote.get('status') != 'active':
+        if remote.get('status') != states.ACTIVE:
             raise errors.ImportFailed(
                 'The image in the other region is '
                 f"{str(remote.get('status'))[:30]}, not active.")

@@ -13,6 +13,7 @@ from glance_import.db import images as db_images
 from glance_import.db import members as db_members
 from glance_import.domain import members
 from glance_import import errors
+from glance_import import states
 
 
 def index(asked: call.Call) -> webob.Response:
@@ -115,8 +116,8 @@ def _name(body: typing.Any) -> str:
 
 def _status(body: typing.Any) -> str:
     status = body.get('status') if isinstance(body, dict) else None
-    if not isinstance(status, str) or status not in members.STATUSES:
+    if not isinstance(status, str) or status not in states.MEMBER:
         raise errors.Invalid(
             "The request body needs 'status', one of: "
-            + ', '.join(members.STATUSES) + '.')
+            + ', '.join(states.MEMBER) + '.')
     return status
