@@ -268,11 +268,20 @@ def fail(services: services.Services, claim: db_jobs.Lease, image_id: str,
         for status in (states.PENDING, states.PROCESSING):
             db_tasks.move(conn, claim.job_id, status, states.FAILURE,
                           expires_at=tasks.expiry(services), message=text)
-    if discard:
-        services.area.discard(image_id)
+        if discard:
+            # Before the commit: behind it the next upload may have begun.
+            _discard_staged(services, image_id)
     placement.sweep(services, image_id, below=claim.epoch + 1)
     LOG.warning('import of image %s (task %s) failed: %s', image_id,
                 claim.job_id, text)
+
+
+def _discard_staged(services: services.Services, image_id: str) -> None:
+    try:
+        services.area.discard(image_id)
+    except staging.StagingError as failure:
+        LOG.warning('what was staged for image %s is left: %s', image_id,
+                    failure)
 
 
 CANCELLED = Failure('the import was cancelled')

@@ -89,8 +89,14 @@ class ImportToStore(_StoringStep):
         box = self.rt.services
         path = file_path.removeprefix(SCHEME)
         targets = self._stores()
-        quotas.check_import(box, self.image_id, os.stat(path).st_size,
-                            len(targets))
+        try:
+            size = os.stat(path).st_size
+        except FileNotFoundError as failure:
+            # As when the image is deleted in this very moment.
+            raise errors.ImportFailed(
+                'The data of the image has disappeared from the staging '
+                'area. Upload it again.') from failure
+        quotas.check_import(box, self.image_id, size, len(targets))
         expected = None
         if path == box.area.path(self.image_id):
             expected = life.expected_of(
