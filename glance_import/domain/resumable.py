@@ -186,6 +186,9 @@ def _record(services: services.Services, image_id: str
         return None
     if record is None or status not in (states.UPLOADING, states.IMPORTING):
         raise uploads.not_now(image_id, status)
+    if status == states.IMPORTING and record.state == states.OPEN:
+        # What is being received there is what the import downloads.
+        raise uploads.not_now(image_id, status)
     if record.state == states.OPEN and record.area != services.area.id:
         raise errors.Conflict(
             f'The data of image {image_id} is being uploaded to another '
