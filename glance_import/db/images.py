@@ -481,7 +481,14 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
 
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete the rows that belong to an image that was just deleted."""
-    gone = {'deleted': True, 'deleted_at': engine.utcnow()}
+    now = engine.utcnow()
+    gone = {'deleted': True, 'deleted_at': now}
+    # Those of the same members would have the same unique key, see
+    # members.delete.
+    members = tables.image_members
+    conn.execute(sa.delete(members).where(
+        members.c.image_id == image_id, members.c.deleted == sa.true(),
+        members.c.deleted_at == now))
     for table in (tables.image_properties, tables.image_tags,
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
