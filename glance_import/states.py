@@ -60,13 +60,13 @@ class NoSuchMove(ValueError):
     """The service would do what the table does not have: a fault of ours."""
 
 
-def check(found: collections.abc.Iterable[str], wanted: str) -> None:
+def check(found: collections.abc.Iterable[str], target: str) -> None:
     """:raises NoSuchMove: not from each of those an image may move there"""
     for each in found:
-        if wanted not in MOVES.get(each, ()):
-            raise NoSuchMove(f'no image goes from {each} to {wanted}')
+        if target not in MOVES.get(each, ()):
+            raise NoSuchMove(f'no image goes from {each} to {target}')
 
 
-def sources(wanted: str) -> tuple[str, ...]:
-    """The statuses from which an image may move to ``wanted``."""
-    return tuple(found for found, moves in MOVES.items() if wanted in moves)
+def sources(target: str) -> tuple[str, ...]:
+    """The statuses from which an image may move to ``target``."""
+    return tuple(found for found, moves in MOVES.items() if target in moves)

@@ -101,15 +101,15 @@ def _visible(project: sa.ColumnElement[str] | None
     images and those whose sharing is still pending.
     """
     members = tables.image_members.c
-    ways: list[sa.ColumnElement[bool]] = [
+    conditions: list[sa.ColumnElement[bool]] = [
         Columns.visibility.in_(('public', 'community'))]
     if project is not None:
-        ways += [
+        conditions += [
             sa.and_(Columns.visibility == 'shared', sa.exists().where(
                 members.image_id == Columns.id, members.member == project,
                 members.deleted == sa.false())),
             Columns.owner == project]
-    return sa.or_(*ways)
+    return sa.or_(*conditions)
 
 
 # Statements are made once: making one costs as much as running it.
@@ -295,7 +295,7 @@ def insert(conn: sa.Connection, values: dict[str, typing.Any],
 
 
 def move(conn: sa.Connection, image_id: str,
-         expected: str | collections.abc.Collection[str], wanted: str,
+         expected: str | collections.abc.Collection[str], target: str,
          **changes: typing.Any) -> bool:
     """Compare-and-swap the status; False when another status was found.
 
@@ -305,16 +305,16 @@ def move(conn: sa.Connection, image_id: str,
     """
     if isinstance(expected, str):
         expected = (expected,)
-    states.check(expected, wanted)
-    if wanted == states.QUEUED:
+    states.check(expected, target)
+    if target == states.QUEUED:
         changes = {'size': None, 'virtual_size': None, **changes}
-    if wanted == states.DELETED:
+    if target == states.DELETED:
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
     result = conn.execute(
         sa.update(tables.images)
         .where(Columns.id == image_id, _LIVE, Columns.status.in_(expected))
-        .values(status=wanted, updated_at=engine.utcnow(), **changes))
+        .values(status=target, updated_at=engine.utcnow(), **changes))
     return result.rowcount == 1
 
 
@@ -435,7 +435,7 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
 
 
 def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
-    """They are all the same, if the image is still there."""
+    """The bytes there are the image's after all, if there is an image."""
     if not lock(conn, image_id):
         return
     table = tables.image_locations
@@ -448,7 +448,7 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
 
 def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
                           metadata: dict[str, typing.Any]) -> None:
-    """What is said of a place, anew."""
+    """Replace the metadata of a location."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
         table.c.image_id == image_id, table.c.value == url,

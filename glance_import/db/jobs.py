@@ -1,4 +1,4 @@
-"""Imports waiting for a conductor, or held by one.
+"""Imports that wait for a conductor, or are leased to one.
 
 ``claim`` leases a job to one conductor, in one conditional UPDATE: the row
 gets a token of the lease's own and the image's next epoch, and expires by the
@@ -177,7 +177,7 @@ def of_image(conn: sa.Connection, image_id: str) -> Job | None:
 
 
 def claimable() -> sa.ColumnElement[bool]:
-    """Condition on import_jobs: nobody holds it, and it is due."""
+    """Condition on import_jobs: no lease is in force, and it is due."""
     now = tables.db_now()
     return sa.and_(
         sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
@@ -363,11 +363,11 @@ def not_stopped(conn: sa.Connection,
     """Job id -> that nobody has cancelled it, of the leases still in force."""
     if not leases:
         return {}
-    held = {lease.job_id: lease for lease in leases}
+    by_job = {lease.job_id: lease for lease in leases}
     return {row.id: not row.cancel for row in conn.execute(
         sa.select(Columns.id, Columns.owner, Columns.cancel)
-        .where(Columns.id.in_(held)))
-        if row.owner == held[row.id].token}
+        .where(Columns.id.in_(by_job)))
+        if row.owner == by_job[row.id].token}
 
 
 def release(conn: sa.Connection, lease: Lease, *,
@@ -418,7 +418,7 @@ def known(conn: sa.Connection,
 
 
 def tokens_of_node(conn: sa.Connection, node: str) -> dict[str, str]:
-    """Job -> token of what a node's conductor holds."""
+    """Job -> token of each lease of a node's conductor."""
     return dict(conn.execute(
         sa.select(Columns.id, Columns.owner)
         .where(_of_node(node))).all())

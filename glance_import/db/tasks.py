@@ -120,7 +120,7 @@ def of_image(conn: sa.Connection, image_id: str) -> list[Task]:
         .order_by(Columns.created_at.desc(), Columns.id.desc()))]
 
 
-def move(conn: sa.Connection, task_id: str, expected: str, wanted: str, *,
+def move(conn: sa.Connection, task_id: str, expected: str, target: str, *,
          expires_at: datetime.datetime | None = None,
          result: dict[str, typing.Any] | None = None,
          message: str | None = None) -> bool:
@@ -128,7 +128,7 @@ def move(conn: sa.Connection, task_id: str, expected: str, wanted: str, *,
     moved = conn.execute(
         sa.update(tables.tasks)
         .where(Columns.id == task_id, _LIVE, Columns.status == expected)
-        .values(status=wanted, expires_at=expires_at,
+        .values(status=target, expires_at=expires_at,
                 updated_at=engine.utcnow()))
     if moved.rowcount != 1:
         return False

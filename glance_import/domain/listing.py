@@ -82,7 +82,7 @@ def _shown(services: services.Services, ctx: context.RequestContext,
 
 
 def _wanted(ctx: context.RequestContext, filters: dict[str, str],
-            tags: list[str]) -> db_listing.Wanted:
+            tags: list[str]) -> db_listing.Selection:
     if len(filters) + len(tags) > _MAX_FILTERS:
         raise errors.Invalid(
             f'A list takes at most {_MAX_FILTERS} filters and tags.')
@@ -102,7 +102,7 @@ def _wanted(ctx: context.RequestContext, filters: dict[str, str],
         conditions.append(found)
         if name in _TEXT and not _is_list(name, value):
             exact[name] = value
-    return db_listing.Wanted(
+    return db_listing.Selection(
         scope=images.scope(ctx), visibility=visibility,
         member_status=member_status or states.ACCEPTED, hidden=hidden,
         conditions=conditions, exact=exact, properties=properties,
