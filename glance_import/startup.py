@@ -213,6 +213,9 @@ def open_all(conf: cfg.ConfigOpts,
         upgrade.ensure(box.db)
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
+    finally:
+        # Whoever starts may fork next; no child can use an open SQLite file.
+        box.db.dispose()
     _check_opinion(conf, box)
     return box
 

@@ -1,11 +1,12 @@
-"""Which status an image may have after which: one table.
+"""Every status there is, and which an image may have after which.
 
 The statuses and their moves are those of Glance, with one move more:
 ``importing`` goes back to ``uploading`` when an import failed and the staged
 bytes are intact, so that the user can import again without uploading again.
 Every move is one conditional UPDATE, and glance_import.db.images.move refuses
 one that is not here. ``killed`` and ``pending_delete`` are found in databases
-that Glance has made.
+that Glance has made. Locations, tasks, members and staged data have statuses
+of their own; no other module spells any of them.
 """
 
 import collections.abc
@@ -34,6 +35,8 @@ MOVES = {
 
 ALL = tuple(MOVES)
 
+# A location is ACTIVE, PENDING_DELETE or, like what is removed, DELETED.
+
 # The life of staged data (import_staging.state); see glance_import.staging.
 OPEN = 'open'            # being received, or cut
 COMPLETE = 'complete'    # every byte is there, digests are known
@@ -45,19 +48,25 @@ PENDING = 'pending'
 PROCESSING = 'processing'
 SUCCESS = 'success'
 FAILURE = 'failure'
+TASK = (PENDING, PROCESSING, SUCCESS, FAILURE)
+
+# What a member says to an image that is shared with it; PENDING before.
+ACCEPTED = 'accepted'
+REJECTED = 'rejected'
+MEMBER = (PENDING, ACCEPTED, REJECTED)
 
 
 class NoSuchMove(ValueError):
     """The service would do what the table does not have: a fault of ours."""
 
 
-def check(found: collections.abc.Iterable[str], wanted: str) -> None:
+def check(found: collections.abc.Iterable[str], target: str) -> None:
     """:raises NoSuchMove: not from each of those an image may move there"""
     for each in found:
-        if wanted not in MOVES.get(each, ()):
-            raise NoSuchMove(f'no image goes from {each} to {wanted}')
+        if target not in MOVES.get(each, ()):
+            raise NoSuchMove(f'no image goes from {each} to {target}')
 
 
-def sources(wanted: str) -> tuple[str, ...]:
-    """The statuses from which an image may move to ``wanted``."""
-    return tuple(found for found, moves in MOVES.items() if wanted in moves)
+def sources(target: str) -> tuple[str, ...]:
+    """The statuses from which an image may move to ``target``."""
+    return tuple(found for found, moves in MOVES.items() if target in moves)

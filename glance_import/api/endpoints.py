@@ -27,7 +27,7 @@ from glance_import.api.handlers import stores
 from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
 from glance_import.api import patches
-from glance_import.domain import members as memberships
+from glance_import import states
 
 Json = dict[str, typing.Any]
 JSON = 'application/json'
@@ -199,7 +199,7 @@ TABLE = (
                  shape='member',
                  rules=('get_image', 'get_member', 'modify_member'),
                  body=Body(JSON, _object(['status'], status={
-                     'enum': list(memberships.STATUSES)}))),
+                     'enum': list(states.MEMBER)}))),
         Endpoint('DELETE', members.delete,
                  'Share an image with a project no more.', 204,
                  rules=('get_image', 'delete_member'))),

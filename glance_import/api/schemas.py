@@ -12,7 +12,6 @@ import typing
 import jsonschema
 from oslo_config import cfg
 
-from glance_import.domain import members
 from glance_import.domain import tasks
 from glance_import import errors
 from glance_import import states
@@ -140,7 +139,7 @@ _MEMBER: Schema = {
         'member_id': _text('Project the image is shared with.'),
         'image_id': _text('The image.', pattern=UUID),
         'status': _text('What the project said to it.',
-                        enum=list(members.STATUSES)),
+                        enum=list(states.MEMBER)),
         'created_at': _text('When it was shared, UTC.'),
         'updated_at': _text('When that was last changed, UTC.'),
         'schema': _text('Path of this description.', readOnly=True),
@@ -153,7 +152,7 @@ _TASK: Schema = {
         'id': _text('Identifies the task.', pattern=UUID),
         'type': _text('What the task does.', enum=list(tasks.TYPES)),
         'status': _text('Where the task stands.',
-                        enum=list(tasks.STATUSES)),
+                        enum=list(states.TASK)),
         'input': {'type': ['null', 'object'],
                   'description': 'What it was asked to do.'},
         'result': {'type': ['null', 'object'],

@@ -9,6 +9,7 @@ import typing
 from glance_import.domain import images
 from glance_import.domain import members
 from glance_import.domain import tasks
+from glance_import import states
 
 _DIRECT = ('id', 'name', 'status', 'visibility', 'owner', 'disk_format',
            'container_format', 'size', 'virtual_size', 'checksum',
@@ -53,7 +54,7 @@ def places(record: images.Image, *, direct: bool, every: bool
            ) -> dict[str, typing.Any]:
     """Where stores have the data, for those who may know."""
     active = [location for location in record.locations
-              if location.status == 'active']
+              if location.status == states.ACTIVE]
     view: dict[str, typing.Any] = {}
     if direct and active:
         view['direct_url'] = active[0].url

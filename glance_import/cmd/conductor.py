@@ -26,14 +26,16 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
     signals.survive()
     given = list(sys.argv[1:] if argv is None else argv)
-    # The API has judged the files for the conductor that it starts; should
-    # they have been spoilt since, imports go on: each brings what it is
-    # judged by.
-    judged = embedded.FLAG in given
-    arguments = [word for word in given if word != embedded.FLAG]
+    parent = [word for word in given if word.startswith(embedded.FLAG)]
+    arguments = [word for word in given if word not in parent]
     try:
+        if parent:
+            embedded.follow_parent(parent[0])
         conf = startup.read(arguments, PROG)
-        if not judged:
+        # The API has judged the files for the conductor that it starts;
+        # should they have been spoilt since, imports go on: each brings what
+        # it is judged by.
+        if not parent:
             _check_files(arguments)
         box = startup.open_all(conf, accepting=False)
     except startup.StartupError as failure:

@@ -1,9 +1,9 @@
-"""The database connection: one ``Database`` a service, made from its conf.
+"""Connections to the database, transactions, and what its errors mean.
 
-It knows how each kind of server wants to be spoken to (pragmas, session
-settings, how a write transaction begins) and nothing about tables. It may
-touch the network, or the directory of an SQLite file. Repositories take the
-connection that ``read()`` or ``write()`` yields and never commit themselves.
+One ``Database`` a service. Knows how a server wants to be spoken to (of an
+SQLite file ``sqlite`` does) and nothing of tables. It may touch the network.
+Repositories take the connection that ``read()`` or ``write()`` yields and
+never commit themselves.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import datetime
-import errno
 import functools
 import os
-import threading
 import time
 import typing
 import weakref
 
 from oslo_db import api as db_api
 from oslo_db import exception as db_exception
-from oslo_db.sqlalchemy import exc_filters
 from oslo_log import log as logging
 from oslo_utils import timeutils
 import sqlalchemy as sa
@@ -29,19 +26,16 @@ from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import pool
 
-LOG = logging.getLogger(__name__)
+from glance_import import db
+from glance_import.db import sqlite
 
-# What a connection to an SQLite file may keep of it. SQLite's own 2000 is
-# less than one page of a filter touches among a million images.
-SQLITE_CACHE_KIB = 8192
-# Seconds a writer waits for its turn on an SQLite file.
-SQLITE_BUSY_SECONDS = 30.0
+LOG = logging.getLogger(__name__)
 
 # Seconds a server lets a session hold its transaction without a word. Ours
 # hold no transaction over anything slow, so one that is silent belongs to a
 # process that was stopped or cut off, and its row locks would keep everybody
 # else from taking over its work. Long against a scheduling hiccup, short
-# against the 30 s after which a claim expires.
+# against the 30 s after which a lease expires.
 IDLE_IN_TRANSACTION_SECONDS = 5
 
 # Said on each new connection. The MariaDB part is a comment to MySQL, which
@@ -60,17 +54,11 @@ SESSION_SETTINGS = {
     ),
 }
 
-# Engine option that says how a transaction on SQLite begins.
-_BEGIN = 'glance_import_begin'
-
 # What a statement can raise: oslo.db wraps what it knows and leaves the rest.
 ERRORS = (db_exception.DBError, sa_exc.SQLAlchemyError)
 
 Result = typing.TypeVar('Result')
-
-
-class DatabaseProblem(Exception):
-    """The database cannot be used; the text is one line for an operator."""
+DatabaseProblem = db.DatabaseProblem
 
 
 def utcnow() -> datetime.datetime:
@@ -97,10 +85,10 @@ def retrying(function: collections.abc.Callable[[], Result], *,
 class Database:
     """Connections to the database that ``[database]`` names.
 
-    Safe to share between threads, and after a fork: the child opens
-    connections of its own. (An SQLite file that some thread was using at the
-    moment of the fork is closed to the child, see ``_SqliteForks``.) Making
-    one opens no connection and no file.
+    Safe to share between threads. Making one opens no connection and no
+    file. After a fork the child opens connections of its own, but for an
+    SQLite file that was open at that moment: who forks closes it before, by
+    ``dispose``, or the child cannot use it.
 
     :raises DatabaseProblem: the connection URL cannot be used
     """
@@ -111,42 +99,31 @@ class Database:
             raise DatabaseProblem('[database] connection is not set')
         try:
             self.url = sa.make_url(options.connection)
-            self.engine = self._make_engine(options)
+            make_engine = (sqlite.make_engine if self.is_sqlite
+                           else _server_engine)
+            self.engine = make_engine(self.url, options)
         except (sa_exc.ArgumentError, sa_exc.NoSuchModuleError,
                 ImportError) as e:
             raise DatabaseProblem(
                 f'[database] connection cannot be used: {one_line(e)}') from e
         self._options = options
-        self._writer = self.engine.execution_options(
-            **{_BEGIN: 'BEGIN IMMEDIATE'})
-        self._looker = _Looker(self.engine) if self.is_sqlite else self.engine
-        self._turn: contextlib.AbstractContextManager[None] = (
-            _Turn() if self.is_sqlite else contextlib.nullcontext())
-        self._forks = (_SqliteForks(self.engine) if self.is_sqlite
-                       else _ServerForks(self.engine))
+        self._inherited: list[pool.Pool] = []
+        self._reset_writers()
         _ALL.add(self)
 
     @functools.cached_property
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == 'sqlite'
 
-    def _make_engine(self, options) -> sa.Engine:
-        if self.is_sqlite:
-            return _sqlite_engine(self.url, options)
-        return _server_engine(self.url, options)
-
     def read(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A transaction for looking: rolled back at its end.
+        """A transaction for reading: rolled back at its end.
 
         On SQLite it sees one snapshot and waits for no writer; elsewhere
         each statement sees what is committed when it runs.
         """
-        connection = self._looker.connect()
+        connection = self.engine.connect()
         if self.is_sqlite:
-            # Takes no lock and cannot fail, so it need not go through
-            # SQLAlchemy, which would cost as much as a query.
-            driver: typing.Any = connection.connection.driver_connection
-            driver.execute('BEGIN')
+            sqlite.begin_reading(connection)
         return connection
 
     @contextlib.contextmanager
@@ -160,7 +137,9 @@ class Database:
         :raises RuntimeError: this thread is already inside ``write()``
         :raises oslo_db.exception.DBError: see oslo.db
         """
-        with self._turn, self._writer.begin() as connection:
+        with self._writers, self.engine.begin() as connection:
+            if self.is_sqlite:
+                sqlite.begin_writing(connection)
             yield connection
 
     def wait(self) -> None:
@@ -189,17 +168,30 @@ class Database:
         """Close the connections that are not in use; later ones are new."""
         self.engine.dispose()
 
-    def _before_fork(self) -> None:
-        self._forks.before()
+    def _reset_writers(self) -> None:
+        self._writers: contextlib.AbstractContextManager[None] = (
+            sqlite.WriterLock() if self.is_sqlite
+            else contextlib.nullcontext())
 
-    def _after_fork_in_parent(self) -> None:
-        self._forks.parent()
+    def _leave_to_parent(self) -> None:
+        """In a child: the parent's connections are neither used nor closed.
 
-    def _after_fork_in_child(self) -> None:
-        self._forks.child()
-        # The thread that held it, if any, is in the parent.
-        if self.is_sqlite:
-            self._turn = _Turn()
+        Closing one would say good-bye on the parent's socket.
+        """
+        self._inherited.append(self.engine.pool)
+        self.engine.dispose(close=False)
+        self._reset_writers()
+
+
+_ALL: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_ALL):
+        database._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def unreachable(database: Database, error: BaseException) -> DatabaseProblem:
@@ -241,166 +233,6 @@ def may_pass(error: BaseException) -> bool:
         sa_exc.TimeoutError, TimeoutError))
 
 
-class _Looker(sa.Engine):
-    """An engine for looking, on the connections of another one.
-
-    Without its listeners, which are about writing: SQLAlchemy gathers them
-    anew for each connection, and that takes as long as a query. (What
-    oslo.db makes of errors belongs to the dialect, which is the same.)
-    """
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._other = engine
-        super().__init__(engine.pool, engine.dialect, engine.url)
-
-    @property
-    def pool(self) -> pool.Pool:  # type: ignore[override]
-        """Always the other's, which gets a new one at a fork."""
-        return self._other.pool
-
-    @pool.setter
-    def pool(self, _pool: pool.Pool) -> None:
-        pass
-
-
-class _Turn:
-    """One writer at a time in this process.
-
-    SQLite lets writers wait by sleeping and trying again, which is unfair
-    among many threads; a lock hands over at once. Other processes still meet
-    us in SQLite.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-
-    def __enter__(self) -> None:
-        if self._owner == threading.get_ident():
-            raise RuntimeError('write() inside write() of the same thread')
-        if not self._lock.acquire(timeout=SQLITE_BUSY_SECONDS):
-            raise db_exception.DBError(
-                TimeoutError('database is busy: another thread has been '
-                             f'writing for {SQLITE_BUSY_SECONDS:.0f} s'))
-        self._owner = threading.get_ident()
-
-    def __exit__(self, *_exc) -> None:
-        self._owner = None
-        self._lock.release()
-
-
-class _ServerForks:
-    """A child leaves its parent's connections to a server alone.
-
-    Closing one would say good-bye on the parent's socket, so they are kept.
-    """
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._inherited: list[pool.Pool] = []
-
-    def before(self) -> None:
-        pass
-
-    def parent(self) -> None:
-        pass
-
-    def child(self) -> None:
-        self._inherited.append(self._engine.pool)
-        self._engine.dispose(close=False)
-
-
-class _SqliteForks:
-    """No open SQLite file is carried over a fork.
-
-    SQLite keeps a table of the locks that its process holds on each open
-    file. A child inherits the table but not the locks: it would wait for
-    ever for some and believe that it holds others. So the parent closes what
-    is idle before it forks; when a connection is in use even then, the child
-    refuses to open any.
-    """
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._gate = threading.Lock()
-        self._old: list[pool.Pool] = []
-        # Records of connections that are in use. Weak: one whose opening
-        # failed is never given back.
-        self._used: weakref.WeakSet = weakref.WeakSet()
-        self._busy = False
-        self._used_at_fork = False
-        event.listen(engine, 'do_connect', self._connect)
-        event.listen(engine, 'checkout', self._take)
-        event.listen(engine, 'checkin', self._give_back)
-
-    def _connect(self, dialect, record, args, parameters):
-        with self._gate:
-            if self._used_at_fork:
-                raise DatabaseProblem(
-                    'this process was forked while the SQLite database was '
-                    'in use and cannot open it')
-            self._used.add(record)
-            _create_private(self._engine.url.database or '')
-            return dialect.connect(*args, **parameters)
-
-    def _take(self, _dbapi_connection, record, _proxy) -> None:
-        self._used.add(record)
-
-    def _give_back(self, _dbapi_connection, record) -> None:
-        self._used.discard(record)
-
-    def before(self) -> None:
-        # From here to the fork nobody opens another.
-        self._gate.acquire()
-        current = typing.cast(pool.QueuePool, self._engine.pool)
-        # Asked too: a connection on its way out of the pool is not noted yet.
-        leaving = current.checkedout() > 0
-        self._old.append(current)
-        self._engine.dispose()
-        # Also closes what came back to an older pool since.
-        for old in self._old:
-            old.dispose()
-        self._busy = leaving or bool(self._used)
-        if not self._busy:
-            self._old.clear()
-
-    def parent(self) -> None:
-        self._gate.release()
-
-    def child(self) -> None:
-        self._used_at_fork = self._used_at_fork or self._busy
-        self._gate = threading.Lock()
-
-
-_ALL: weakref.WeakSet[Database] = weakref.WeakSet()
-# Of each thread its own: two may fork at the same moment, and each has to
-# let go of exactly what it holds.
-_forking = threading.local()
-
-
-def _before_fork() -> None:
-    _forking.databases = list(_ALL)
-    for database in _forking.databases:
-        database._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for database in _forking.databases:
-        database._after_fork_in_parent()
-    _forking.databases = []
-
-
-def _after_fork_in_child() -> None:
-    for database in _forking.databases:
-        database._after_fork_in_child()
-    _forking.databases = []
-
-
-os.register_at_fork(before=_before_fork,
-                    after_in_parent=_after_fork_in_parent,
-                    after_in_child=_after_fork_in_child)
-
-
 def _server_engine(url: sa.URL, options) -> sa.Engine:
     # Imported where it is used: it brings the whole ORM, a quarter of a
     # second that a service on SQLite need not wait for.
@@ -423,7 +255,7 @@ def _server_engine(url: sa.URL, options) -> sa.Engine:
     statements = SESSION_SETTINGS.get(url.get_backend_name(), ())
 
     @event.listens_for(engine, 'connect')
-    def settle(dbapi_connection, _record):
+    def prepare(dbapi_connection, _record):
         cursor = dbapi_connection.cursor()
         for statement in statements:
             cursor.execute(statement)
@@ -431,85 +263,3 @@ def _server_engine(url: sa.URL, options) -> sa.Engine:
         dbapi_connection.commit()
 
     return engine
-
-
-def _sqlite_engine(url: sa.URL, options) -> sa.Engine:
-    """An engine on an SQLite file.
-
-    Not oslo.db's own: that opens and closes the file for every transaction,
-    and the last close of a WAL file copies it back and syncs it.
-    """
-    path = url.database or ''
-    if path in ('', ':memory:') or path.startswith('file:'):
-        raise DatabaseProblem(
-            '[database] connection must name an SQLite file by its path, as '
-            'in sqlite:////var/lib/glance/glance.sqlite')
-    engine = sa.create_engine(
-        url,
-        poolclass=pool.QueuePool,
-        # The one used last knows most of the file.
-        pool_use_lifo=True,
-        pool_size=options.max_pool_size or 5,
-        max_overflow=50 if options.max_overflow is None
-        else options.max_overflow,
-        pool_timeout=options.pool_timeout or 30,
-        connect_args={'timeout': SQLITE_BUSY_SECONDS})
-    exc_filters.register_engine(engine)
-    synchronous = 'FULL' if options.sqlite_synchronous else 'OFF'
-
-    @event.listens_for(engine, 'connect')
-    def settle(dbapi_connection, _record):
-        # None: the driver begins nothing by itself, the listener below does.
-        dbapi_connection.isolation_level = None
-        _write_ahead(dbapi_connection, path)
-        dbapi_connection.execute(f'PRAGMA synchronous = {synchronous}')
-        dbapi_connection.execute('PRAGMA foreign_keys = ON')
-        dbapi_connection.execute(f'PRAGMA cache_size = -{SQLITE_CACHE_KIB}')
-
-    @event.listens_for(engine, 'begin')
-    def begin(connection):
-        connection.exec_driver_sql(
-            connection.get_execution_options().get(_BEGIN, 'BEGIN'))
-
-    return engine
-
-
-def _create_private(path: str) -> None:
-    """Make an absent SQLite file, so that only its owner can read it.
-
-    SQLite gives its -wal and -shm files the mode of this one. A file that is
-    there is left alone: closing any descriptor of it would drop the locks
-    that SQLite holds in this process.
-    """
-    if os.path.exists(path):
-        return
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700,
-                    exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        # Another process was faster.
-        pass
-    except OSError as e:
-        raise DatabaseProblem(
-            f'cannot create the SQLite database {path}: '
-            f'{os.strerror(e.errno or errno.EIO)}') from e
-
-
-def _write_ahead(dbapi_connection, path: str) -> None:
-    """Switch the file to write-ahead logging, which it then stays in."""
-    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
-    while True:
-        try:
-            (mode,) = dbapi_connection.execute(
-                'PRAGMA journal_mode = WAL').fetchone()
-            break
-        except dbapi_connection.OperationalError as e:
-            # The switch itself does not wait for its turn by busy_timeout.
-            if 'locked' not in str(e) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    if mode != 'wal':
-        raise DatabaseProblem(
-            f'the SQLite database {path} cannot use write-ahead logging '
-            f'(journal mode {mode}); put it on a local filesystem')

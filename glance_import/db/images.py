@@ -42,7 +42,7 @@ class Location(typing.NamedTuple):
 
     url: str
     metadata: dict[str, typing.Any]
-    status: str = 'active'
+    status: str = states.ACTIVE
 
 
 class Image(typing.NamedTuple):
@@ -101,15 +101,15 @@ def _visible(project: sa.ColumnElement[str] | None
     images and those whose sharing is still pending.
     """
     members = tables.image_members.c
-    ways: list[sa.ColumnElement[bool]] = [
+    conditions: list[sa.ColumnElement[bool]] = [
         Columns.visibility.in_(('public', 'community'))]
     if project is not None:
-        ways += [
+        conditions += [
             sa.and_(Columns.visibility == 'shared', sa.exists().where(
                 members.image_id == Columns.id, members.member == project,
                 members.deleted == sa.false())),
             Columns.owner == project]
-    return sa.or_(*ways)
+    return sa.or_(*conditions)
 
 
 # Statements are made once: making one costs as much as running it.
@@ -266,7 +266,7 @@ def status(conn: sa.Connection, image_id: str) -> str | None:
         Columns.id == image_id)).first()
     if row is None:
         return None
-    return 'deleted' if row.deleted else row.status
+    return states.DELETED if row.deleted else row.status
 
 
 def insert(conn: sa.Connection, values: dict[str, typing.Any],
@@ -295,7 +295,7 @@ def insert(conn: sa.Connection, values: dict[str, typing.Any],
 
 
 def move(conn: sa.Connection, image_id: str,
-         expected: str | collections.abc.Collection[str], wanted: str,
+         expected: str | collections.abc.Collection[str], target: str,
          **changes: typing.Any) -> bool:
     """Compare-and-swap the status; False when another status was found.
 
@@ -305,16 +305,16 @@ def move(conn: sa.Connection, image_id: str,
     """
     if isinstance(expected, str):
         expected = (expected,)
-    states.check(expected, wanted)
-    if wanted == states.QUEUED:
+    states.check(expected, target)
+    if target == states.QUEUED:
         changes = {'size': None, 'virtual_size': None, **changes}
-    if wanted == states.DELETED:
+    if target == states.DELETED:
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
     result = conn.execute(
         sa.update(tables.images)
         .where(Columns.id == image_id, _LIVE, Columns.status.in_(expected))
-        .values(status=wanted, updated_at=engine.utcnow(), **changes))
+        .values(status=target, updated_at=engine.utcnow(), **changes))
     return result.rowcount == 1
 
 
@@ -411,7 +411,7 @@ def add_location(conn: sa.Connection, image_id: str, url: str,
     now = engine.utcnow()
     conn.execute(sa.insert(tables.image_locations).values(
         image_id=image_id, value=url, meta_data=json.dumps(metadata),
-        status='active', created_at=now, updated_at=now, deleted=False))
+        status=states.ACTIVE, created_at=now, updated_at=now, deleted=False))
 
 
 def locations(conn: sa.Connection,
@@ -431,11 +431,11 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
     conn.execute(sa.update(table).where(
         table.c.image_id == image_id, table.c.value == url,
         table.c.deleted == sa.false()).values(
-            deleted=True, deleted_at=engine.utcnow(), status='deleted'))
+            deleted=True, deleted_at=engine.utcnow(), status=states.DELETED))
 
 
 def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
-    """They are all the same, if the image is still there."""
+    """The bytes there are the image's after all, if there is an image."""
     if not lock(conn, image_id):
         return
     table = tables.image_locations
@@ -443,12 +443,12 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
         sa.select(sa.func.max(table.c.id)).where(
             table.c.image_id == image_id, table.c.value == url)).scalar()
     conn.execute(sa.update(table).where(table.c.id == newest).values(
-        deleted=False, deleted_at=None, status='active'))
+        deleted=False, deleted_at=None, status=states.ACTIVE))
 
 
 def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
                           metadata: dict[str, typing.Any]) -> None:
-    """What is said of a place, anew."""
+    """Replace the metadata of a location."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
         table.c.image_id == image_id, table.c.value == url,
@@ -481,12 +481,19 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
 
 def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete the rows that belong to an image that was just deleted."""
-    gone = {'deleted': True, 'deleted_at': engine.utcnow()}
+    now = engine.utcnow()
+    gone = {'deleted': True, 'deleted_at': now}
+    # Those of the same members would have the same unique key, see
+    # members.delete.
+    members = tables.image_members
+    conn.execute(sa.delete(members).where(
+        members.c.image_id == image_id, members.c.deleted == sa.true(),
+        members.c.deleted_at == now))
     for table in (tables.image_properties, tables.image_tags,
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
         if table is tables.image_locations:
-            values['status'] = 'deleted'
+            values['status'] = states.DELETED
         conn.execute(sa.update(table).where(
             table.c.image_id == image_id, table.c.deleted == sa.false())
             .values(**values))

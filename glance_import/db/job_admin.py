@@ -123,7 +123,7 @@ def hurry(conn: sa.Connection, job_id: str) -> bool:
 
 
 def release(conn: sa.Connection, job_id: str) -> bool:
-    """Take the claim from whoever holds it."""
+    """End the lease of a job, whoever has it."""
     return conn.execute(
         sa.update(tables.import_jobs)
         .where(_JOBS.id == job_id, _JOBS.owner.is_not(None))

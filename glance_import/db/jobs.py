@@ -1,4 +1,4 @@
-"""Imports waiting for a conductor, or held by one.
+"""Imports that wait for a conductor, or are leased to one.
 
 ``claim`` leases a job to one conductor, in one conditional UPDATE: the row
 gets a token of the lease's own and the image's next epoch, and expires by the
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
+from glance_import import states
 
 _TABLE = tables.import_jobs
 Columns = _TABLE.c
@@ -131,7 +132,7 @@ def undo_log(conn: sa.Connection, job_id: str
 
     By the plugin that changed them; under '' as they were before any did.
     """
-    found = conn.execute(sa.select(Columns.before).where(
+    found = conn.execute(sa.select(Columns.undo_log).where(
         Columns.id == job_id)).scalar()
     return json.loads(found) if found else {}
 
@@ -177,7 +178,7 @@ def of_image(conn: sa.Connection, image_id: str) -> Job | None:
 
 
 def claimable() -> sa.ColumnElement[bool]:
-    """Condition on import_jobs: nobody holds it, and it is due."""
+    """Condition on import_jobs: no lease is in force, and it is due."""
     now = tables.db_now()
     return sa.and_(
         sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
@@ -217,7 +218,7 @@ def waiting(conn: sa.Connection, *,
         order_by=(Columns.created_at, Columns.id))
     served = tables.import_turns.c
     turns = (
-        sa.select(Columns.id, Columns.priority, Columns.created_at,
+        sa.select(Columns.id, Columns.created_at,
                   (at_work + place).label('turn'),
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
@@ -226,8 +227,8 @@ def waiting(conn: sa.Connection, *,
         .subquery())
     return list(conn.execute(
         sa.select(turns.c.id)
-        .order_by(turns.c.priority, turns.c.turn, turns.c.served,
-                  turns.c.created_at, turns.c.id)
+        .order_by(turns.c.turn, turns.c.served, turns.c.created_at,
+                  turns.c.id)
         .limit(limit)).scalars())
 
 
@@ -251,7 +252,7 @@ def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
         sa.select(Columns.id, Columns.snapshot).where(
             Columns.id.in_(ids), Columns.cancel.is_(sa.false()),
             ~sa.exists().where(tables.tasks.c.id == Columns.id,
-                               tables.tasks.c.status == 'success'),
+                               tables.tasks.c.status == states.SUCCESS),
             sa.or_(Columns.requirement.is_not(None),
                    sa.and_(Columns.snapshot.is_(None),
                            Columns.plugins.is_not(None),
@@ -291,7 +292,7 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
-    db_tasks.move(conn, job_id, 'pending', 'processing')
+    db_tasks.move(conn, job_id, states.PENDING, states.PROCESSING)
     # Should it wait again one day, that is counted anew.
     forget_refusals(conn, [job_id])
     conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
@@ -363,11 +364,11 @@ def not_stopped(conn: sa.Connection,
     """Job id -> that nobody has cancelled it, of the leases still in force."""
     if not leases:
         return {}
-    held = {lease.job_id: lease for lease in leases}
+    by_job = {lease.job_id: lease for lease in leases}
     return {row.id: not row.cancel for row in conn.execute(
         sa.select(Columns.id, Columns.owner, Columns.cancel)
-        .where(Columns.id.in_(held)))
-        if row.owner == held[row.id].token}
+        .where(Columns.id.in_(by_job)))
+        if row.owner == by_job[row.id].token}
 
 
 def release(conn: sa.Connection, lease: Lease, *,
@@ -418,7 +419,7 @@ def known(conn: sa.Connection,
 
 
 def tokens_of_node(conn: sa.Connection, node: str) -> dict[str, str]:
-    """Job -> token of what a node's conductor holds."""
+    """Job -> token of each lease of a node's conductor."""
     return dict(conn.execute(
         sa.select(Columns.id, Columns.owner)
         .where(_of_node(node))).all())

@@ -1,10 +1,10 @@
 """Pages of images that cost the same among a thousand and a million.
 
-Two ways, chosen for each request. When some filter matches few images, they
-are fetched by its own index first and judged one by one. Otherwise the
-images are walked in the order asked for: what an ordinary user sees is a few
-sets, each with an index in that order, so each gives its first rows and the
-page is merged from them. A single condition over all sets would read
+There are two plans. When some filter matches few images, they are fetched by
+its own index first, and each is held against the other conditions. Otherwise
+the images are walked in the order of the list: what an ordinary user sees is
+a few sets, each with an index in that order, so each gives its first rows and
+the page is merged from them. A single condition over all sets would read
 everything on every server. Every function takes a connection whose
 transaction the caller owns.
 """
@@ -26,8 +26,9 @@ from glance_import import states
 
 Columns = tables.images.c
 _LIVE = Columns.deleted == sa.false()
-# The same where ids are the way in: written so that no index fits, or SQLite
-# would rather read every image by one of those.
+# The same conditions for a query that begins at ids (of the images shared with
+# a project): written so that no index fits them. With one that fits, SQLite's
+# planner reads every image by that index, instead of the few by their ids.
 _LIVE_BY_ID = sa.func.coalesce(Columns.deleted, sa.true()) == sa.false()
 _SHARED_BY_ID = sa.cast(Columns.visibility, sa.String) == 'shared'
 
@@ -46,7 +47,7 @@ _SELECTIVE = ('id', 'name', 'checksum', 'os_hash_value', 'owner')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class Selection:
     """Which images a list is of.
 
     ``visibility`` None is what a list holds by default; 'all' adds community
@@ -56,7 +57,7 @@ class Wanted:
 
     scope: images.Scope
     visibility: str | None = None
-    member_status: str = 'accepted'
+    member_status: str = states.ACCEPTED
     hidden: bool = False
     conditions: collections.abc.Sequence[sa.ColumnElement[bool]] = ()
     exact: collections.abc.Mapping[str, str] = dataclasses.field(
@@ -78,7 +79,7 @@ def among(name: str, values: collections.abc.Collection[str]
     return Columns[name].in_(values)
 
 
-def page(conn: sa.Connection, wanted: Wanted, *,
+def page(conn: sa.Connection, selection: Selection, *,
          order: collections.abc.Sequence[tuple[str, str]],
          limit: int, after: images.Image | sa.Row | None = None
          ) -> list[images.Image]:
@@ -90,26 +91,26 @@ def page(conn: sa.Connection, wanted: Wanted, *,
     if limit == 0:
         return []
     values: dict[str, typing.Any] = {'page': limit}
-    if wanted.scope.project_id is not None:
-        values['project'] = wanted.scope.project_id
+    if selection.scope.project_id is not None:
+        values['project'] = selection.scope.project_id
     if after is not None:
         for name, _direction in order:
             value = getattr(after, name)
             values[f'last_{name}'] = (_blank(name) if value is None
                                       else value)
-    shape = Shape(wanted.scope.is_admin, 'project' in values,
-                  wanted.visibility, wanted.member_status, wanted.hidden,
-                  tuple(order), after is not None)
-    if not (wanted.conditions or wanted.properties or wanted.tags):
+    shape = Shape(selection.scope.is_admin, 'project' in values,
+                  selection.visibility, selection.member_status,
+                  selection.hidden, tuple(order), after is not None)
+    if not (selection.conditions or selection.properties or selection.tags):
         return images.assemble(conn, conn.execute(
             _plain(shape), values).all())
-    few = _few(conn, wanted)
+    few = _few(conn, selection)
     if few is not None and not few:
         return []
-    conditions = [*wanted.conditions]
+    conditions = [*selection.conditions]
     conditions += [_has_property(name, value)
-                   for name, value in wanted.properties.items()]
-    conditions += [_has_tag(tag) for tag in wanted.tags]
+                   for name, value in selection.properties.items()]
+    conditions += [_has_tag(tag) for tag in selection.tags]
     return images.assemble(conn, conn.execute(
         _statement(shape, conditions, few), values).all())
 
@@ -200,7 +201,7 @@ def _by_id(shape: Shape) -> sa.ColumnElement[bool]:
     return _LIVE_BY_ID & (hidden == sa.literal(shape.hidden))
 
 
-def _few(conn: sa.Connection, wanted: Wanted) -> list[str] | None:
+def _few(conn: sa.Connection, selection: Selection) -> list[str] | None:
     """Ids to choose from, when some filter matches few images; else None.
 
     Each filter is asked for its first matches in its own index, so the
@@ -208,7 +209,7 @@ def _few(conn: sa.Connection, wanted: Wanted) -> list[str] | None:
     is among them: the page's own query judges every one.
     """
     best: list[str] | None = None
-    for query in _candidates(wanted):
+    for query in _candidates(selection):
         found = conn.execute(query.limit(FEW + 1)).scalars().all()
         if len(found) <= FEW and (best is None or len(found) < len(best)):
             best = list(found)
@@ -217,17 +218,17 @@ def _few(conn: sa.Connection, wanted: Wanted) -> list[str] | None:
     return best
 
 
-def _candidates(wanted: Wanted) -> collections.abc.Iterator[sa.Select]:
+def _candidates(selection: Selection) -> collections.abc.Iterator[sa.Select]:
     for name in _SELECTIVE:
-        if name in wanted.exact:
+        if name in selection.exact:
             yield sa.select(Columns.id).where(
-                Columns[name] == wanted.exact[name])
+                Columns[name] == selection.exact[name])
     properties = tables.image_properties.c
-    for name, value in wanted.properties.items():
+    for name, value in selection.properties.items():
         yield sa.select(properties.image_id).where(
             tables.property_is(name, value))
     tags = tables.image_tags.c
-    for tag in wanted.tags:
+    for tag in selection.tags:
         yield sa.select(tags.image_id).where(tags.value == tag)
 
 
@@ -278,7 +279,7 @@ def _behind(order: collections.abc.Sequence[tuple[str, str]]
     The first column stands alone in front: MySQL uses an index for that and
     not for the rest.
     """
-    ways = []
+    alternatives = []
     equal: list[sa.ColumnElement[bool]] = []
     first: sa.ColumnElement[bool] | None = None
     for name, direction in order:
@@ -289,7 +290,7 @@ def _behind(order: collections.abc.Sequence[tuple[str, str]]
         if first is None:
             first = column >= value if direction == 'asc' \
                 else column <= value
-        ways.append(sa.and_(*equal, further))
+        alternatives.append(sa.and_(*equal, further))
         equal.append(column == value)
     assert first is not None
-    return sa.and_(first, sa.or_(*ways))
+    return sa.and_(first, sa.or_(*alternatives))

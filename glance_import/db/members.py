@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from glance_import.db import engine
 from glance_import.db import tables
+from glance_import import states
 
 Columns = tables.image_members.c
 _LIVE = Columns.deleted == sa.false()
@@ -65,8 +66,8 @@ def insert(conn: sa.Connection, image_id: str, member: str) -> None:
     """A new membership, ``pending``."""
     now = engine.utcnow()
     conn.execute(sa.insert(tables.image_members).values(
-        image_id=image_id, member=member, status='pending', can_share=False,
-        created_at=now, updated_at=now, deleted=False))
+        image_id=image_id, member=member, status=states.PENDING,
+        can_share=False, created_at=now, updated_at=now, deleted=False))
 
 
 def set_status(conn: sa.Connection, image_id: str, member: str,

@@ -79,7 +79,7 @@ def opened(conn: sa.Connection, area: str) -> list[Record]:
 
 
 def move(conn: sa.Connection, image_id: str,
-         found: collections.abc.Collection[str], wanted: str, *,
+         found: collections.abc.Collection[str], target: str, *,
          upload_id: str | None = None, **changes: typing.Any) -> bool:
     """Compare-and-swap the state (of that very upload, if one is named)."""
     query = sa.update(_TABLE).where(
@@ -87,7 +87,7 @@ def move(conn: sa.Connection, image_id: str,
     if upload_id is not None:
         query = query.where(_TABLE.c.upload_id == upload_id)
     return conn.execute(query.values(
-        state=wanted, updated_at=engine.utcnow(), **changes)).rowcount == 1
+        state=target, updated_at=engine.utcnow(), **changes)).rowcount == 1
 
 
 def delete(conn: sa.Connection, image_id: str,

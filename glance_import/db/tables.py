@@ -16,6 +16,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 from sqlalchemy.sql import functions
 
+from glance_import import states
+
 metadata = sa.MetaData()
 
 # Glance's migrations make its tables so on MySQL; a join between different
@@ -144,7 +146,7 @@ image_properties = sa.Table(
     sa.Index('ix_image_properties_image_id', 'image_id'),
     sa.Index('ix_image_properties_deleted', 'deleted'),
     # And import_image_properties_idx on name, (the beginning of) value and
-    # image_id, which each kind of server spells differently: see import_0003.
+    # image_id, which each kind of server spells differently: see r1_0003.
     **MYSQL)
 
 image_tags = sa.Table(
@@ -166,7 +168,7 @@ image_locations = sa.Table(
     sa.Column('value', sa.Text, nullable=False),
     sa.Column('meta_data', sa.Text),
     sa.Column('status', sa.String(30), nullable=False,
-              server_default='active'),
+              server_default=states.ACTIVE),
     *_common(),
     sa.Index('ix_image_locations_image_id', 'image_id'),
     sa.Index('ix_image_locations_deleted', 'deleted'),
@@ -179,7 +181,7 @@ image_members = sa.Table(
     sa.Column('member', sa.String(255), nullable=False),
     _bool('can_share', default=False),
     sa.Column('status', sa.String(20), nullable=False,
-              server_default='pending'),
+              server_default=states.PENDING),
     *_common(),
     sa.UniqueConstraint(
         'image_id', 'member', 'deleted_at',
@@ -245,11 +247,12 @@ import_staging = sa.Table(
     **MYSQL)
 
 # An import that was accepted; the id is its task's. request and plugins are
-# JSON. owner is a random token per claim, epoch grows by one with each claim
-# and fences off whoever held an earlier one. message is the latest trouble,
-# retries counts how often the present step met one that may pass. posted is
-# when a job board outside the database was told of the job. Times are seconds
-# of the database's clock, see db_now().
+# JSON. owner is the random token of the lease, epoch its fencing token: it
+# grows by one with each lease. area is NULL until something is staged, see
+# also jobs.STAGES_NOTHING. message is the latest trouble, retries counts how
+# often the present step met one that may pass. posted is when a job board
+# outside the database was told of the job. Times are seconds of the
+# database's clock, see db_now().
 import_jobs = sa.Table(
     'import_jobs', metadata,
     sa.Column('id', sa.String(36), primary_key=True),
@@ -262,8 +265,6 @@ import_jobs = sa.Table(
     sa.Column('request', sa.Text),
     sa.Column('plugins', sa.Text),
     sa.Column('method', sa.String(32), nullable=False),
-    sa.Column('priority', sa.SmallInteger, nullable=False, default=0,
-              server_default='0'),
     sa.Column('epoch', sa.Integer, nullable=False, default=0,
               server_default='0'),
     sa.Column('attempts', sa.Integer, nullable=False, default=0,
@@ -293,17 +294,17 @@ import_jobs = sa.Table(
               server_default='0'),
     sa.Column('posted', sa.Double),
     # Attributes of the image before plugins changed them (JSON).
-    sa.Column('before', sa.Text),
+    sa.Column('undo_log', sa.Text),
     # The plugins and options it is judged by (JSON), and a digest of what of
     # that a conductor must have itself; NULL where that is nothing.
     sa.Column('snapshot', sa.Text),
     sa.Column('requirement', sa.String(64)),
     sa.Index('import_jobs_image_idx', 'image_id'),
-    sa.Index('import_jobs_claim_idx', 'priority', 'created_at', 'id'),
+    sa.Index('import_jobs_order_idx', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),
     **MYSQL)
 
-# The epoch of the latest claim on any import of an image. It only grows, so
+# The epoch of the latest lease of any import of an image. It only grows, so
 # a file name that holds it belongs to one attempt for ever.
 import_epochs = sa.Table(
     'import_epochs', metadata,
@@ -434,7 +435,7 @@ def property_is(name: str, value: str) -> sa.ColumnElement[bool]:
 class db_now(functions.FunctionElement[float]):
     """The database's clock: seconds since 1970 as a float.
 
-    All claims are made and judged by this clock, so those of the nodes may
+    All leases are made and expire by this clock, so those of the nodes may
     differ. To the millisecond on SQLite, finer elsewhere.
     """
 

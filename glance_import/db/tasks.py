@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from glance_import.db import engine
 from glance_import.db import tables
+from glance_import import states
 
 Columns = tables.tasks.c
 _INFO = tables.task_info
@@ -66,7 +67,7 @@ def insert(conn: sa.Connection, *, input: dict[str, typing.Any],
     """A new task, ``pending`` unless ``values`` say otherwise."""
     now = engine.utcnow()
     conn.execute(sa.insert(tables.tasks).values(
-        **{'status': 'pending', **values}, created_at=now, updated_at=now,
+        **{'status': states.PENDING, **values}, created_at=now, updated_at=now,
         deleted=False))
     conn.execute(sa.insert(_INFO).values(
         task_id=values['id'], input=json.dumps(input), message=''))
@@ -119,7 +120,7 @@ def of_image(conn: sa.Connection, image_id: str) -> list[Task]:
         .order_by(Columns.created_at.desc(), Columns.id.desc()))]
 
 
-def move(conn: sa.Connection, task_id: str, expected: str, wanted: str, *,
+def move(conn: sa.Connection, task_id: str, expected: str, target: str, *,
          expires_at: datetime.datetime | None = None,
          result: dict[str, typing.Any] | None = None,
          message: str | None = None) -> bool:
@@ -127,7 +128,7 @@ def move(conn: sa.Connection, task_id: str, expected: str, wanted: str, *,
     moved = conn.execute(
         sa.update(tables.tasks)
         .where(Columns.id == task_id, _LIVE, Columns.status == expected)
-        .values(status=wanted, expires_at=expires_at,
+        .values(status=target, expires_at=expires_at,
                 updated_at=engine.utcnow()))
     if moved.rowcount != 1:
         return False

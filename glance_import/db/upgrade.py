@@ -26,6 +26,7 @@ _MYSQL_LOCK_SECONDS = 600
 
 _GLANCE_TABLES = tuple(table for name, table in tables.metadata.tables.items()
                        if not name.startswith('import_'))
+_VERSIONS = sa.table(migrations.VERSION_TABLE, sa.column('version_num'))
 
 
 class Status(typing.NamedTuple):
@@ -93,6 +94,8 @@ def sync(database: engine.Database) -> None:
         config.set_main_option('script_location', place)
         config.set_main_option('path_separator', 'os')
         config.attributes['connection'] = connection
+        if found.current in migrations.BEFORE_RELEASE:
+            connection.execute(sa.delete(_VERSIONS))
         command.upgrade(config, 'head')
 
 
@@ -101,8 +104,7 @@ def _status(connection: sa.Connection) -> Status:
     if migrations.VERSION_TABLE not in names:
         return Status(_state_without_us(connection, names), None,
                       migrations.HEAD)
-    versions = sa.table(migrations.VERSION_TABLE, sa.column('version_num'))
-    current = connection.scalar(sa.select(versions.c.version_num))
+    current = connection.scalar(sa.select(_VERSIONS.c.version_num))
     return Status(_state_at(current), current, migrations.HEAD)
 
 
@@ -110,7 +112,7 @@ def _state_at(current: str | None) -> str:
     if current == migrations.HEAD:
         return 'head'
     # None: a first sync that was interrupted.
-    if current is None or current in migrations.REVISIONS:
+    if current in (None, *migrations.REVISIONS, *migrations.BEFORE_RELEASE):
         return 'behind'
     return 'ahead'
 

@@ -1,6 +1,6 @@
 """What a project uses: bytes and images, for the quotas.
 
-Each is one query over the project's own images, asked only where a quota is
+Each is one query over the project's own images, run only where a quota is
 set. Touches images and their locations.
 """
 

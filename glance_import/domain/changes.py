@@ -321,7 +321,7 @@ def activate(services: services.Services, image_id: str, *,
     """
     other = (states.ACTIVE if wanted == states.DEACTIVATED
              else states.DEACTIVATED)
-    verb = ('deactivated' if wanted == states.DEACTIVATED
+    verb = (states.DEACTIVATED if wanted == states.DEACTIVATED
             else 'reactivated')
     with services.db.write() as conn:
         if db_images.move(conn, image_id, other, wanted):

@@ -16,8 +16,8 @@ from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.db import listing as db_listing
 from glance_import.domain import images
-from glance_import.domain import members
 from glance_import import errors
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -26,7 +26,7 @@ if typing.TYPE_CHECKING:
 
 SORT_KEYS = images.SORT_KEYS
 VISIBILITIES = ('public', 'private', 'shared', 'community', 'all')
-MEMBER_STATUSES = (*members.STATUSES, 'all')
+MEMBER_STATUSES = (*states.MEMBER, 'all')
 _TEXT = frozenset({'name', 'status', 'container_format', 'disk_format',
                    'owner', 'id', 'checksum', 'os_hash_value',
                    'os_hash_algo'})
@@ -82,7 +82,7 @@ def _shown(services: services.Services, ctx: context.RequestContext,
 
 
 def _wanted(ctx: context.RequestContext, filters: dict[str, str],
-            tags: list[str]) -> db_listing.Wanted:
+            tags: list[str]) -> db_listing.Selection:
     if len(filters) + len(tags) > _MAX_FILTERS:
         raise errors.Invalid(
             f'A list takes at most {_MAX_FILTERS} filters and tags.')
@@ -102,9 +102,9 @@ def _wanted(ctx: context.RequestContext, filters: dict[str, str],
         conditions.append(found)
         if name in _TEXT and not _is_list(name, value):
             exact[name] = value
-    return db_listing.Wanted(
+    return db_listing.Selection(
         scope=images.scope(ctx), visibility=visibility,
-        member_status=member_status or 'accepted', hidden=hidden,
+        member_status=member_status or states.ACCEPTED, hidden=hidden,
         conditions=conditions, exact=exact, properties=properties,
         tags=sorted(set(tags)))
 

@@ -14,7 +14,6 @@ if typing.TYPE_CHECKING:
 # The record that callers are given.
 Member = db_members.Member
 
-STATUSES = ('pending', 'accepted', 'rejected')
 MAX_NAME = 255
 
 

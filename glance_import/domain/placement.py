@@ -137,7 +137,7 @@ def located(services: services.Services, image: db_images.Image
             ) -> set[str]:
     """Ids of the stores that have the image."""
     found = (services.stores.id_of(location) for location in image.locations
-             if location.status == 'active')
+             if location.status == states.ACTIVE)
     return {store_id for store_id in found if store_id is not None}
 
 
@@ -146,7 +146,7 @@ def readable(services: services.Services, image: db_images.Image
     """Where the data can be read from, best first."""
     return services.stores.in_order(
         location for location in image.locations
-        if location.status == 'active')
+        if location.status == states.ACTIVE)
 
 
 def urls(services: services.Services, image_id: str) -> set[str]:
@@ -292,7 +292,7 @@ def _drop_location(services: services.Services, image_id: str,
                 f'Image {image_id} is {image.status}; only an active image '
                 'can be deleted from a store.')
         active = [location for location in image.locations
-                  if location.status == 'active']
+                  if location.status == states.ACTIVE]
         found = next((location for location in active
                       if services.stores.id_of(location) == store_id), None)
         if found is None:

@@ -94,7 +94,7 @@ def unseal(services: services.Services, sealed: str | None) -> Access:
     except fernet.InvalidToken as failure:
         raise errors.ImportFailed(
             'The token of whoever asked for the import is not known here any '
-            'more. Ask for the import again.') from failure
+            'more. Ask for the import again.', code='lost.token') from failure
 
 
 def endpoint(catalog: str | None, region: str, interface: str

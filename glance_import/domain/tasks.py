@@ -13,6 +13,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import tasks as db_tasks
 from glance_import import errors
 from glance_import.net import urls
+from glance_import import states
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -22,7 +23,6 @@ Task = db_tasks.Task
 Progress = db_jobs.Progress
 
 TYPES = ('import', 'api_image_import', 'location_import')
-STATUSES = ('pending', 'processing', 'success', 'failure')
 # What of a task's input, at any depth, says where bytes come from.
 _PLACES = frozenset({'uri', 'url', 'import_from', 'loc_url', 'location'})
 SORT_KEYS = ('id', 'type', 'status', 'created_at', 'updated_at')
@@ -80,7 +80,7 @@ def progress(services: services.Services,
              found: collections.abc.Iterable[db_tasks.Task]
              ) -> dict[str, db_jobs.Progress]:
     """How far those of the tasks are that run now, by id."""
-    ids = [task.id for task in found if task.status == 'processing']
+    ids = [task.id for task in found if task.status == states.PROCESSING]
     if not ids:
         return {}
     with services.db.read() as conn:

@@ -73,7 +73,7 @@ def _log_undo(conn: sa.Connection, lease: db_jobs.Lease, image_id: str,
     for who in {_IMPORT, step}:
         log[who] = {**{name: getattr(image, name) for name in base},
                     **log.get(who, {})}
-    db_jobs.check_fence(conn, lease, before=json.dumps(log))
+    db_jobs.check_fence(conn, lease, undo_log=json.dumps(log))
 
 
 def before(services: services.Services, lease: db_jobs.Lease, step: str

@@ -1,4 +1,4 @@
-"""Steps that fetch an image's bytes from another server.
+"""The steps that fetch an image's bytes from another server.
 
 They say what is fetched from whom; how bytes come and are kept is in
 glance_import.uploads.http_source.
@@ -19,6 +19,7 @@ from glance_import.imports import steps
 from glance_import.net import client
 from glance_import.net import options as net_options
 from glance_import.net import urls
+from glance_import import states
 from glance_import.uploads import http_source
 from glance_import.uploads import source_request
 
@@ -79,10 +80,11 @@ class ImportMetadata(_OfRegion):
 
     def run(self) -> dict[str, typing.Any]:
         remote = self._remote()
-        if remote.get('status') != 'active':
+        if remote.get('status') != states.ACTIVE:
             raise errors.ImportFailed(
                 'The image in the other region is '
-                f"{str(remote.get('status'))[:30]}, not active.")
+                f"{str(remote.get('status'))[:30]}, not active.",
+                code='source.failed')
         conf = self.rt.services.conf
         changes.write(
             self.rt.services, self.rt.lease, self.image_id,
@@ -105,11 +107,11 @@ class ImportMetadata(_OfRegion):
         except (client.FetchError, urls.UrlRefused) as failure:
             raise errors.ImportFailed(
                 'The image cannot be read in the other region: '
-                f'{failure}.') from failure
+                f'{failure}.', code='source.unreachable') from failure
         except ValueError as failure:
             raise errors.ImportFailed(
                 'The other region does not answer as an image service '
-                'does.') from failure
+                'does.', code='source.failed') from failure
 
 
 class GlanceDownload(_OfRegion):

@@ -20,23 +20,27 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_import import signals
 from glance_import import state
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
-# Tells a conductor that the API which starts it has judged the files.
-FLAG = '--embedded'
+# Tells a conductor which process has started it and judged the files.
+FLAG = '--embedded-in='
 RETRY_SECONDS = 1.0
 # A conductor that dies at once is not started again without end of hurry.
 MAX_RETRY_SECONDS = 30.0
 STOP_SECONDS = 65.0
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _SERVERS_SIGNALS = frozenset({
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
-    signal.SIGUSR1})
+    signal.SIGUSR1, signal.SIGUSR2})
+# Held while a program is started and over every fork. A child that is forked
+# in between would keep the pipe open on which subprocess waits for the exec.
+_starting = threading.Lock()
+os.register_at_fork(before=_starting.acquire,
+                    after_in_parent=_starting.release,
+                    after_in_child=_starting.release)
 
 
 class Supervisor:
@@ -96,11 +100,8 @@ class Supervisor:
         pause = RETRY_SECONDS
         while not self._stop.is_set():
             begun = time.monotonic()
-            # Our own interpreter on our own module, with the words that this
-            # process was started with.
-            self._child = subprocess.Popen(  # nosec B603
-                command([FLAG, *self._arguments]),
-                preexec_fn=_die_with_parent, close_fds=True)
+            self._child = spawn(
+                command([f'{FLAG}{os.getpid()}', *self._arguments]))
             status = self._child.wait()
             if self._stop.is_set():
                 return
@@ -128,6 +129,14 @@ class Supervisor:
         return True
 
 
+def spawn(words: list[str]) -> subprocess.Popen:
+    """Start a program by exec alone, beside threads that fork."""
+    with _starting:
+        # Our own interpreter on our own module, with the words that this
+        # process was started with.
+        return subprocess.Popen(words)  # nosec B603
+
+
 def command(arguments: list[str]) -> list[str]:
     """What starts a conductor with these words.
 
@@ -139,11 +148,18 @@ def command(arguments: list[str]) -> list[str]:
     return [interpreter, '-m', 'glance_import.cmd.conductor', *arguments]
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: no conductor outlives its parent.
+def follow_parent(word: str) -> None:
+    """In a conductor that was started beside an API: end with its parent.
 
-    The thread's mask of signals would be inherited.
+    The signals that the thread of the parent takes none of are blocked here
+    too: SIGHUP stays so until the conductor has a handler for it.
+
+    :param word: of the command line, beginning with ``FLAG``
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SERVERS_SIGNALS)
-    signals.pass_over()
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK,
+                           _SERVERS_SIGNALS - {signal.SIGHUP})
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(word.removeprefix(FLAG)):
+        # It had died before.
+        raise SystemExit(1)

@@ -27,6 +27,7 @@ from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import methods
 from glance_import.imports import outcome as outcomes
+from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.uploads import staged_state
@@ -185,11 +186,20 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
             db_tasks.move(conn, lease.job_id, begun, states.FAILURE,
                           expires_at=tasks.expiry(services), message=text,
                           result=result)
-    if discard:
-        services.area.discard(image_id)
+        if discard:
+            # Before the commit: behind it the next upload may have begun.
+            _discard_staged(services, image_id)
     placement.sweep(services, image_id, below=lease.epoch + 1)
     LOG.warning('import of image %s (task %s) failed: %s', image_id,
                 lease.job_id, text)
+
+
+def _discard_staged(services: services.Services, image_id: str) -> None:
+    try:
+        services.area.discard(image_id)
+    except staging.StagingError as failure:
+        LOG.warning('what was staged for image %s is left: %s', image_id,
+                    failure)
 
 
 def _give_back(services: services.Services, conn: sa.Connection,

@@ -23,6 +23,7 @@ CODES: dict[str, str] = {
     INTERNAL: 'a fault of the service, to be found in its log',
     'lost.conductor': 'each process that ran it died',
     'lost.record': 'its entry in the database cannot be read',
+    'lost.token': 'the token that the import needs is not known any more',
     'plugin.failed': 'a plugin failed or gave no answer that counts',
     'plugin.forbidden': "a plugin tried what is not a plugin's to do",
     'refused.digest': 'the data does not have the digest that was promised',

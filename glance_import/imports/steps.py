@@ -316,10 +316,15 @@ def staged_data(services: services.Services, image_id: str
             'Upload it again.', code='staging.lost')
     found = staged_state.compare(services, record)
     if services.area.identity(image_id) is None:
-        raise errors.ImportFailed(
-            'The staged data of the image has disappeared from the staging '
-            'area. Upload it again.', code='staging.lost')
+        raise data_gone()
     return found
+
+
+def data_gone() -> errors.ImportFailed:
+    """What is raised when the file of the data is not there."""
+    return errors.ImportFailed(
+        'The staged data of the image has disappeared from the staging '
+        'area. Upload it again.', code='staging.lost')
 
 
 def local_path(uri: str) -> str:

@@ -91,8 +91,12 @@ class ImportToStore(_StoringStep):
         services = self.rt.services
         path = self.image_path(file_path)
         targets = self._stores()
-        quotas.check_import(services, self.image_id, os.stat(path).st_size,
-                            len(targets))
+        try:
+            size = os.stat(path).st_size
+        except FileNotFoundError as failure:
+            # As when the image is deleted in this very moment.
+            raise steps.data_gone() from failure
+        quotas.check_import(services, self.image_id, size, len(targets))
         expected = None
         if path == services.area.path(self.image_id):
             expected = staged_state.as_staged(

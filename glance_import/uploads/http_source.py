@@ -342,7 +342,7 @@ class Download:
                     f'The download took longer than {limit} seconds, the '
                     'most it may take here (total_timeout); '
                     f'{self._size} bytes had come.',
-                code='source.unreachable')
+                    code='source.unreachable')
             yield block
             # Or its buffer would live until the next block comes.
             del block

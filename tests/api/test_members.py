@@ -131,6 +131,17 @@ def test_refusals(api, shared):
         assert members(api, 'DELETE', image_id, 'blue').status == 403
 
 
+def test_an_image_deleted_in_the_second_its_member_came_back(api):
+    # Often enough that a second begins in between in some of them at most.
+    for _ in range(5):
+        image_id = api.create()
+        for method, member, body in (
+                ('POST', '', {'member': 'blue'}), ('DELETE', 'blue', None),
+                ('POST', '', {'member': 'blue'})):
+            assert members(api, method, image_id, member, body).status < 300
+        assert api.request('DELETE', f'/v2/images/{image_id}').status == 204
+
+
 def test_one_member_by_many_at_once(api):
     image_id = api.create()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:

@@ -157,6 +157,8 @@ def driver_connection(database):
 def test_fork_gives_the_child_connections_of_its_own(synced):
     parents = driver_connection(synced)
     assert driver_connection(synced) is parents
+    if synced.is_sqlite:
+        synced.dispose()
 
     def child():
         own = driver_connection(synced) is not parents
@@ -184,6 +186,52 @@ def test_the_end_of_a_child_leaves_the_parents_session(connect, postgresql):
     assert session() == before
 
 
+def is_refused(database):
+    """Whether this process, a child, does not get to use the file."""
+    for use in (database.read, database.write):
+        with pytest.raises(engine.DatabaseProblem, match='forked'):
+            with use():
+                pass
+    return True
+
+
+def test_an_open_file_is_not_for_children(sqlite):
+    """Used or idle; a child of the child inherits it as well."""
+    with sqlite.read() as connection:
+        connection.execute(sa.select(tables.tasks.c.id)).all()
+        assert in_child(lambda: is_refused(sqlite)) == 0
+    assert in_child(lambda: is_refused(sqlite)) == 0
+    assert in_child(lambda: in_child(lambda: is_refused(sqlite)) == 0) == 0
+
+    sqlite.dispose()
+    assert in_child(lambda: job_ids(sqlite) == set()) == 0
+    assert in_child(
+        lambda: in_child(lambda: job_ids(sqlite) == set()) == 0) == 0
+    assert job_ids(sqlite) == set()
+
+
+def test_what_is_in_use_is_not_closed_for_a_child(sqlite):
+    with sqlite.read():
+        sqlite.dispose()
+        assert in_child(lambda: is_refused(sqlite)) == 0
+    sqlite.dispose()
+
+
+def test_disposed_of_is_closed(sqlite):
+    def descriptors():
+        found = (os.path.realpath(f'/proc/self/fd/{number}')
+                 for number in os.listdir('/proc/self/fd'))
+        return [path for path in found
+                if path.startswith(sqlite.url.database)]
+
+    with sqlite.write() as writer, sqlite.read() as reader:
+        writer.execute(job('a'))
+        reader.execute(sa.select(tables.tasks.c.id)).all()
+        assert descriptors()
+    sqlite.dispose()
+    assert descriptors() == []
+
+
 def test_a_fork_waits_for_no_lock_of_the_parent(sqlite):
     """Another thread writes: the child refuses, the parent goes on."""
     writing = threading.Event()
@@ -195,18 +243,11 @@ def test_a_fork_waits_for_no_lock_of_the_parent(sqlite):
             writing.set()
             forked.wait(60)
 
-    def child():
-        for use in (sqlite.read, sqlite.write):
-            with pytest.raises(engine.DatabaseProblem, match='forked'):
-                with use():
-                    pass
-        return True
-
     thread = threading.Thread(target=write)
     thread.start()
     writing.wait(60)
     try:
-        assert in_child(child) == 0
+        assert in_child(lambda: is_refused(sqlite)) == 0
     finally:
         forked.set()
         thread.join()
@@ -214,7 +255,8 @@ def test_a_fork_waits_for_no_lock_of_the_parent(sqlite):
     with sqlite.write() as connection:
         connection.execute(job('later'))
     assert job_ids(sqlite) == {'thread', 'later'}
-    # Nothing is in use any more: the next child is welcome.
+    # Nothing is open any more: the next child is welcome.
+    sqlite.dispose()
     assert in_child(lambda: job_ids(sqlite) == {'thread', 'later'}) == 0
 
 

@@ -8,10 +8,12 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
+from glance_import.imports import embedded
 from tests import servers
 from tests import service as services
 
@@ -241,6 +243,21 @@ def test_a_conductor_that_starts_survives_them_too(make_service):
     assert service.conductor_pid() == second
 
 
+def test_no_conductor_outlives_the_api_that_started_it(make_service):
+    service = make_service().start()
+    conductor = service.conductor_pid()
+    service.process.kill()
+    service.process.wait()
+    services.wait_for(lambda: not os.path.exists(f'/proc/{conductor}/exe'))
+
+
+def test_a_conductor_whose_api_is_gone_already(make_service):
+    """It had died before the conductor could ask to end with it."""
+    done = make_service().run(
+        'conductor', f'{embedded.FLAG}{2 ** 22}')
+    assert done.returncode == 1, done
+
+
 def test_a_conductor_on_its_own_survives_them(make_service):
     service = make_service(
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
@@ -311,6 +328,43 @@ def test_a_dead_conductor_is_started_again(make_service):
     assert service.conductor_pid() != first
 
 
+FORKS = """
+import os, signal, threading
+from glance_import.imports import embedded
+
+
+def spawn():
+    for _ in range(30):
+        embedded.spawn(['true']).wait()
+
+
+thread = threading.Thread(target=spawn, daemon=True)
+thread.start()
+children = []
+while thread.is_alive():
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+    children.append(pid)
+    thread.join(0.001)
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_programs_are_started_beside_forks():
+    """No child that lives on keeps the start of another from ending."""
+    process = subprocess.Popen([sys.executable, '-c', FORKS],
+                               start_new_session=True)
+    try:
+        assert process.wait(60) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_imports_asked_for_before_a_kill_are_done_after_it(make_service):
     service = make_service(
         options={'taskflow_executor': {'embedded_conductor': False}}).start()
@@ -358,12 +412,12 @@ def test_noauth_under_another_server_answers_this_machine_only(
 
 
 def server_command(kind, service):
-    if kind == 'gunicorn':
+    if kind.startswith('gunicorn'):
         return [servers.program('gunicorn', os.path.dirname(
                     service.command('api')[0])),
                 '--bind', f'127.0.0.1:{service.port}', '--workers', '2',
                 '--threads', '4', '--worker-class', 'gthread',
-                'glance_import.wsgi:application']
+                *kind.split()[1:], 'glance_import.wsgi:application']
     return [servers.program('uwsgi', os.path.dirname(
                 service.command('api')[0])),
             '--http-socket', f'127.0.0.1:{service.port}', '--master',
@@ -372,7 +426,26 @@ def server_command(kind, service):
             '--module', 'glance_import.wsgi:application']
 
 
-@pytest.mark.parametrize('kind', ['gunicorn', 'uwsgi'])
+def open_databases(pid):
+    """SQLite files that a process has open."""
+    found = (os.path.realpath(f'/proc/{pid}/fd/{number}')
+             for number in os.listdir(f'/proc/{pid}/fd'))
+    return [path for path in found if 'sqlite' in path]
+
+
+def test_who_forks_has_no_database_open(make_service):
+    """Nor has it after it was told to read its files again."""
+    service = make_service()
+    service.start()
+    service.ask(DATA)
+    assert open_databases(service.process.pid) == []
+    service.process.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: 'reloading' in service.text())
+    assert service.request('GET', '/versions').status == 200
+    assert open_databases(service.process.pid) == []
+
+
+@pytest.mark.parametrize('kind', ['gunicorn', 'gunicorn --preload', 'uwsgi'])
 def test_under_other_servers(make_service, kind):
     service = make_service()
     environment = dict(service.environment,
@@ -415,6 +488,8 @@ def test_under_other_servers(make_service, kind):
         lambda: service.stage(image_id, DATA).status == 204)
     assert len([words for words in service.children().values()
                 if 'cmd.conductor' in words]) == 1
+    # Of this one the processes that answer were forked.
+    assert open_databases(service.process.pid) == []
     assert service.stop() in (0, -15, 30)
 
 

@@ -13,6 +13,7 @@ from glance_import.api import schemas
 from glance_import.domain import locations
 from glance_import.imports import admission
 from glance_import.imports import methods
+from glance_import import states
 
 
 def index(request: call.Call) -> webob.Response:
@@ -20,7 +21,7 @@ def index(request: call.Call) -> webob.Response:
     image = images.find(request, 'fetch_image_location')
     return call.json_response([
         {'url': location.url, 'metadata': location.metadata}
-        for location in image.locations if location.status == 'active'])
+        for location in image.locations if location.status == states.ACTIVE])
 
 
 def create(request: call.Call) -> webob.Response:

@@ -12,6 +12,7 @@ from glance_import.api import views
 from glance_import.domain import images as records
 from glance_import.domain import members
 from glance_import import errors
+from glance_import import states
 
 
 def index(request: call.Call) -> webob.Response:
@@ -114,8 +115,8 @@ def _name(body: typing.Any) -> str:
 
 def _status(body: typing.Any) -> str:
     status = body.get('status') if isinstance(body, dict) else None
-    if not isinstance(status, str) or status not in members.STATUSES:
+    if not isinstance(status, str) or status not in states.MEMBER:
         raise errors.Invalid(
             "The request body needs 'status', one of: "
-            + ', '.join(members.STATUSES) + '.')
+            + ', '.join(states.MEMBER) + '.')
     return status

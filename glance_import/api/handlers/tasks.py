@@ -14,6 +14,7 @@ from glance_import.api import views
 from glance_import.domain import tasks
 from glance_import import errors
 from glance_import.imports import legacy
+from glance_import import states
 
 ACCESS = 'tasks_api_access'
 
@@ -47,7 +48,7 @@ def index(request: call.Call) -> webob.Response:
 
 def _filters(query: paging.Query) -> dict[str, str]:
     filters = {}
-    for name, known in (('status', tasks.STATUSES), ('type', tasks.TYPES)):
+    for name, known in (('status', states.TASK), ('type', tasks.TYPES)):
         value = query.take(name)
         if value is None:
             continue

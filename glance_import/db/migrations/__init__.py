@@ -10,6 +10,8 @@ VERSION_TABLE = 'import_alembic_version'
 
 # Every revision, oldest first. Written down so that a service at start knows
 # where it stands without loading alembic; a test compares it with versions/.
-REVISIONS = ('import_0001', 'import_0002', 'import_0003', 'import_0004',
-             'import_0005', 'import_0006', 'import_0007', 'import_0008')
+REVISIONS = ('r1_0001', 'r1_0002', 'r1_0003')
 HEAD = REVISIONS[-1]
+# What a database may be at that was made before the first release. It is
+# taken over from the first revision on, as one of which nothing is known.
+BEFORE_RELEASE = tuple(f'import_{number:04}' for number in range(1, 9))

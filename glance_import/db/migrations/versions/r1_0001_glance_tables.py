@@ -10,7 +10,7 @@ import typing
 from alembic import op
 import sqlalchemy as sa
 
-revision = 'import_0001'
+revision = 'r1_0001'
 down_revision = None
 
 # What Glance's own migrations leave in alembic_version.

@@ -7,8 +7,8 @@ told from Glance's own and dropped without harm.
 from alembic import op
 import sqlalchemy as sa
 
-revision = 'import_0003'
-down_revision = 'import_0002'
+revision = 'r1_0003'
+down_revision = 'r1_0002'
 
 # PostgreSQL refuses index entries above 2.7 kB and MySQL indexes a TEXT by a
 # prefix only, so only the beginning of a value is indexed there.
@@ -31,11 +31,18 @@ INDEXES = (
 
 
 def upgrade() -> None:
+    connection = op.get_bind()
     for name, table, columns in INDEXES:
-        op.create_index(name, table, columns, if_not_exists=True)
-    value = (sa.text(f'substr(value, 1, {VALUE_PREFIX})')
-             if op.get_bind().dialect.name == 'postgresql' else 'value')
-    op.create_index(
-        'import_image_properties_idx', 'image_properties',
-        ['name', value, 'image_id'],
-        mysql_length={'value': VALUE_PREFIX}, if_not_exists=True)
+        if not _is_there(connection, table, name):
+            op.create_index(name, table, columns)
+    name, table = 'import_image_properties_idx', 'image_properties'
+    if not _is_there(connection, table, name):
+        value = (sa.text(f'substr(value, 1, {VALUE_PREFIX})')
+                 if connection.dialect.name == 'postgresql' else 'value')
+        op.create_index(name, table, ['name', value, 'image_id'],
+                        mysql_length={'value': VALUE_PREFIX})
+
+
+def _is_there(connection: sa.Connection, table: str, index: str) -> bool:
+    return index in {each['name'] for each in
+                     sa.inspect(connection).get_indexes(table)}
