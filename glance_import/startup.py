@@ -208,24 +208,25 @@ def open_all(conf: cfg.ConfigOpts,
     :param accepting: see ``services.build``
     :raises StartupError: one of them cannot be used
     """
-    box = open_services(conf, plugins, accepting=accepting)
+    opened = open_services(conf, plugins, accepting=accepting)
     try:
-        upgrade.ensure(box.db)
+        upgrade.ensure(opened.db)
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
     finally:
         # Whoever starts may fork next; no child can use an open SQLite file.
-        box.db.dispose()
-    _check_opinion(conf, box)
-    return box
+        opened.db.dispose()
+    _check_opinion(conf, opened)
+    return opened
 
 
-def _check_opinion(conf: cfg.ConfigOpts, box: services.Services) -> None:
+def _check_opinion(conf: cfg.ConfigOpts, opened: services.Services
+                   ) -> None:
     """Say whether qemu-img has a say about images."""
-    trouble = box.adviser.trouble()
+    trouble = opened.adviser.trouble()
     if trouble is None:
         LOG.info('second opinion on images: qemu-img, in the sandbox')
-    elif box.adviser.mode == second_opinion.REQUIRED:
+    elif opened.adviser.mode == second_opinion.REQUIRED:
         raise _refused(conf, 'second_opinion', 'image_format',
                        f'cannot be had: {trouble}')
     else:

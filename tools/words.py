@@ -16,7 +16,7 @@ WORDS = {
     r'\bthe (seed|guide)\b': 'cite an RFC, a Glance release or a page',
     r'\b(boxes|box: services)\b': 'services',
     r'\basked: call\.Call': 'request',
-    r'\bclass (Asked|Told|Found|Known|StoreOutcome|Kept|Hung|Claimed|Claim)\b':
+    r'\bclass (Asked|Told|Found|Known|Placed|Kept|Hung|Claimed|Claim)\b':
         'IsCancelled, Digests, StagedState, KnownLocation, StoreOutcome, '
         'DigestSnapshot, ImageParts, ExpectedDigest, Lease',
     r'\bdef _?(settle|settled|look|_look_up|look_up)\(': 'what it does',

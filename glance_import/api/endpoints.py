@@ -106,6 +106,7 @@ _READ = {204: 'There is no data yet.', 206: 'The range asked for.',
          416: 'The image has no such range.'}
 _UPLOAD = {410: 'It was there when the request began.',
            412: 'Another version of the upload protocol.',
+           423: 'Somebody else is uploading to it just now.',
            460: 'The checksum of the part is another one.'}
 _PAGE = ('limit', 'marker', 'sort_key', 'sort_dir')
 _IMAGE_QUERY = (*_PAGE, 'sort', 'name', 'status', 'owner', 'visibility',

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing
 
-from glance_import.domain import changes
 from glance_import.domain import images
+from glance_import.domain import patch
 from glance_import import errors
 
 V21 = 'application/openstack-images-v2.1-json-patch'
@@ -23,7 +23,7 @@ OPERATIONS = ('add', 'remove', 'replace')
 READ_ONLY = images.READ_ONLY | {'id'}
 
 
-def parse(body: typing.Any, media_type: str) -> list[changes.Operation]:
+def parse(body: typing.Any, media_type: str) -> list[patch.Operation]:
     """The operations of a body, in order.
 
     :raises errors.Invalid: not a patch, or not one that means something
@@ -68,7 +68,7 @@ def _unknown(op: typing.Any) -> str:
 
 
 def _operation(op: str, pointer: typing.Any, item: dict, *,
-               exclusive: bool) -> changes.Operation:
+               exclusive: bool) -> patch.Operation:
     path = _path(pointer)
     name = path[0]
     if name in READ_ONLY:
@@ -88,9 +88,9 @@ def _operation(op: str, pointer: typing.Any, item: dict, *,
     if op != 'remove' and 'value' not in item:
         raise errors.Invalid(
             f"The operation {op} of {pointer[:300]} lacks its member 'value'.")
-    return changes.Operation(op, name, item.get('value'),
-                             '/'.join(path[1:]) or None,
-                             exclusive and op == 'add')
+    return patch.Operation(op, name, item.get('value'),
+                           '/'.join(path[1:]) or None,
+                           exclusive and op == 'add')
 
 
 def _path(pointer: typing.Any) -> list[str]:

@@ -28,7 +28,7 @@ HELP = 'Images in the stores: judge them again.'
 PLACES = 'images-judge.json'
 
 
-def judge(conf: cfg.ConfigOpts) -> int:
+def check_again(conf: cfg.ConfigOpts) -> int:
     """Judge images again: what would be refused if it came in today?
 
     Reads the head, the tail and the descriptors of the data in every store,
@@ -194,7 +194,7 @@ def _rate(text: str) -> float:
 
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
-    'judge': (judge, (
+    'judge': (check_again, (
         (('--status',), {
             'choices': (states.ACTIVE, states.DEACTIVATED),
             'default': states.ACTIVE, 'help': 'images of this status'}),

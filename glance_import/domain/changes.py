@@ -8,7 +8,6 @@ and neither an import nor a change undoes the other. Touches the database.
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import typing
 
 from oslo_db import exception as db_exc
@@ -17,6 +16,7 @@ from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import.domain import locations
+from glance_import.domain import patch
 from glance_import import errors
 from glance_import.policies import protections
 from glance_import import states
@@ -34,21 +34,6 @@ FORMATS_OPEN = (states.QUEUED, states.UPLOADING)
 MAX_TAG = 255
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Operation:
-    """One step of a PATCH.
-
-    ``position`` is what follows the name in the pointer (locations only);
-    an ``exclusive`` add refuses a property that is there.
-    """
-
-    op: str
-    name: str
-    value: typing.Any = None
-    position: str | None = None
-    exclusive: bool = False
-
-
 class _Draft:
     """An image while operations are applied to it."""
 
@@ -63,13 +48,13 @@ class _Draft:
         self._ctx = ctx
         self._access = judge
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: patch.Operation) -> None:
         if operation.name == 'locations':
             self.locations = locations.apply(self.locations, operation)
             return
         _APPLY[operation.op](self, operation)
 
-    def add(self, operation: Operation) -> None:
+    def add(self, operation: patch.Operation) -> None:
         name = operation.name
         if self._set_base(operation):
             return
@@ -84,7 +69,7 @@ class _Draft:
             self._access.require(name, 'create')
         self.properties[name] = operation.value
 
-    def replace(self, operation: Operation) -> None:
+    def replace(self, operation: patch.Operation) -> None:
         name = operation.name
         if self._set_base(operation):
             return
@@ -92,7 +77,7 @@ class _Draft:
         self._access.require(name, 'update')
         self.properties[name] = operation.value
 
-    def remove(self, operation: Operation) -> None:
+    def remove(self, operation: patch.Operation) -> None:
         name = operation.name
         if name in BASE or name == 'tags':
             raise errors.Forbidden(f'Property {name} may not be removed.')
@@ -116,7 +101,7 @@ class _Draft:
                 or not self._access.allows(name, 'read'):
             raise errors.Conflict(f'Property {name} does not exist.')
 
-    def _set_base(self, operation: Operation) -> bool:
+    def _set_base(self, operation: patch.Operation) -> bool:
         name, value = operation.name, operation.value
         if name == 'tags':
             self.tags = list(value)
@@ -142,7 +127,7 @@ _APPLY = {'add': _Draft.add, 'replace': _Draft.replace,
 
 def apply(services: services.Services, ctx: context.RequestContext,
           image: db_images.Image,
-          operations: collections.abc.Sequence[Operation]
+          operations: collections.abc.Sequence[patch.Operation]
           ) -> db_images.Image:
     """Apply a PATCH, all of it or nothing; the image as it is then.
 

@@ -21,6 +21,7 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.domain import content
 from glance_import.domain import images
+from glance_import.domain import patch
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import sample
@@ -37,7 +38,6 @@ if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from glance_import import context
-    from glance_import.domain import changes
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -173,7 +173,7 @@ def check_free(services: services.Services, conn: sa.Connection,
 
 def prepare(services: services.Services, ctx: context.RequestContext,
             image: db_images.Image,
-            operations: collections.abc.Iterable[changes.Operation]
+            operations: collections.abc.Iterable[patch.Operation]
             ) -> KnownLocation | None:
     """Judge and measure what a PATCH names, before its transaction.
 
@@ -221,7 +221,7 @@ def prepare(services: services.Services, ctx: context.RequestContext,
 
 
 def _check_status(image: db_images.Image,
-                  about: collections.abc.Iterable[changes.Operation]) -> None:
+                  about: collections.abc.Iterable[patch.Operation]) -> None:
     for each in about:
         allowed = ((states.ACTIVE,) if each.op == 'remove'
                    else (states.ACTIVE, states.QUEUED))
@@ -231,7 +231,7 @@ def _check_status(image: db_images.Image,
                 f'it is {image.status}.')
 
 
-def _values(operation: changes.Operation) -> list[dict[str, typing.Any]]:
+def _values(operation: patch.Operation) -> list[dict[str, typing.Any]]:
     if operation.op == 'remove':
         return []
     return (operation.value if operation.position is None
@@ -288,7 +288,7 @@ def _check_hex(name: str, value: str, size: int) -> None:
             f'{name} must have {2 * size} hexadecimal digits.')
 
 
-def apply(locations: Locations, operation: changes.Operation) -> Locations:
+def apply(locations: Locations, operation: patch.Operation) -> Locations:
     """The list after one operation of a PATCH.
 
     :raises errors.Invalid: there is no such position, or it is there
@@ -317,7 +317,7 @@ def apply(locations: Locations, operation: changes.Operation) -> Locations:
         _location(operation.value)] + locations[number:])
 
 
-def _position(operation: changes.Operation, last: int, *,
+def _position(operation: patch.Operation, last: int, *,
               new: bool = False) -> int:
     text = operation.position
     if new and text == '-':

@@ -149,6 +149,38 @@ def readable(services: services.Services, image: db_images.Image
         if location.status == states.ACTIVE)
 
 
+def open_best(services: services.Services, image_id: str,
+              locations: collections.abc.Iterable[db_images.Location],
+              offset: int = 0) -> typing.BinaryIO:
+    """The data from the first of ``locations`` that gives it.
+
+    :param offset: in bytes, where it begins
+    :raises stores.StoreError: none does; what the last said
+    """
+    last = stores.StoreError('the image has no data')
+    for location in locations:
+        try:
+            return services.stores.of(location).open(location.url,
+                                                     offset=offset)
+        except stores.StoreError as failure:
+            LOG.error('the data of image %s cannot be read at %s: %s',
+                      image_id, location.url, failure)
+            last = failure
+    raise last
+
+
+def open_to_read(services: services.Services, image_id: str,
+                 locations: collections.abc.Iterable[db_images.Location],
+                 offset: int) -> typing.BinaryIO:
+    """The same for a user: :raises errors.Unavailable: none gives it now"""
+    try:
+        return open_best(services, image_id, locations, offset)
+    except stores.StoreError as failure:
+        raise errors.Unavailable(
+            f'The data of image {image_id} cannot be read at the moment.'
+        ) from failure
+
+
 def urls(services: services.Services, image_id: str) -> set[str]:
     """Every URI that the image names."""
     with services.db.read() as conn:

@@ -98,13 +98,14 @@ def free(services: services.Services, image_id: str) -> str:
         task_id = image.properties.get(images.LOCK)
         for name in (images.LOCK, images.IMPORTING_STORES):
             db_images.drop_property(conn, image_id, name)
-        db_images.set_property(conn, image_id, images.ERROR, REASON)
+        images.set_error(conn, image_id, 'lost.conductor', REASON)
         for status in (states.PENDING, states.PROCESSING):
             if task_id:
                 db_tasks.move(conn, task_id, status, states.FAILURE,
                               expires_at=tasks.expiry(services),
                               message=REASON)
-    return _discard(services, image)
+        # Before the commit: behind it the next upload may have begun.
+        return _discard(services, image)
 
 
 def _discard(services: services.Services, image: db_images.Image) -> str:

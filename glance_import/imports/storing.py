@@ -134,16 +134,11 @@ class CopyImage(_StoringStep):
 
     def _open(self, image: db_images.Image) -> typing.BinaryIO:
         """:raises stores.StoreError: none of its stores can be read"""
-        failure: stores.StoreError | None = None
-        for location in placement.readable(self.rt.services, image):
-            try:
-                return self.rt.services.stores.of(location).open(location.url)
-            except stores.StoreError as problem:
-                LOG.warning('image %s cannot be read at %s: %s', image.id,
-                            location.url, problem)
-                failure = problem
-        raise failure or errors.ImportFailed('The image has no data.',
-                                             code='image.gone')
+        locations = placement.readable(self.rt.services, image)
+        if not locations:
+            raise errors.ImportFailed('The image has no data.',
+                                      code='image.gone')
+        return placement.open_best(self.rt.services, image.id, locations)
 
 
 def _same(image: db_images.Image, digests: stores.Digests) -> None:

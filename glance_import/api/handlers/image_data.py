@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import typing
 
-from oslo_log import log
 import webob
 from webob import exc
 
@@ -13,14 +12,11 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports
 from glance_import.api.handlers import stage
-from glance_import.db import images as db_images
+from glance_import.domain import images as records
 from glance_import.domain import placement
 from glance_import import errors
 from glance_import import states
-from glance_import.stores import base as stores
 from glance_import.uploads import put_data
-
-LOG = log.getLogger(__name__)
 
 BLOCK = 1 << 20
 _LEGACY = re.compile(r'bytes ([0-9]+-[0-9]+)/(?:[0-9]+|\*)')
@@ -35,7 +31,8 @@ def get(request: call.Call) -> webob.Response:
         return call.empty(204)
     size = image.size or 0
     start, stop = _range(request.req, size)
-    stream = _open(request, image, locations, start)
+    stream = placement.open_to_read(request.services, image.id, locations,
+                                    start)
     whole = (start, stop) == (0, size)
     response = _response(image, stop - start)
     response.app_iter = _iterator(request.req, stream, stop - start,
@@ -56,26 +53,8 @@ def head(request: call.Call) -> webob.Response:
     return _response(image, image.size or 0)
 
 
-def _open(request: call.Call, image: db_images.Image,
-          locations: list[db_images.Location], start: int
-          ) -> typing.BinaryIO:
-    """The data from the best store that gives it.
-
-    :raises errors.Unavailable: none does
-    """
-    for location in locations:
-        try:
-            return request.services.stores.of(location).open(
-                location.url, offset=start)
-        except stores.StoreError as failure:
-            LOG.error('the data of image %s cannot be read at %s: %s',
-                      image.id, location.url, failure)
-    raise errors.Unavailable(
-        f'The data of image {image.id} cannot be read at the moment.')
-
-
 def _find(request: call.Call
-          ) -> tuple[db_images.Image, list[db_images.Location]]:
+          ) -> tuple[records.Image, list[records.Location]]:
     """The image, and where its data is; nowhere while it has none."""
     image = images.find(request, 'download_image')
     if image.status == states.DEACTIVATED and not request.ctx.is_admin:
@@ -86,7 +65,7 @@ def _find(request: call.Call
     return image, placement.readable(request.services, image)
 
 
-def _response(image: db_images.Image, length: int) -> webob.Response:
+def _response(image: records.Image, length: int) -> webob.Response:
     response = webob.Response(content_type='application/octet-stream')
     response.content_length = length
     response.headers['Accept-Ranges'] = 'bytes'
