@@ -1,11 +1,12 @@
 """What a request or an import passes through, counted in a real service.
 
-    python -m benchmarks.journeys [--functions]
+    python -m benchmarks.journeys [--functions] [--page]
 
 An API process and a conductor run under benchmarks.recorder: how many modules
-of the package each journey calls, how often it changes from one to another,
-its statements, its transactions that write, and the fsyncs of all processes
-(SQLite, file store on the staging area's file system). Nothing is timed.
+of the package each journey calls (those of the HTTP server apart), how often
+it changes from one to another, its statements, its transactions that write,
+and the fsyncs of all processes (SQLite, file store on the staging area's file
+system). Nothing is timed. ``--page`` writes the table into the documentation.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class Marker(ImagePlugin):
         return self.accept()
 '''
 _SIZE = 3 << 20
+_PAGE = (pathlib.Path(__file__).parents[1] / 'doc' / 'source'
+         / 'contributor' / 'journeys.inc')
 _Wanted = collections.abc.Callable[[int], bool]
-_COLUMNS = ('modules', 'functions', 'changes', 'statements', 'writes',
-            'fsyncs')
+_COLUMNS = ('modules', 'server', 'functions', 'changes', 'statements',
+            'writes', 'fsyncs')
 
 
 class _Service(services.Service):
@@ -132,9 +135,10 @@ class _Recording:
         fsynced = self._counter.count - self._before
         found = self._service.tell('end', self._wanted)
         names = sorted({name for each in found for name in each['functions']})
+        modules = {name for each in found for name in each['modules']}
+        of_server = {name for name in modules if name.startswith('server/')}
         return {
-            'modules': len({name for each in found
-                            for name in each['modules']}),
+            'modules': len(modules - of_server), 'server': len(of_server),
             'functions': len(names), 'names': names,
             'changes': sum(each['changes'] for each in found),
             'statements': sum(len(each['statements']) for each in found),
@@ -178,12 +182,23 @@ def _wait(service: _Service, image_id: str, end: str) -> None:
         time.sleep(0.05)
 
 
+def _table(found: dict[str, dict[str, typing.Any]]) -> str:
+    lines = ['.. list-table::', '   :header-rows: 1', '']
+    for name, cells in (('journey', _COLUMNS), *(
+            (name, [row[column] for column in _COLUMNS])
+            for name, row in found.items())):
+        lines += [f'   * - {name}', *(f'     - {cell}' for cell in cells)]
+    return '\n'.join(lines) + '\n'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--functions', action='store_true',
                         help='name what was called')
+    parser.add_argument('--page', action='store_true',
+                        help='write doc/source/contributor/journeys.inc')
     words = parser.parse_args()
     good, evil = os.urandom(_SIZE), b'EVIL' + bytes(_SIZE)
     found: dict[str, dict[str, typing.Any]] = {}
@@ -205,6 +220,8 @@ def main() -> None:
                     found |= some
             finally:
                 service.kill()
+    if words.page:
+        _PAGE.write_text(_table(found))
     print(f'{"journey":27}' + ''.join(f'{name:>12}' for name in _COLUMNS))
     for name, row in found.items():
         print(f'{name:27}' + ''.join(

@@ -52,7 +52,7 @@ def modules() -> str:
     for folder in folders:
         name = (f'{folder.relative_to(TOP)}/').replace('glance_import//',
                                                        'glance_import/')
-        parts.append(f'{name}\n{"-" * len(name)}\n')
+        parts.append(f'``{name}``\n{"-" * (len(name) + 4)}\n')
         package = folder / '__init__.py'
         if package.exists() and first_sentence(package):
             parts.append('\n'.join(_wrapped(
