@@ -46,11 +46,7 @@ def check_importable(services: services.Services,
     :raises errors.DomainError: what the method itself says of the request
     """
     _check_status(services, image, method)
-    for name in ('container_format', 'disk_format'):
-        if getattr(image, name) is None:
-            raise errors.Conflict(
-                f"'{name}' needs to be set before image {image.id} can be "
-                'imported.')
+    images.check_formats(image, 'be imported', errors.Conflict)
     if method.plugins:
         signatures.check(services.conf, image.properties)
     method.check(services, ctx, image, asked)
@@ -185,7 +181,7 @@ def _take_image(conn: sa.Connection, image_id: str,
         return
     status = db_images.status(conn, image_id)
     if status in (None, states.DELETED):
-        raise errors.NotFound(f'No image found with ID {image_id}')
+        raise errors.no_image(image_id)
     if status == method.running == method.needs:
         raise errors.Conflict(
             f'An import of image {image_id} is already under way.')

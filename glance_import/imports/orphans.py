@@ -86,7 +86,7 @@ def free(services: services.Services, image_id: str) -> str:
     with services.db.write() as conn:
         image = db_images.get(conn, image_id, db_images.EVERYTHING)
         if image is None:
-            raise errors.NotFound(f'No image found with ID {image_id}')
+            raise errors.no_image(image_id)
         alone = conn.execute(sa.select(tables.images.c.id).where(
             tables.images.c.id == image_id, _no_job())).first()
         if alone is None or not db_images.move(

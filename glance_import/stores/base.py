@@ -206,9 +206,6 @@ class Store(typing.Protocol):
         :raises BadLocation: the id is not a UUID
         """
 
-    def forget(self, image_id: str, epoch: int) -> None:
-        """Remove what an attempt left that was given up."""
-
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
         """Remove what attempts before epoch ``below`` left; what it was.

@@ -69,21 +69,6 @@ class FileStore:
         """See ``base.Store.attempt``."""
         return Attempt(self, image_id, epoch)
 
-    def forget(self, image_id: str, epoch: int) -> None:
-        """See ``base.Store.forget``.
-
-        Removes the names that carry the epoch. ``<image id>`` itself does
-        not: see ``leftovers``.
-        """
-        try:
-            for name in (part_name(image_id, epoch),
-                         object_names(image_id, epoch)[-1]):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path(name))
-            area.sync_directory(self.datadir)
-        except OSError as failure:
-            raise base.from_os(self.id, failure) from failure
-
     def leftovers(self, image_id: str, below: int) -> list[str]:
         """URIs of objects that attempts before epoch ``below`` stored.
 

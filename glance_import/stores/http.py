@@ -41,9 +41,6 @@ class HttpStore:
         """:raises base.StoreUnwritable: always"""
         raise base.StoreUnwritable(f'the store {self.id} is read-only')
 
-    def forget(self, image_id: str, epoch: int) -> None:
-        """Nothing was ever left."""
-
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
         """Nothing was ever left."""

@@ -126,14 +126,6 @@ class LibraryStore:
         """See ``base.Store.attempt``."""
         return Attempt(self, object_name(image_id, epoch))
 
-    def forget(self, image_id: str, epoch: int) -> None:
-        """See ``base.Store.forget``.
-
-        Drivers cannot be asked what lies under a name, so what a killed
-        attempt left stays: doc/source/admin/stores.rst says how to find it.
-        """
-        base.checked(image_id)
-
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
         """See ``forget``."""

@@ -103,15 +103,6 @@ class S3Store(library.LibraryStore):
         """See ``base.Store.attempt``."""
         return Attempt(self, library.object_name(image_id, epoch))
 
-    def forget(self, image_id: str, epoch: int) -> None:
-        """See ``base.Store.forget``."""
-        name = library.object_name(image_id, epoch)
-        # No bucket is fine: nothing was left there.
-        with contextlib.suppress(base.ObjectGone):
-            self.abort_uploads(image_id, lambda key: key == name)
-            with self.errors():
-                self.client.delete_object(Bucket=self.bucket, Key=name)
-
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
         """See ``base.Store.sweep``."""

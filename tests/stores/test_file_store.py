@@ -283,20 +283,18 @@ def test_killed_at_a_step_and_tried_again(here, image_id, source, step,
     stored = add(here, image_id, str(source), expected, epoch=2)
     assert stored.hash_value == expected.hash_value
     assert stored.uri.endswith(f'{image_id}.2')
-    for uri in here.leftovers(image_id, below=2):
-        here.delete(uri)
-    here.forget(image_id, 1)
+    here.sweep(image_id, below=2, keep=())
     assert os.listdir(here.datadir) == [f'{image_id}.2']
     assert conformance.content(here, stored.uri) == DATA
 
 
-def test_forget_touches_its_own_names_only(here, image_id, source):
+def test_sweep_touches_earlier_names_only(here, image_id, source):
     stored = add(here, image_id, str(source), describe(source), epoch=1)
     mine, others = (os.path.join(here.datadir, name) for name in (
         f'.{image_id}.2.part', f'.{image_id}.3.part'))
     for path in (mine, others):
         open(path, 'w').close()
-    here.forget(image_id, 2)
+    here.sweep(image_id, below=3, keep=[stored.uri])
     assert not os.path.exists(mine)
     assert os.path.exists(others)
     assert here.exists(stored.uri)

@@ -196,10 +196,10 @@ def test_killed_at_a_step_and_tried_again(s3, store, image_id, large, step):
     assert conformance.content(store, stored.uri) == LARGE
 
 
-def test_forget_touches_its_own_name_only(s3, store, image_id, large):
+def test_sweep_touches_earlier_names_only(s3, store, image_id, large):
     for epoch in (1, 2, 3):
         add(store, image_id, str(large), describe(large), epoch=epoch)
-    store.forget(image_id, 2)
+    store.sweep(image_id, below=3, keep=[store.uri(f'{image_id}.1')])
     assert s3.keys() == [f'{image_id}.1', f'{image_id}.3']
 
 
