@@ -1,7 +1,7 @@
 """What small imports cost: rate, CPU of each process, and of doing nothing.
 
     tox -e bench-imports [-- --images 200 --clients 8 --size 65536
-                          --glance VENV]
+                          --fsync 3 --glance VENV]
 
 Starts the embedded default (SQLite, file store, one conductor) on a directory
 of its own; every client creates an image, stages it, asks for the import and
@@ -9,6 +9,10 @@ waits until it is active. CPU is what the operating system counted for the
 processes and their children, user and system; the conductor's is the engine's
 overhead, the data's and the second opinion's together. With real Glance
 (GLANCE_VENV) the same clients do the same there, in the same run.
+
+``--fsync`` does the same once more where each fsync takes so many
+milliseconds, as it does on disks that are reached over a network, and compares
+the rate with what the commits allow: they come one after the other.
 """
 
 from __future__ import annotations
@@ -20,9 +24,15 @@ import pathlib
 import tempfile
 import time
 
+from benchmarks import fsyncs
 from benchmarks import glance as glances
 from tests import cpu as cpus
 from tests import service as services
+
+
+# Transactions that write: the image, PUT stage, POST import, claim to end
+# (python -m benchmarks.journeys prints them).
+COMMITS = 1 + 2 + 1 + 4
 
 
 def one(service: services.Service, data: bytes) -> None:
@@ -72,6 +82,23 @@ def without_opinion(words: argparse.Namespace, data: bytes
             service.kill()
 
 
+def with_slow_disk(words: argparse.Namespace, data: bytes,
+                   clients: int) -> float:
+    """Imports a second where each fsync takes ``words.fsync`` ms."""
+    with tempfile.TemporaryDirectory() as top:
+        service = services.Service(pathlib.Path(top), options={
+            'taskflow_executor': {'poll_interval': 1.0}})
+        service.environment.update(
+            fsyncs.Fsyncs(pathlib.Path(top), words.fsync).environment)
+        service.start()
+        try:
+            measure(service, 10, 2, data)
+            images = max(words.images // 2, 4 * clients)
+            return images / measure(service, images, clients, data)['seconds']
+        finally:
+            service.kill()
+
+
 def of_glance(environment: str, words: argparse.Namespace,
               data: bytes) -> dict[str, float]:
     """The same of real Glance."""
@@ -92,6 +119,8 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=65536)
     parser.add_argument('--idle', type=float, default=20.0,
                         help='seconds to watch an idle conductor')
+    parser.add_argument('--fsync', type=float, metavar='MS',
+                        help='the same with fsyncs that take so long')
     parser.add_argument('--glance', help='virtual environment with Glance',
                         default=os.environ.get('GLANCE_VENV'))
     words = parser.parse_args()
@@ -124,6 +153,13 @@ def main() -> None:
           f'(without it {words.images / alone["seconds"]:.1f} a second)')
     print(f'CPU of an idle conductor: {idle / words.idle * 100:.2f} % of a '
           'core')
+    if words.fsync:
+        allowed = 1000 / (COMMITS * words.fsync)
+        for clients in (8, 32):
+            slow = with_slow_disk(words, data, clients)
+            print(f'fsync of {words.fsync:g} ms, {clients} clients: '
+                  f'{slow:.1f} imports a second, {slow / allowed:.2f} of '
+                  f'what {COMMITS} commits a round allow ({allowed:.1f})')
     if words.glance:
         other = of_glance(words.glance, words, data)
         slow = words.images // 4 / other['seconds']
