@@ -1,4 +1,4 @@
-"""The box of handles that requests and import steps are given.
+"""The handles that requests and import steps are given.
 
 Built once a process by ``build``; nothing keeps one in a global. It holds
 what the domain works on: options, database, staging area, stores, policy.

@@ -13,7 +13,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 # A pattern -> what to say instead.
 WORDS = {
     r'\bcontract (section )?\d': 'cite an RFC, a Glance release or a page',
-    r'\bthe (seed|guide)\b': 'cite an RFC, a Glance release or a page',
+    r'\b[Tt]he (seed|guide)\b': 'cite an RFC, a Glance release or a page',
     r'\b(boxes|box: services)\b': 'services',
     r'\basked: call\.Call': 'request',
     r'\bclass (Asked|Told|Found|Known|Placed|Kept|Hung|Claimed|Claim)\b':

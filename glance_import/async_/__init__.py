@@ -1,5 +1,5 @@
-"""What happens after the 202: conductors, flows and their plugins.
+"""The names under which operators and authors of plugins know the flow.
 
-(The guide's name for this package is ``async``, a reserved word since
-Python 3.7.)
+Glance calls this package ``async_``; what happens after the 202 is in
+glance_import.imports.
 """

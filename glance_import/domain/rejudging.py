@@ -1,4 +1,4 @@
-"""Images that came in before today's judge: what it would say of them now.
+"""Inspects images in the stores by the rules of today.
 
 Reads what is in the stores again, a sample of each image, or all of it for
 plugins. Deactivates what would be refused when it is told to. Touches the

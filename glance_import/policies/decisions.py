@@ -1,4 +1,4 @@
-"""Remembers what rules said, as long as they cannot say anything else.
+"""A cache of decisions, for rules whose inputs are all known.
 
 Evaluating a rule costs more than finding an image. A rule that asks only for
 roles and for values of the caller and of what is acted on says the same each

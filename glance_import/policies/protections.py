@@ -160,6 +160,6 @@ def _section(parser: configparser.RawConfigParser, name: str,
         if form == POLICIES and len(given) > 1:
             raise ProtectionError(
                 f'[{name}] {action} names several rules; it takes one')
-        # Nothing is as good as "!".
+        # A line without a value denies everybody, as "!" does.
         values[action] = given or ('!',)
     return _Section(pattern, values)
