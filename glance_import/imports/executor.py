@@ -1,9 +1,10 @@
 """Runs one claimed import with taskflow, from where it stands to its end.
 
 What earlier leases recorded is resumed: finished steps keep their results, and
-a flow that was being reverted is reverted to its end. However the flow ends, the image is left as the domain says, with the reason in words; what an
-attempt leaves on disk besides is removed here. Knows flows and the domain;
-the conductor above decides when and how many.
+a flow that was being reverted is reverted to its end. However the flow ends,
+the image is left as the domain says, with the reason in words; what an attempt
+leaves on disk besides is removed here. Knows flows and the domain; the
+conductor above decides when and how many.
 """
 
 from __future__ import annotations
