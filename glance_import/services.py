@@ -171,7 +171,7 @@ def build(conf: cfg.ConfigOpts,
         wake=wake,
         registry=known,
         honouring=honouring.Honouring(
-            conf, known, lambda: secrets.get(keys.SNAPSHOT)),
+            known, lambda: secrets.get(keys.SNAPSHOT)),
         limits=limits.Limits(conf),
         keys=secrets,
         adviser=second_opinion.Adviser(conf, area, known.strict))

@@ -22,7 +22,15 @@ _ERRORS = {
     409: 'The state found does not allow it.',
     413: 'Over a limit.',
     415: 'The body is of another media type.',
+    431: 'A header is longer than is taken here.',
     503: 'Something this service needs is away; try again.',
+}
+
+
+# Besides, of those that read a body.
+_BODY_ERRORS = {
+    408: 'The body came too slowly.',
+    411: 'The length of the body is not said.',
 }
 
 
@@ -71,7 +79,9 @@ def _operation(endpoint: endpoints.Endpoint) -> Json:
         'summary': endpoint.sentence,
         'responses': {str(endpoint.status): done, **{
             str(status): {'description': meaning}
-            for status, meaning in {**_ERRORS, **endpoint.also}.items()}},
+            for status, meaning in {
+                **_ERRORS, **(_BODY_ERRORS if endpoint.body else {}),
+                **endpoint.also}.items()}},
     }
     if endpoint.rules:
         operation['description'] = ('Policy rules: '

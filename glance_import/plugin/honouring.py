@@ -11,8 +11,6 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 
-from oslo_config import cfg
-
 from glance_import import conf as configuration
 from glance_import.conf import bundled
 from glance_import.conf import formats
@@ -37,9 +35,10 @@ Key = collections.abc.Callable[[], bytes]
 class Honouring:
     """Pins the plugins of one registry, and finds pinned ones in it."""
 
-    def __init__(self, conf: cfg.ConfigOpts, registry: registries.Registry,
-                 key: Key) -> None:
-        self._conf = conf
+    def __init__(self, registry: registries.Registry, key: Key) -> None:
+        # What is pinned is what the plugins were configured by, which after
+        # a reload is not the object that the process began with.
+        self._conf = registry.conf
         self._registry = registry
         self._key = key
         # Options are those of a configuration that does not change.

@@ -71,7 +71,7 @@ class Registry:
     """The plugins of one configuration; each is looked at once."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._conf = conf
+        self.conf = conf
         self._flows: dict[str, FlowPlugin] = {}
         self._points: dict[str, targets.Located | None] = {}
         self._known: dict[str, describing.Described] = {}
@@ -90,7 +90,7 @@ class Registry:
         try:
             return self._make_isolation()
         except sandbox.SandboxError as failure:
-            isolation = self._conf.image_import_opts.isolation
+            isolation = self.conf.image_import_opts.isolation
             raise sections.SectionError(
                 'image_import_opts', 'isolation',
                 f'{isolation} cannot be had: {failure}') from failure
@@ -108,13 +108,13 @@ class Registry:
     def _make_isolation(self) -> sandbox.Sandbox:
         if self._isolation is None:
             self._isolation = sandbox.make(
-                self._conf.image_import_opts.isolation, self._private())
+                self.conf.image_import_opts.isolation, self._private())
         return self._isolation
 
     @property
     def listed(self) -> tuple[str, ...]:
         """The names that the configuration lists, in order."""
-        return tuple(self._conf.image_import_opts.image_import_plugins)
+        return tuple(self.conf.image_import_opts.image_import_plugins)
 
     def load(self, names: collections.abc.Sequence[str]) -> list[Loaded]:
         """The plugins of these names, in order, as they are configured.
@@ -129,7 +129,7 @@ class Registry:
                 found.append(self.flow(name))
             else:
                 values, secrets = sections.read(
-                    self._conf, described.section, described.options)
+                    self.conf, described.section, described.options)
                 found.append(self.plugin(described, values | secrets))
         _check_sections(found)
         return found
@@ -153,7 +153,7 @@ class Registry:
 
     def _private(self) -> list[str]:
         """Directories of the service that no plugin may see."""
-        conf = self._conf
+        conf = self.conf
         places = [conf.state_path, *stores.directories(conf)]
         places += [os.path.dirname(os.path.abspath(path))
                    for path in conf.config_file or ()]
@@ -207,7 +207,7 @@ class Registry:
         """Make its section readable."""
         section = described.section
         try:
-            conf_plugins.register(self._conf, section, described.options)
+            conf_plugins.register(self.conf, section, described.options)
         except cfg.DuplicateOptError as failure:
             raise entry_points.ExtensionError(
                 f"'{described.name}': its options have changed since the "
@@ -230,9 +230,9 @@ class Registry:
             summary=str(described.said.get('summary') or ''),
             target=dataclasses.replace(target, read=target.read + read),
             settings=sections.settings(
-                described.options, values, self._conf.image_size_cap),
+                described.options, values, self.conf.image_size_cap),
             digest=snapshot.digest(
-                described.code, self._conf.image_import_opts.isolation,
+                described.code, self.conf.image_import_opts.isolation,
                 {name: value for name, value in values.items()
                  if name not in sections.secret_names(
                      described.options)},
