@@ -149,7 +149,7 @@ TABLE = (
                  'Say which upload protocol is spoken.', 204),
         Endpoint('DELETE', stage.delete,
                  'Discard what was uploaded; the image is queued again.',
-                 204, rules=('modify_image',)),
+                 204, also=_UPLOAD, rules=('modify_image',)),
         import_only=True),
     _at('/v2/images/{image_id}/import',
         Endpoint('POST', imports.post,

@@ -93,18 +93,18 @@ def test_rules_that_look_at_more(policy):
         policy.write(f'get_image: "{rule}"\n')
         enforcer = counted(policy)
         for _ in range(3):
-            policy._decisions._asked_by(policy._decisions._asked,
-                                        'get_image', ctx().policy_values)
+            policy._decisions._inputs_of(policy._decisions._inputs,
+                                         'get_image', ctx().policy_values)
             if not rule.startswith('http'):
                 policy.allows(ctx(), 'get_image', target())
-        assert policy._decisions._asked['get_image'] is None
+        assert policy._decisions._inputs['get_image'] is None
         assert enforcer.asked == (0 if rule.startswith('http') else 3)
 
 
 def test_a_file_that_changes_is_noticed(policy, tmp_path):
     assert policy.allows(ctx(), 'modify_image', target())
     (tmp_path / 'policy.yaml').write_text('modify_image: "!"\n')
-    policy._decisions._look_at = 0.0
+    policy._decisions._refresh_at = 0.0
     assert not policy.allows(ctx(), 'modify_image', target())
 
 
@@ -207,7 +207,7 @@ def test_a_file_that_breaks(policy, tmp_path, caplog, text):
     watcher = ctx(roles=('watcher',))
     (tmp_path / 'policy.yaml').write_text(text)
     for _ in range(3):
-        policy._decisions.look()
+        policy._decisions.refresh()
         assert policy.allows(watcher, 'get_image', target())
         assert not policy.allows(ctx(roles=('admin',)), 'get_image',
                                  target())
@@ -218,7 +218,7 @@ def test_a_file_that_breaks(policy, tmp_path, caplog, text):
     assert len(said) == 1, caplog.text
     assert 'policy.yaml' in said[0].message
     (tmp_path / 'policy.yaml').write_text('get_image: "role:other"\n')
-    policy._decisions.look()
+    policy._decisions.refresh()
     assert policy.allows(ctx(roles=('other',)), 'get_image', target())
 
 
@@ -231,7 +231,7 @@ def test_a_file_that_goes(policy, tmp_path, caplog, breaks):
     policy.write('get_image: "role:watcher"\n')
     breaks(tmp_path / 'policy.yaml')
     for _ in range(2):
-        policy._decisions.look()
+        policy._decisions.refresh()
         assert policy.allows(ctx(roles=('watcher',)), 'get_image', target())
         assert not policy.allows(ctx(), 'get_image', target())
     assert caplog.text.count('stay in force') == 1
@@ -242,7 +242,7 @@ def test_an_older_file_is_a_change_too(policy, tmp_path):
     (tmp_path / 'other').write_text('get_image: "role:other"\n')
     os.utime(tmp_path / 'other', (1, 1))
     (tmp_path / 'other').replace(tmp_path / 'policy.yaml')
-    policy._decisions.look()
+    policy._decisions.refresh()
     assert policy.allows(ctx(roles=('other',)), 'get_image', target())
     assert not policy.allows(ctx(roles=('watcher',)), 'get_image', target())
 
@@ -254,14 +254,14 @@ def test_a_directory_that_cannot_be_read(policy, tmp_path, caplog):
         'policy_dirs', [str(tmp_path / 'policy.d')], 'oslo_policy')
     (tmp_path / 'policy.d' / 'one.yaml').write_text(
         'get_image: "role:watcher"\n')
-    policy._decisions.look()
+    policy._decisions.refresh()
     watcher = ctx(roles=('watcher',))
     assert policy.allows(watcher, 'get_image', target())
     (tmp_path / 'policy.d' / 'two.yaml').write_text('get_image: [')
-    policy._decisions.look()
+    policy._decisions.refresh()
     assert policy.allows(watcher, 'get_image', target())
     assert 'stay in force' in caplog.text
     (tmp_path / 'policy.d' / 'two.yaml').unlink()
     (tmp_path / 'policy.d' / 'one.yaml').unlink()
-    policy._decisions.look()
+    policy._decisions.refresh()
     assert not policy.allows(watcher, 'get_image', target())

@@ -180,12 +180,12 @@ def test_the_table_is_long_enough():
 @pytest.mark.parametrize('url', REFUSED)
 def test_refused(url):
     with pytest.raises(urls.UrlRefused) as refusal:
-        urls.Filter().judge(url)
+        urls.Filter().check(url)
     assert str(refusal.value)
 
 
 @pytest.mark.parametrize('url', ALLOWED)
 def test_allowed(url):
-    target = urls.Filter().judge(url)
+    target = urls.Filter().check(url)
     assert (target.host, target.port, target.path,
             target.authority) == ALLOWED[url]

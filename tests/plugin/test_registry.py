@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from glance_import import conf as configuration
+from glance_import.plugin import describing
 from glance_import.plugin import entry_points
 from glance_import.plugin import file_digests
 from glance_import.plugin import registry
@@ -228,8 +229,8 @@ def test_one_name_of_both_kinds(load, tmp_path, monkeypatch):
 def test_a_failure_is_remembered(load, acme, tmp_path, monkeypatch):
     """Who asks for many imports does not wait for each of them."""
     name, asked = acme('import time\ntime.sleep(0.5)\n1 / 0\n'), []
-    real = registry.host.run
-    monkeypatch.setattr(registry.host, 'run', lambda *args, **kwargs: (
+    real = describing.host.run
+    monkeypatch.setattr(describing.host, 'run', lambda *args, **kwargs: (
         asked.append(1), real(*args, **kwargs))[1])
     load([])
     known = registry.Registry(configuration.load(
