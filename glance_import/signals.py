@@ -10,7 +10,6 @@ from __future__ import annotations
 import _thread
 import collections
 import collections.abc
-import gc
 import logging
 import signal
 import sys
@@ -60,12 +59,15 @@ def stacks() -> collections.abc.Iterator[str]:
 
 
 def _green_frames() -> collections.abc.Iterator[types.FrameType]:
-    module = sys.modules.get('greenlet')
-    if module is None:
-        return
-    for each in gc.get_objects():
-        # Not isinstance(), which asks proxies what they stand for.
-        if issubclass(type(each), module.greenlet) and each.gr_frame:
+    """Of those that the event loop of our server has begun, if there is one.
+
+    Not by gc.get_objects(): while that is looked through, other threads meet
+    tuples that they are just making and that somebody else refers to, which
+    CPython answers with a SystemError.
+    """
+    loop = sys.modules.get('glance_import.server.loop')
+    for each in list(loop.GREEN_THREADS) if loop is not None else ():
+        if each.gr_frame:
             yield each.gr_frame
 
 

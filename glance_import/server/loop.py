@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import typing
+import weakref
 
 import eventlet  # type: ignore[import-untyped]
 from eventlet import event
@@ -22,6 +23,8 @@ from eventlet import hubs
 LOG = logging.getLogger(__name__)
 
 Function = collections.abc.Callable[..., typing.Any]
+# Those that live, for who wants to tell what they are doing.
+GREEN_THREADS: weakref.WeakSet = weakref.WeakSet()
 
 
 class Flag:
@@ -72,12 +75,14 @@ class Loop:
 
     def spawn(self, function: Function, *args: object) -> typing.Any:
         """A green thread; what it returns has methods kill() and wait()."""
-        return eventlet.spawn(function, *args)
+        thread = eventlet.spawn(function, *args)
+        GREEN_THREADS.add(thread)
+        return thread
 
     def after(self, seconds: float, function: Function, *args: object
               ) -> None:
         """The same, later."""
-        eventlet.spawn_after(seconds, function, *args)
+        GREEN_THREADS.add(eventlet.spawn_after(seconds, function, *args))
 
     def sleep(self, seconds: float) -> None:
         eventlet.sleep(seconds)
