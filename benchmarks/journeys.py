@@ -25,19 +25,9 @@ import time
 import typing
 
 from benchmarks import fsyncs
+from tests import marker
 from tests import service as services
 
-_PLUGIN = '''
-from glance_import.plugin import ImagePlugin
-
-class Marker(ImagePlugin):
-    api = 1
-
-    def inspect(self, data):
-        if b'EVIL' in data.read():
-            return self.reject('It is evil.')
-        return self.accept()
-'''
 _SIZE = 3 << 20
 _PAGE = (pathlib.Path(__file__).parents[1] / 'doc' / 'source'
          / 'contributor' / 'journeys.inc')
@@ -96,7 +86,7 @@ def _start(top: pathlib.Path, with_plugin: bool
            ) -> tuple[_Service, fsyncs.Fsyncs]:
     (top / 'plugin').mkdir()
     plugin = top / 'plugin' / 'marker.py'
-    plugin.write_text(_PLUGIN)
+    plugin.write_text(marker.SOURCE)
     for path in (top, top / 'plugin'):
         path.chmod(0o755)
     _Service.recorders = top / 'recorders'

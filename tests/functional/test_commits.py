@@ -9,26 +9,15 @@ import pytest
 
 from glance_import.db import engine
 from tests.functional.test_resume import desk  # noqa: F401
+from tests import marker as markers
 from tests import servers
-
-MARKER = '''
-from glance_import.plugin import ImagePlugin
-
-class Marker(ImagePlugin):
-    api = 1
-
-    def inspect(self, data):
-        if b'EVIL' in data.read():
-            return self.reject('It is evil.')
-        return self.accept()
-'''
 
 
 @pytest.fixture
 def marker(tmp_path):
     servers.program('bwrap')
     path = tmp_path / 'marker.py'
-    path.write_text(MARKER)
+    path.write_text(markers.SOURCE)
     path.chmod(0o644)
     return f'file:{path}:Marker'
 
