@@ -39,14 +39,14 @@ class _Draft:
 
     def __init__(self, image: db_images.Image,
                  ctx: context.RequestContext,
-                 judge: protections.Access) -> None:
+                 access: protections.Access) -> None:
         self.image = image
         self.base = {name: getattr(image, name) for name in BASE}
         self.properties = dict(image.properties)
         self.tags = list(image.tags)
         self.locations = list(image.locations)
         self._ctx = ctx
-        self._access = judge
+        self._access = access
 
     def apply(self, operation: patch.Operation) -> None:
         if operation.name == 'locations':
