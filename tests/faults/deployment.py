@@ -27,7 +27,8 @@ from glance_import import jobboard
 from tests import service as services
 
 # Slow enough that most kills fall into the middle of something. Each step
-# notes whose turn it was, so that what is done twice can be counted.
+# notes whose turn it was, so that what is done twice can be counted. With
+# SLOW_UNTIL a step also waits for that file.
 SLOW = '''
 import os
 import select
@@ -49,6 +50,9 @@ class _Note(task.Task):
         os.close(fd)
         # Not time.sleep, which libfaketime breaks.
         select.select([], [], [], float(os.environ['SLOW']))
+        gate = os.environ.get('SLOW_UNTIL')
+        while gate and not os.path.exists(gate):
+            select.select([], [], [], 0.05)
 
 
 def _flow(step):

@@ -116,10 +116,11 @@ def test_a_conductor_that_slept_changes_nothing(deploy, database, board):
 
 
 @pytest.mark.parametrize('database, board', SOME)
-def test_another_node_takes_over(deploy, database, board):
+def test_another_node_takes_over(deploy, tmp_path, database, board):
     """How long it takes, from the kill and from being ready; printed."""
-    # Longer than a conductor takes to be there again.
-    made = deploy(database, board, slow=3.0)
+    # It runs until this test has seen all it wants to see.
+    gate = tmp_path / 'go on'
+    made = deploy(database, board, environment={'SLOW_UNTIL': str(gate)})
     made.kill_two(signal.SIGTERM)
     made.ask(os.urandom(100_000))
     services.wait_for(made.running)
@@ -149,6 +150,7 @@ def test_another_node_takes_over(deploy, database, board):
     print(f'{database}/{board}: by another node {elsewhere:.2f} s after the '
           f'kill (claim_expiry 2 s), by the same node {here:.2f} s after it '
           'was ready')
+    gate.touch()
     made.api.start()
     found = made.check()
     found.pop('steps begun again')

@@ -14,35 +14,38 @@ DOC = pathlib.Path(__file__).resolve().parents[2] / 'doc' / 'source'
 
 
 def moves_shown():
-    text = (DOC / 'contributor' / 'architecture.rst').read_text()
-    table = text.split('from                to\n')[1].split('\n\n')[0]
-    found, current = {}, None
-    for line in table.splitlines():
-        names = re.findall(r'``(\w+)``', line)
-        if not names:
-            continue
-        if line.startswith('``'):
-            current = names.pop(0)
-            found[current] = set()
-        found[current].update(names)
-    return found
+    """The table of moves as the page on the architecture shows it."""
+    text = (DOC / 'contributor' / 'statuses.inc').read_text()
+    rows = re.findall(r'^   \* - (.+)\n     - (.+)$', text, re.M)
+    named = [(re.findall(r'``(\w+)``', before), re.findall(
+        r'``(\w+)``', after)) for before, after in rows]
+    return {before[0]: set(after) for before, after in named if after}
 
 
 def test_the_life_of_an_image_is_the_table_of_the_code():
+    page = (DOC / 'contributor' / 'architecture.rst').read_text()
+    assert '.. include:: statuses.inc' in page
     assert moves_shown() == {name: set(moves)
                              for name, moves in states.MOVES.items() if moves}
 
 
 def test_every_folder_of_the_house_exists():
-    text = (DOC / 'contributor' / 'architecture.rst').read_text()
-    table = text.split('The house')[1].split('Beside it')[0]
-    package = DOC.parents[1] / 'glance_import'
-    names = re.findall(r'^``([\w/.]+)``', table, re.M)
-    assert len(names) > 10
-    assert [name for name in names if not (package / name).exists()] == []
-    rooms = {path.name + '/' for path in package.iterdir()
+    page = (DOC / 'contributor' / 'architecture.rst').read_text()
+    assert '.. include:: modules.inc' in page
+    text = (DOC / 'contributor' / 'modules.inc').read_text()
+    house = DOC.parents[1]
+    package = house / 'glance_import'
+    names = re.findall(r'^``([\w/]+)``$', text, re.M)
+    assert [name for name in names if not (house / name).is_dir()] == []
+    rooms = {f'glance_import/{path.name}/' for path in package.iterdir()
              if (path / '__init__.py').exists()}
     assert rooms - set(names) == set()
+    for heading, part in zip(names, re.split(r'^``[\w/]+``$', text,
+                                             flags=re.M)[1:], strict=True):
+        shown = set(re.findall(r'^   \* - ``(\w+\.py)``', part, re.M))
+        there = {path.name for path in (house / heading).glob('*.py')}
+        assert shown <= there, heading
+        assert there - shown <= {'__init__.py', '__main__.py'}, heading
 
 
 class Action:
