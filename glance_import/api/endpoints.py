@@ -168,7 +168,8 @@ TABLE = (
                  'Say how large the data is, and its md5.', also=_READ,
                  rules=('download_image',)),
         Endpoint('PUT', image_data.put,
-                 'Upload data and make the image active, without an import.',
+                 'Upload data and make the image active; through the '
+                 'plugins, where some are listed.',
                  204, body=_DATA, also=_UPLOAD, rules=('upload_image',))),
     _at('/v2/images/{image_id}/actions/deactivate',
         Endpoint('POST', actions.deactivate,

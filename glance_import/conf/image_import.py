@@ -18,13 +18,26 @@ OPTS = (
              'section of their own below. A name that is unknown, cannot be '
              'loaded or is listed twice stops the service.'),
     cfg.StrOpt(
-        'plugins_on_upload', default='refuse', choices=(
+        'plugins_on_upload', default='run', choices=(
+            ('run', 'the data of PUT /v2/images/{id}/file is staged and '
+                    'imported through the plugins, and the answer waits for '
+                    'that: 204 when the image is active, 4xx with the '
+                    'reason when a plugin refuses it'),
             ('refuse', 'where plugins are listed, PUT /v2/images/{id}/file '
                        'is refused: data comes in by stage and import alone'),
             ('bypass', 'such data goes into the store without any plugin'),
         ),
-        help='What becomes of data that is put into an image without an '
-             'import, which no plugin would see.'),
+        help='What becomes of data that is put into an image without asking '
+             'for an import, where plugins are listed. This is how the '
+             'OpenStack command line, Nova, Cinder and Horizon upload. Data '
+             'that is only named (locations) cannot be run through plugins: '
+             'it is refused unless this is bypass.'),
+    cfg.IntOpt(
+        'upload_run_timeout', default=600, min=1,
+        help='Seconds for which an upload that is run through the plugins '
+             'waits for its import, counted from the end of the data. Then '
+             'the answer is 503, and the import goes on to its end. Proxies '
+             'in front need a longer time-out.'),
     cfg.StrOpt(
         'isolation', default='strict', choices=(
             ('strict', 'in a sandbox made by bubblewrap: no network, no '

@@ -85,10 +85,15 @@ def _living() -> sa.ColumnElement[bool]:
     return _CONDUCTORS.seen >= tables.db_now() - LIVING_SECONDS
 
 
-def any_living(conn: sa.Connection) -> bool:
-    """Whether any conductor was heard of lately."""
-    return conn.execute(sa.select(_CONDUCTORS.name).where(_living())
-                        .limit(1)).first() is not None
+def any_living(conn: sa.Connection, area: str | None = None) -> bool:
+    """Whether any conductor was heard of lately.
+
+    :param area: only of those that have the bytes of this area
+    """
+    query = sa.select(_CONDUCTORS.name).where(_living()).limit(1)
+    if area is not None:
+        query = query.where(_CONDUCTORS.area == area)
+    return conn.execute(query).first() is not None
 
 
 def refuse(conn: sa.Connection, job_id: str, conductor: str,

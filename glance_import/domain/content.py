@@ -29,10 +29,10 @@ def check_plugins(services: services.Services, image_id: str) -> None:
     :raises errors.Forbidden: naming the way that is open
     """
     options = services.conf.image_import_opts
-    if services.plugins and options.plugins_on_upload == 'refuse':
+    if services.plugins and options.plugins_on_upload != 'bypass':
         raise errors.Forbidden(
-            'Every image goes through plugins here, so data is not put into '
-            f'an image directly: use PUT /v2/images/{image_id}/stage and '
+            'Every image goes through plugins here, so data does not become '
+            f"an image's without: use PUT /v2/images/{image_id}/stage and "
             f'POST /v2/images/{image_id}/import.')
 
 

@@ -210,6 +210,7 @@ def delete(services: services.Services, image: db_images.Image) -> None:
                 db_tasks.move(
                     conn, task_id, status, states.FAILURE,
                     expires_at=tasks.expiry(services),
+                    result={'code': errors.ImageGone.code},
                     message='The image was deleted while it was being '
                             'imported.')
         # Asked now that nobody adds any: a copy may have ended meanwhile.

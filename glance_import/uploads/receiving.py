@@ -62,6 +62,8 @@ STAGE = Kind(states.UPLOADING, states.COMPLETE,
              (staging.StagingError, errors.Invalid))
 PARTS = Kind(states.UPLOADING, states.COMPLETE)
 PUT_FILE = Kind(states.SAVING, None, (BaseException,))
+# PUT file whose data goes through an import.
+TO_IMPORT = Kind(states.UPLOADING, states.COMPLETE, (BaseException,))
 DOWNLOAD = Kind(states.IMPORTING, states.IN_USE)
 
 
@@ -307,9 +309,11 @@ class Receiver:
         """:raises integrity.DigestMismatch: the bytes have another digest"""
         self.check.verify(self.upload.drain())
 
-    def complete(self) -> staging.Staged:
+    def complete(self, then: collections.abc.Callable[
+            [sa.Connection], object] = lambda conn: None) -> staging.Staged:
         """Make the bytes complete staged data, and record that they are.
 
+        :param then: what else happens in the transaction that records it
         :raises errors.Gone: the image was deleted meanwhile
         :raises errors.Conflict: another upload is in the place of this one
         """
@@ -317,6 +321,7 @@ class Receiver:
         with self._services.db.write() as conn:
             if record_complete(conn, self._kind, image_id, self.upload_id,
                                staged):
+                then(conn)
                 return staged
             status = db_images.status(conn, image_id)
         if status in (None, states.DELETED):
@@ -329,14 +334,22 @@ class Receiver:
         """Keep nothing; the image is queued again.
 
         The file goes first: dying in between leaves a partial upload, which
-        may be begun anew as well.
+        may be begun anew as well. Not so what was published already: whether
+        it is recorded may be unknown (a connection lost while the commit was
+        answered), and what is recorded is not removed.
         """
+        published, discarded = not upload.is_open, False
+        if published and self._is_recorded:
+            discarded = record_discard(self._services, self.image_id,
+                                       self.upload_id, self._kind.status)
         try:
+            if discarded:
+                self._services.area.discard(self.image_id)
             upload.discard()
         except staging.StagingError as failure:
             LOG.warning('image %s: what was refused could not be '
                         'removed: %s', self.image_id, failure)
-        if self._is_recorded:
+        if self._is_recorded and not published:
             record_discard(self._services, self.image_id, self.upload_id,
                            self._kind.status)
 

@@ -69,6 +69,11 @@ def clients(cache):
 
 
 @pytest.fixture(scope='session')
+def compute(cache):
+    return environments.make('compute', cache)
+
+
+@pytest.fixture(scope='session')
 def keystone(cache, tmp_path_factory):
     """A running Keystone with the users of the walks."""
     running = keystones.Keystone(
@@ -100,6 +105,8 @@ def behind_keystone(keystone, tmp_path_factory):
                  'import_filtering_opts': {
                      'allowed_addresses': '[127.0.0.1/32]',
                      'allowed_ports': '[]'},
+                 # Uploads go through it as well.
+                 'image_import_opts': {'image_import_plugins': '[no_op]'},
                  'paste_deploy': {'flavor': 'keystone'},
                  'keystone_authtoken': keystone.middleware()})
     service.start()

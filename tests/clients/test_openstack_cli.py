@@ -56,6 +56,18 @@ def test_import_of_a_file(cloud, openstack, file, tmp_path):
                      ).returncode != 0
 
 
+def test_upload_where_a_plugin_is_listed(cloud, openstack, file, tmp_path):
+    image_id = openstack(
+        'image', 'create', '--file', file, '--disk-format', 'raw',
+        '--container-format', 'bare', 'uploaded')['id']
+    assert openstack('image', 'show', image_id)['status'] == 'active'
+    task, = cloud.service.tasks(image_id)
+    assert (task['type'], task['status']) == ('api_image_import', 'success')
+    saved = tmp_path / 'saved'
+    openstack('image', 'save', '--file', str(saved), image_id, form=False)
+    assert saved.read_bytes() == DATA
+
+
 def test_step_by_step(cloud, openstack, file):
     image_id = openstack(
         'image', 'create', '--disk-format', 'raw', '--container-format',

@@ -136,12 +136,11 @@ def test_too_large(make_service):
     assert put(service, image_id, DATA[:1000]).status == 204
 
 
-@pytest.mark.parametrize('choice, status', [(None, 403), ('bypass', 204)])
+@pytest.mark.parametrize('choice, status', [('refuse', 403), ('bypass', 204)])
 def test_plugins_are_not_bypassed_unless_the_operator_says(
         make_service, choice, status):
-    options = {'image_import_plugins': '[no_op]'}
-    if choice is not None:
-        options['plugins_on_upload'] = choice
+    options = {'image_import_plugins': '[no_op]',
+               'plugins_on_upload': choice}
     service = make_service(options={'image_import_opts': options}).start()
     image_id = service.create()
     answer = service.request(

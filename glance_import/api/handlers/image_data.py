@@ -15,6 +15,7 @@ from glance_import.api.handlers import stage
 from glance_import.domain import images as records
 from glance_import.domain import placement
 from glance_import import errors
+from glance_import.imports import uploading
 from glance_import import states
 from glance_import.uploads import put_data
 
@@ -77,11 +78,18 @@ def _response(image: records.Image, length: int) -> webob.Response:
 def put(request: call.Call) -> webob.Response:
     """PUT /v2/images/{image_id}/file: data, and the image is active; 204."""
     request.require_content_type('application/octet-stream')
-    target = stage.find(request, 'upload_image', put_data.LIMITS)
+    services = request.services
+    through = uploading.applies(services)
+    target = stage.find(request, 'upload_image',
+                        uploading.LIMITS if through else put_data.LIMITS)
     store = placement.for_upload(
-        request.services, request.req.headers.get(imports.STORE_HEADER))
-    put_data.save(request.services, target, request.blocks(),
-                  stage.announced(request), store)
+        services, request.req.headers.get(imports.STORE_HEADER))
+    announced = stage.announced(request)
+    if through:
+        uploading.save(services, request.ctx, target, request.blocks(),
+                       announced, store)
+    else:
+        put_data.save(services, target, request.blocks(), announced, store)
     return call.empty(204)
 
 
