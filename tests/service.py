@@ -25,8 +25,10 @@ from glance_import.plugin import file_digests
 from glance_import.plugin import snapshot
 from tests import described
 from tests import servers
+from tests import warm
 
 DEADLINE = 60.0
+Process = subprocess.Popen | warm.Process
 ADMIN = 'root:ops:admin,member,reader'
 MEMBER = 'ann:red:member,reader'
 OTHER = 'bob:blue:member,reader'
@@ -55,6 +57,8 @@ class Answer:
 class Service:
     """glance-import-api (and its conductor) on a directory."""
 
+    # Whether its commands are started as users start them, modules and all.
+    is_cold = False
     # Whether its answers are those of our description of the API.
     is_described = True
 
@@ -70,7 +74,7 @@ class Service:
         self.state = directory / 'state'
         self.log = directory / 'log'
         self.conf = directory / 'conf'
-        self.process: subprocess.Popen | None = None
+        self.process: Process | None = None
         self.environment = dict(os.environ, PYTHONPATH=os.pathsep.join(
             [*map(str, path), *filter(None, [os.environ.get('PYTHONPATH')])]))
         self.options: dict[str, dict[str, typing.Any]] = {
@@ -107,18 +111,35 @@ class Service:
     def run(self, name: str, *arguments: str,
             timeout: float = DEADLINE) -> subprocess.CompletedProcess:
         """A command to its end."""
+        words = self.command(name, *arguments)
+        if self._may_be_warm(name, words):
+            return warm.run(words[2], words[3:], environment=self.environment,
+                            directory=str(self.directory), timeout=timeout)
         return subprocess.run(
-            self.command(name, *arguments), env=self.environment,
-            cwd=self.directory, capture_output=True, text=True,
-            timeout=timeout)
+            words, env=self.environment, cwd=self.directory,
+            capture_output=True, text=True, timeout=timeout)
+
+    def spawn(self, name: str) -> Process:
+        """A command that goes on, in a session of its own; it logs."""
+        words, log = self.command(name), str(self.log)
+        if self._may_be_warm(name, words):
+            return warm.Process(words[2], words[3:], out=log, err=log,
+                                environment=self.environment,
+                                directory=str(self.directory))
+        with open(log, 'ab') as file:
+            return subprocess.Popen(
+                words, env=self.environment, cwd=self.directory, stdout=file,
+                stderr=file, stdin=subprocess.DEVNULL,
+                start_new_session=True)
+
+    def _may_be_warm(self, name: str, words: list[str]) -> bool:
+        return (not self.is_cold and warm.suits(self.environment)
+                and words[:3] == [sys.executable, '-m',
+                                  f'glance_import.cmd.{name}'])
 
     def start(self) -> Service:
         """Start and wait for the first answer."""
-        with open(self.log, 'ab') as log:
-            self.process = subprocess.Popen(
-                self.command('api'), env=self.environment,
-                cwd=self.directory, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = self.spawn('api')
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -150,7 +171,7 @@ class Service:
             self._kill_group(process)
 
     @staticmethod
-    def _kill_group(process: subprocess.Popen) -> None:
+    def _kill_group(process: Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)

@@ -13,7 +13,6 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 import typing
@@ -113,7 +112,7 @@ class Deployment:
                 self.nodes[0].options['taskflow_executor']['jobboard_path'])
             node.configure()
         self.api = self.nodes[0]
-        self.conductor: subprocess.Popen | None = None
+        self.conductor: services.Process | None = None
         self.asked: dict[str, str] = {}
         self._engine: sa.Engine | None = None
 
@@ -127,11 +126,7 @@ class Deployment:
         return self
 
     def start_two(self) -> None:
-        node = self.nodes[1]
-        with open(node.log, 'ab') as log:
-            self.conductor = subprocess.Popen(
-                node.command('conductor'), env=node.environment, stdout=log,
-                stderr=log, cwd=node.directory, start_new_session=True)
+        self.conductor = self.nodes[1].spawn('conductor')
 
     def kill_two(self, how: int = signal.SIGKILL) -> None:
         process, self.conductor = self.conductor, None

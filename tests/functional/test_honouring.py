@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import textwrap
 import time
 import types
@@ -143,10 +142,7 @@ def make_node(tmp_path):
 
 
 def start_conductor(node):
-    with open(node.log, 'ab') as log:
-        node.conductor = subprocess.Popen(
-            node.command('conductor'), env=node.environment, stdout=log,
-            stderr=log, cwd=node.directory, start_new_session=True)
+    node.conductor = node.spawn('conductor')
     services.wait_for(lambda: 'runs up to' in node.text())
 
 

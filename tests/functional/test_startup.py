@@ -21,6 +21,13 @@ DATA = b'started' * 1000
 ETC = pathlib.Path(__file__).resolve().parents[2] / 'etc'
 
 
+@pytest.fixture(autouse=True)
+def cold(request, monkeypatch):
+    """As users start it, but for the many that do not come that far."""
+    monkeypatch.setattr(services.Service, 'is_cold',
+                        'stop_the_start' not in request.node.name)
+
+
 def line_of(done):
     """The one line with which a command ended."""
     assert done.returncode not in (0, None), done

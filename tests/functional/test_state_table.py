@@ -4,7 +4,6 @@ A conductor runs only where a state needs one, so ``importing`` stays.
 """
 
 import contextlib
-import subprocess
 import uuid
 
 import pytest
@@ -49,10 +48,7 @@ def service(tmp_path_factory):
 @contextlib.contextmanager
 def conductor(service):
     """A conductor on its own, beside the API, for a while."""
-    with open(service.log, 'ab') as log:
-        process = subprocess.Popen(
-            service.command('conductor'), env=service.environment,
-            stdout=log, stderr=log, start_new_session=True)
+    process = service.spawn('conductor')
     try:
         yield
     finally:
