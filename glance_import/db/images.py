@@ -116,6 +116,18 @@ def _visible(project: sa.ColumnElement[str] | None
 _BY_ID = SELECT.where(Columns.id == sa.bindparam('image'), _LIVE)
 _OF_PROJECT = _BY_ID.where(_visible(sa.bindparam('project')))
 _OF_NOBODY = _BY_ID.where(_visible(None))
+# What these are given is named b_...: a column's name is a value to write.
+_UPDATE = sa.update(tables.images).where(
+    Columns.id == sa.bindparam('b_image'), _LIVE)
+_UPDATE_EXPECTED = _UPDATE.where(
+    Columns.status.in_(sa.bindparam('b_expected', expanding=True)))
+_STATUS = sa.select(Columns.status, Columns.deleted).where(
+    Columns.id == sa.bindparam('b_image'))
+_INSERT_LOCATION = sa.insert(tables.image_locations)
+_PROPERTIES = sa.select(
+    tables.image_properties.c.name, tables.image_properties.c.value).where(
+        tables.image_properties.c.image_id == sa.bindparam('b_image'),
+        tables.image_properties.c.deleted == sa.false())
 
 
 _PART = ('kind', 'image_id', 'id', 'deleted', 'one', 'two', 'three')
@@ -262,8 +274,7 @@ def of_status(conn: sa.Connection, status: str, *, after: str, limit: int
 
 def status(conn: sa.Connection, image_id: str) -> str | None:
     """The status, ``deleted`` of a deleted image, None of an unknown id."""
-    row = conn.execute(sa.select(Columns.status, Columns.deleted).where(
-        Columns.id == image_id)).first()
+    row = conn.execute(_STATUS, {'b_image': image_id}).first()
     if row is None:
         return None
     return states.DELETED if row.deleted else row.status
@@ -311,11 +322,9 @@ def move(conn: sa.Connection, image_id: str,
     if target == states.DELETED:
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
-    result = conn.execute(
-        sa.update(tables.images)
-        .where(Columns.id == image_id, _LIVE, Columns.status.in_(expected))
-        .values(status=target, updated_at=engine.utcnow(), **changes))
-    return result.rowcount == 1
+    return conn.execute(_UPDATE_EXPECTED, {
+        'b_image': image_id, 'b_expected': list(expected), 'status': target,
+        'updated_at': engine.utcnow(), **changes}).rowcount == 1
 
 
 def update(conn: sa.Connection, image_id: str,
@@ -325,11 +334,11 @@ def update(conn: sa.Connection, image_id: str,
 
     With no ``changes`` it only touches ``updated_at``.
     """
-    query = sa.update(tables.images).where(Columns.id == image_id, _LIVE)
-    if expected is not None:
-        query = query.where(Columns.status.in_(expected))
-    result = conn.execute(query.values(updated_at=engine.utcnow(), **changes))
-    return result.rowcount == 1
+    values = {'b_image': image_id, 'updated_at': engine.utcnow(), **changes}
+    if expected is None:
+        return conn.execute(_UPDATE, values).rowcount == 1
+    return conn.execute(_UPDATE_EXPECTED, {
+        **values, 'b_expected': list(expected)}).rowcount == 1
 
 
 def lock(conn: sa.Connection, image_id: str) -> bool:
@@ -337,9 +346,8 @@ def lock(conn: sa.Connection, image_id: str) -> bool:
 
     Changes nothing the user sees; False when the image is gone.
     """
-    return conn.execute(
-        sa.update(tables.images).where(Columns.id == image_id, _LIVE)
-        .values(id=image_id)).rowcount == 1
+    return conn.execute(_UPDATE, {
+        'b_image': image_id, 'id': image_id}).rowcount == 1
 
 
 def set_property(conn: sa.Connection, image_id: str, name: str,
@@ -381,10 +389,8 @@ def drop_property(conn: sa.Connection, image_id: str, name: str,
 
 def properties(conn: sa.Connection, image_id: str) -> dict[str, str | None]:
     """The live properties of one image."""
-    table = tables.image_properties
     return {row.name: row.value for row in conn.execute(
-        sa.select(table.c.name, table.c.value).where(
-            table.c.image_id == image_id, table.c.deleted == sa.false()))}
+        _PROPERTIES, {'b_image': image_id})}
 
 
 def add_tag(conn: sa.Connection, image_id: str, value: str) -> None:
@@ -409,9 +415,10 @@ def add_location(conn: sa.Connection, image_id: str, url: str,
                  metadata: dict[str, typing.Any]) -> None:
     """Record where bytes of the image are."""
     now = engine.utcnow()
-    conn.execute(sa.insert(tables.image_locations).values(
-        image_id=image_id, value=url, meta_data=json.dumps(metadata),
-        status=states.ACTIVE, created_at=now, updated_at=now, deleted=False))
+    conn.execute(_INSERT_LOCATION, {
+        'image_id': image_id, 'value': url,
+        'meta_data': json.dumps(metadata), 'status': states.ACTIVE,
+        'created_at': now, 'updated_at': now, 'deleted': False})
 
 
 def locations(conn: sa.Connection,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import json
 import typing
 
@@ -82,6 +83,14 @@ _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
 _JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
 
+# Statements of every import are made once: making one takes five times as
+# long as running it. What they are given is named b_..., since a name of a
+# column would be a value to write.
+_ID = Columns.id == sa.bindparam('b_id')
+_INSERT = sa.insert(_TABLE).values(created_at=tables.db_now())
+_GET = sa.select(*_COLUMNS).where(_ID)
+_DELETE = sa.delete(_TABLE).where(_ID)
+
 
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
@@ -104,17 +113,16 @@ def insert(conn: sa.Connection, *, request: dict[str, typing.Any],
            stores: collections.abc.Sequence[str] | None = None,
            **values: typing.Any) -> None:
     """Post an import."""
-    conn.execute(sa.insert(_TABLE).values(
-        request=json.dumps(request), plugins=json.dumps(list(plugins)),
-        roles=json.dumps(list(roles)),
-        stores=None if stores is None else json.dumps(list(stores)),
-        created_at=tables.db_now(), **values))
+    conn.execute(_INSERT, {
+        'request': json.dumps(request), 'plugins': json.dumps(list(plugins)),
+        'roles': json.dumps(list(roles)),
+        'stores': None if stores is None else json.dumps(list(stores)),
+        **values})
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
     """The job, whoever owns it."""
-    row = conn.execute(sa.select(*_COLUMNS).where(
-        Columns.id == job_id)).first()
+    row = conn.execute(_GET, {'b_id': job_id}).first()
     return _job(row) if row is not None else None
 
 
@@ -206,6 +214,23 @@ def waiting(conn: sa.Connection, *,
     of its jobs run already or stand before it; among equals the project that
     was served the longest ago comes first, then the oldest job.
     """
+    return list(conn.execute(
+        _waiting(areas is None, conductor is None),
+        {'b_limit': limit,
+         **({} if areas is None else {'b_areas': [*areas, STAGES_NOTHING]}),
+         **({} if conductor is None else {'b_conductor': conductor})}
+    ).scalars())
+
+
+@functools.cache
+def _waiting(everywhere: bool, all_of_them: bool) -> sa.Select:
+    reach, refused = sa.true(), tables.import_refusals.c
+    if not everywhere:
+        reach = sa.or_(Columns.area.is_(None), Columns.area.in_(
+            sa.bindparam('b_areas', expanding=True)))
+    ours = sa.true() if all_of_them else ~sa.exists().where(
+        refused.job_id == Columns.id,
+        refused.conductor == sa.bindparam('b_conductor'))
     running = _TABLE.alias()
     at_work = (
         sa.select(sa.func.count()).select_from(running)
@@ -223,19 +248,22 @@ def waiting(conn: sa.Connection, *,
                   sa.func.coalesce(served.served, 0.0).label('served'))
         .join_from(_TABLE, tables.import_turns,
                    served.project == Columns.project, isouter=True)
-        .where(claimable(), within_reach(areas), _not_refused(conductor))
+        .where(claimable(), reach, ours)
         .subquery())
-    return list(conn.execute(
-        sa.select(turns.c.id)
-        .order_by(turns.c.turn, turns.c.served, turns.c.created_at,
-                  turns.c.id)
-        .limit(limit)).scalars())
+    return (sa.select(turns.c.id)
+            .order_by(turns.c.turn, turns.c.served, turns.c.created_at,
+                      turns.c.id)
+            .limit(sa.bindparam('b_limit')))
 
 
-def _not_refused(conductor: str | None) -> sa.ColumnElement[bool]:
-    refused = tables.import_refusals.c
-    return sa.true() if conductor is None else ~sa.exists().where(
-        refused.job_id == Columns.id, refused.conductor == conductor)
+_DEMANDING = sa.select(Columns.id, Columns.snapshot).where(
+    Columns.id.in_(sa.bindparam('b_ids', expanding=True)),
+    Columns.cancel.is_(sa.false()),
+    ~sa.exists().where(tables.tasks.c.id == Columns.id,
+                       tables.tasks.c.status == states.SUCCESS),
+    sa.or_(Columns.requirement.is_not(None),
+           sa.and_(Columns.snapshot.is_(None), Columns.plugins.is_not(None),
+                   Columns.plugins != '[]')))
 
 
 def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
@@ -248,15 +276,7 @@ def demanding(conn: sa.Connection, ids: collections.abc.Collection[str]
     """
     if not ids:
         return {}
-    return dict(conn.execute(
-        sa.select(Columns.id, Columns.snapshot).where(
-            Columns.id.in_(ids), Columns.cancel.is_(sa.false()),
-            ~sa.exists().where(tables.tasks.c.id == Columns.id,
-                               tables.tasks.c.status == states.SUCCESS),
-            sa.or_(Columns.requirement.is_not(None),
-                   sa.and_(Columns.snapshot.is_(None),
-                           Columns.plugins.is_not(None),
-                           Columns.plugins != '[]')))).all())
+    return dict(conn.execute(_DEMANDING, {'b_ids': list(ids)}).all())
 
 
 def count(conn: sa.Connection, project: str | None = None, *,
@@ -270,6 +290,17 @@ def count(conn: sa.Connection, project: str | None = None, *,
     return conn.execute(query).scalar_one()
 
 
+_CLAIM = (
+    sa.update(_TABLE).where(_ID, claimable())
+    .values(area=sa.func.coalesce(Columns.area, sa.bindparam(
+                'b_area', type_=sa.String)),
+            attempts=Columns.attempts + 1,
+            started_at=sa.func.coalesce(Columns.started_at, tables.db_now()),
+            claim_expires=tables.db_now() + sa.bindparam(
+                'b_seconds', type_=sa.Float)))
+_UPDATE = sa.update(_TABLE).where(_ID)
+
+
 def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
           seconds: float, area: str | None = None) -> Job | None:
     """Take the job for ``seconds``; None when somebody else was faster.
@@ -277,15 +308,9 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     :param area: where it will stage what it fetches: from its first claim on
         its bytes are there, and within reach of that area's nodes only
     """
-    taken = conn.execute(
-        sa.update(_TABLE)
-        .where(Columns.id == job_id, claimable())
-        .values(owner=token, conductor=conductor,
-                area=sa.func.coalesce(Columns.area, area),
-                attempts=Columns.attempts + 1,
-                started_at=sa.func.coalesce(Columns.started_at,
-                                            tables.db_now()),
-                claim_expires=tables.db_now() + seconds))
+    taken = conn.execute(_CLAIM, {
+        'b_id': job_id, 'b_area': area, 'b_seconds': seconds,
+        'owner': token, 'conductor': conductor})
     if taken.rowcount != 1:
         return None
     job = get(conn, job_id)
@@ -295,36 +320,46 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     db_tasks.move(conn, job_id, states.PENDING, states.PROCESSING)
     # Should it wait again one day, that is counted anew.
     forget_refusals(conn, [job_id])
-    conn.execute(sa.update(_TABLE).where(Columns.id == job_id)
-                 .values(epoch=epoch))
+    conn.execute(_UPDATE, {'b_id': job_id, 'epoch': epoch})
     return dataclasses.replace(job, epoch=epoch)
 
 
+_TURNS = tables.import_turns
+_TAKE_TURN = (sa.update(_TURNS)
+              .where(_TURNS.c.project == sa.bindparam('b_project'))
+              .values(served=tables.db_now()))
+_FIRST_TURN = sa.insert(_TURNS).values(served=tables.db_now())
+
+
 def _note_turn(conn: sa.Connection, project: str | None) -> None:
-    turns = tables.import_turns
-    now = tables.db_now()
     if project is not None and conn.execute(
-            sa.update(turns).where(turns.c.project == project)
-            .values(served=now)).rowcount == 0:
-        conn.execute(sa.insert(turns).values(project=project, served=now))
+            _TAKE_TURN, {'b_project': project}).rowcount == 0:
+        conn.execute(_FIRST_TURN, {'project': project})
+
+
+_EPOCHS = tables.import_epochs
+_OF_IMAGE = _EPOCHS.c.image_id == sa.bindparam('b_image')
+_NEXT_EPOCH = sa.update(_EPOCHS).where(_OF_IMAGE).values(
+    epoch=_EPOCHS.c.epoch + 1)
+_FIRST_EPOCH = sa.insert(_EPOCHS)
+_EPOCH = sa.select(_EPOCHS.c.epoch).where(_OF_IMAGE)
 
 
 def next_epoch(conn: sa.Connection, image_id: str) -> int:
     """Counted for the image, not the job: no two attempts ever share one."""
-    epochs = tables.import_epochs
-    if conn.execute(
-            sa.update(epochs).where(epochs.c.image_id == image_id)
-            .values(epoch=epochs.c.epoch + 1)).rowcount == 0:
-        conn.execute(sa.insert(epochs).values(image_id=image_id, epoch=1))
-    return conn.execute(sa.select(epochs.c.epoch).where(
-        epochs.c.image_id == image_id)).scalar_one()
+    which = {'b_image': image_id}
+    if conn.execute(_NEXT_EPOCH, which).rowcount == 0:
+        conn.execute(_FIRST_EPOCH, {'image_id': image_id, 'epoch': 1})
+    return conn.execute(_EPOCH, which).scalar_one()
 
 
 def last_epoch(conn: sa.Connection, image_id: str) -> int:
     """Of the latest attempt at the image; 0 when there was none."""
-    epochs = tables.import_epochs
-    return conn.execute(sa.select(epochs.c.epoch).where(
-        epochs.c.image_id == image_id)).scalar() or 0
+    return conn.execute(_EPOCH, {'b_image': image_id}).scalar() or 0
+
+
+_FENCE = _UPDATE.where(Columns.owner == sa.bindparam('b_token'),
+                       Columns.epoch == sa.bindparam('b_epoch'))
 
 
 def check_fence(conn: sa.Connection, lease: Lease,
@@ -334,11 +369,16 @@ def check_fence(conn: sa.Connection, lease: Lease,
     Must be the first statement of the transaction that relies on it. Writes
     ``changes`` to the row when it is.
     """
+    computed = {name: value for name, value in changes.items()
+                if isinstance(value, sa.ColumnElement)}
+    plain = {name: value for name, value in changes.items()
+             if name not in computed}
+    if not changes:
+        plain = {'epoch': lease.epoch}
     return conn.execute(
-        sa.update(_TABLE)
-        .where(Columns.id == lease.job_id, Columns.owner == lease.token,
-               Columns.epoch == lease.epoch)
-        .values(**(changes or {'epoch': lease.epoch}))).rowcount == 1
+        _FENCE.values(**computed) if computed else _FENCE,
+        {'b_id': lease.job_id, 'b_token': lease.token,
+         'b_epoch': lease.epoch, **plain}).rowcount == 1
 
 
 def extend(conn: sa.Connection, lease: Lease, seconds: float, *,
@@ -359,16 +399,19 @@ def cancel(conn: sa.Connection, image_id: str) -> bool:
         .values(cancel=True, not_before=None)).rowcount > 0
 
 
+_CANCELLED = sa.select(Columns.id, Columns.owner, Columns.cancel).where(
+    Columns.id.in_(sa.bindparam('b_ids', expanding=True)))
+
+
 def not_stopped(conn: sa.Connection,
                 leases: collections.abc.Sequence[Lease]) -> dict[str, bool]:
     """Job id -> that nobody has cancelled it, of the leases still in force."""
     if not leases:
         return {}
     by_job = {lease.job_id: lease for lease in leases}
-    return {row.id: not row.cancel for row in conn.execute(
-        sa.select(Columns.id, Columns.owner, Columns.cancel)
-        .where(Columns.id.in_(by_job)))
-        if row.owner == by_job[row.id].token}
+    found = conn.execute(_CANCELLED, {'b_ids': list(by_job)})
+    return {row.id: not row.cancel for row in found
+            if row.owner == by_job[row.id].token}
 
 
 def release(conn: sa.Connection, lease: Lease, *,
@@ -443,8 +486,17 @@ def delete(conn: sa.Connection, job_id: str) -> bool:
     """Take the job off the board, finished, with the record of its flow."""
     forget_flow(conn, [job_id])
     forget_refusals(conn, [job_id])
-    return conn.execute(sa.delete(_TABLE).where(
-        Columns.id == job_id)).rowcount == 1
+    return conn.execute(_DELETE, {'b_id': job_id}).rowcount == 1
+
+
+_IDS = sa.bindparam('b_ids', expanding=True)
+_FORGET_FLOW = tuple(sa.delete(table).where(column.in_(_IDS))
+                     for table, column in (
+    (tables.import_atomdetails, tables.import_atomdetails.c.parent_uuid),
+    (tables.import_flowdetails, tables.import_flowdetails.c.uuid),
+    (tables.import_logbooks, tables.import_logbooks.c.uuid)))
+_FORGET_REFUSALS = sa.delete(tables.import_refusals).where(
+    tables.import_refusals.c.job_id.in_(_IDS))
 
 
 def forget_flow(conn: sa.Connection,
@@ -454,17 +506,14 @@ def forget_flow(conn: sa.Connection,
     Flow and book bear the job's id. Nothing relies on the server to follow
     the foreign keys: SQLite does so only for connections that ask for it.
     """
-    for table, column in ((tables.import_atomdetails, 'parent_uuid'),
-                          (tables.import_flowdetails, 'uuid'),
-                          (tables.import_logbooks, 'uuid')):
-        conn.execute(sa.delete(table).where(table.c[column].in_(ids)))
+    for statement in _FORGET_FLOW:
+        conn.execute(statement, {'b_ids': list(ids)})
 
 
 def forget_refusals(conn: sa.Connection,
                     ids: collections.abc.Collection[str]) -> None:
     """Forget who had left these jobs to others."""
-    table = tables.import_refusals
-    conn.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
+    conn.execute(_FORGET_REFUSALS, {'b_ids': list(ids)})
 
 
 def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:

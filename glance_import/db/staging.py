@@ -48,12 +48,21 @@ class Record:
 
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Record))
+# Made once: making a statement takes longer than running it.
+_OF_IMAGE = _TABLE.c.image_id == sa.bindparam('b_image')
+_OF_UPLOAD = _TABLE.c.upload_id == sa.bindparam('b_upload')
+_GET = sa.select(*_COLUMNS).where(_OF_IMAGE)
+_INSERT = sa.insert(_TABLE)
+_MOVE = sa.update(_TABLE).where(_OF_IMAGE, _TABLE.c.state.in_(
+    sa.bindparam('b_found', expanding=True)))
+_MOVE_UPLOAD = _MOVE.where(_OF_UPLOAD)
+_DELETE = sa.delete(_TABLE).where(_OF_IMAGE)
+_DELETE_UPLOAD = _DELETE.where(_OF_UPLOAD)
 
 
 def get(conn: sa.Connection, image_id: str) -> Record | None:
     """The record of the image's staged data."""
-    row = conn.execute(sa.select(*_COLUMNS).where(
-        _TABLE.c.image_id == image_id)).first()
+    row = conn.execute(_GET, {'b_image': image_id}).first()
     return Record(**row._mapping) if row is not None else None
 
 
@@ -66,9 +75,10 @@ def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
     """
     delete(conn, image_id)
     now = engine.utcnow()
-    conn.execute(sa.insert(_TABLE).values(
-        image_id=image_id, upload_id=upload_id, state=states.OPEN, area=area,
-        expected=expected, verified=verified, created_at=now, updated_at=now))
+    conn.execute(_INSERT, {
+        'image_id': image_id, 'upload_id': upload_id, 'state': states.OPEN,
+        'area': area, 'expected': expected, 'verified': verified,
+        'created_at': now, 'updated_at': now})
 
 
 def opened(conn: sa.Connection, area: str) -> list[Record]:
@@ -82,18 +92,18 @@ def move(conn: sa.Connection, image_id: str,
          found: collections.abc.Collection[str], target: str, *,
          upload_id: str | None = None, **changes: typing.Any) -> bool:
     """Compare-and-swap the state (of that very upload, if one is named)."""
-    query = sa.update(_TABLE).where(
-        _TABLE.c.image_id == image_id, _TABLE.c.state.in_(found))
-    if upload_id is not None:
-        query = query.where(_TABLE.c.upload_id == upload_id)
-    return conn.execute(query.values(
-        state=target, updated_at=engine.utcnow(), **changes)).rowcount == 1
+    values = {'b_image': image_id, 'b_found': list(found), 'state': target,
+              'updated_at': engine.utcnow(), **changes}
+    if upload_id is None:
+        return conn.execute(_MOVE, values).rowcount == 1
+    return conn.execute(_MOVE_UPLOAD, {
+        **values, 'b_upload': upload_id}).rowcount == 1
 
 
 def delete(conn: sa.Connection, image_id: str,
            upload_id: str | None = None) -> bool:
     """Forget the staged data (of that very upload, if one is named)."""
-    query = sa.delete(_TABLE).where(_TABLE.c.image_id == image_id)
-    if upload_id is not None:
-        query = query.where(_TABLE.c.upload_id == upload_id)
-    return conn.execute(query).rowcount == 1
+    if upload_id is None:
+        return conn.execute(_DELETE, {'b_image': image_id}).rowcount == 1
+    return conn.execute(_DELETE_UPLOAD, {
+        'b_image': image_id, 'b_upload': upload_id}).rowcount == 1

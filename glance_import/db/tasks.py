@@ -47,6 +47,13 @@ _SELECT = sa.select(
     _INFO.c.input, _INFO.c.result, _INFO.c.message,
 ).join_from(tables.tasks, _INFO, Columns.id == _INFO.c.task_id, isouter=True)
 _LIVE = Columns.deleted == sa.false()
+# Made once: making a statement takes longer than running it.
+_BY_ID = _SELECT.where(Columns.id == sa.bindparam('b_id'), _LIVE)
+_MOVE = sa.update(tables.tasks).where(
+    Columns.id == sa.bindparam('b_id'), _LIVE,
+    Columns.status == sa.bindparam('b_status'))
+_UPDATE_INFO = sa.update(_INFO).where(
+    _INFO.c.task_id == sa.bindparam('b_id'))
 
 
 def _json(value: typing.Any) -> typing.Any:
@@ -76,10 +83,10 @@ def insert(conn: sa.Connection, *, input: dict[str, typing.Any],
 def get(conn: sa.Connection, task_id: str,
         owner: str | None = None) -> Task | None:
     """The task, of ``owner`` only when one is given."""
-    query = _SELECT.where(Columns.id == task_id, _LIVE)
+    query = _BY_ID
     if owner is not None:
         query = query.where(Columns.owner == owner)
-    row = conn.execute(query).first()
+    row = conn.execute(query, {'b_id': task_id}).first()
     return _task(row) if row is not None else None
 
 
@@ -125,11 +132,9 @@ def move(conn: sa.Connection, task_id: str, expected: str, target: str, *,
          result: dict[str, typing.Any] | None = None,
          message: str | None = None) -> bool:
     """Compare-and-swap the status; False when another was found."""
-    moved = conn.execute(
-        sa.update(tables.tasks)
-        .where(Columns.id == task_id, _LIVE, Columns.status == expected)
-        .values(status=target, expires_at=expires_at,
-                updated_at=engine.utcnow()))
+    moved = conn.execute(_MOVE, {
+        'b_id': task_id, 'b_status': expected, 'status': target,
+        'expires_at': expires_at, 'updated_at': engine.utcnow()})
     if moved.rowcount != 1:
         return False
     info: dict[str, typing.Any] = {}
@@ -138,16 +143,15 @@ def move(conn: sa.Connection, task_id: str, expected: str, target: str, *,
     if message is not None:
         info['message'] = message
     if info:
-        conn.execute(sa.update(_INFO).where(
-            _INFO.c.task_id == task_id).values(**info))
+        conn.execute(_UPDATE_INFO, {'b_id': task_id, **info})
     return True
 
 
 def set_result(conn: sa.Connection, task_id: str,
                result: dict[str, typing.Any]) -> None:
     """Write the result of a task that goes on."""
-    conn.execute(sa.update(_INFO).where(_INFO.c.task_id == task_id)
-                 .values(result=json.dumps(result)))
+    conn.execute(_UPDATE_INFO, {'b_id': task_id,
+                                'result': json.dumps(result)})
 
 
 def expire(conn: sa.Connection) -> int:
