@@ -119,7 +119,8 @@ _OF_NOBODY = _BY_ID.where(_visible(None))
 # What these are given is named b_...: a column's name is a value to write.
 _UPDATE = sa.update(tables.images).where(
     Columns.id == sa.bindparam('b_image'), _LIVE)
-_UPDATE_EXPECTED = _UPDATE.where(
+_UPDATE_FROM = _UPDATE.where(Columns.status == sa.bindparam('b_expected'))
+_UPDATE_FROM_ANY = _UPDATE.where(
     Columns.status.in_(sa.bindparam('b_expected', expanding=True)))
 _STATUS = sa.select(Columns.status, Columns.deleted).where(
     Columns.id == sa.bindparam('b_image'))
@@ -322,9 +323,7 @@ def move(conn: sa.Connection, image_id: str,
     if target == states.DELETED:
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
-    return conn.execute(_UPDATE_EXPECTED, {
-        'b_image': image_id, 'b_expected': list(expected), 'status': target,
-        'updated_at': engine.utcnow(), **changes}).rowcount == 1
+    return _update(conn, image_id, expected, status=target, **changes)
 
 
 def update(conn: sa.Connection, image_id: str,
@@ -334,11 +333,20 @@ def update(conn: sa.Connection, image_id: str,
 
     With no ``changes`` it only touches ``updated_at``.
     """
+    return _update(conn, image_id, expected, **changes)
+
+
+def _update(conn: sa.Connection, image_id: str,
+            expected: collections.abc.Collection[str] | None,
+            **changes: typing.Any) -> bool:
     values = {'b_image': image_id, 'updated_at': engine.utcnow(), **changes}
-    if expected is None:
-        return conn.execute(_UPDATE, values).rowcount == 1
-    return conn.execute(_UPDATE_EXPECTED, {
-        **values, 'b_expected': list(expected)}).rowcount == 1
+    statement = _UPDATE
+    if expected is not None:
+        found = list(expected)
+        single = len(found) == 1
+        statement = _UPDATE_FROM if single else _UPDATE_FROM_ANY
+        values['b_expected'] = found[0] if single else found
+    return conn.execute(statement, values).rowcount == 1
 
 
 def lock(conn: sa.Connection, image_id: str) -> bool:

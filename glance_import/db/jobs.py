@@ -489,14 +489,14 @@ def delete(conn: sa.Connection, job_id: str) -> bool:
     return conn.execute(_DELETE, {'b_id': job_id}).rowcount == 1
 
 
-_IDS = sa.bindparam('b_ids', expanding=True)
-_FORGET_FLOW = tuple(sa.delete(table).where(column.in_(_IDS))
-                     for table, column in (
-    (tables.import_atomdetails, tables.import_atomdetails.c.parent_uuid),
-    (tables.import_flowdetails, tables.import_flowdetails.c.uuid),
-    (tables.import_logbooks, tables.import_logbooks.c.uuid)))
+# With one id each: a list would be written into the statement anew each time.
+_FORGET_FLOW = tuple(
+    sa.delete(column.table).where(column == sa.bindparam('b_id'))
+    for column in (tables.import_atomdetails.c.parent_uuid,
+                   tables.import_flowdetails.c.uuid,
+                   tables.import_logbooks.c.uuid))
 _FORGET_REFUSALS = sa.delete(tables.import_refusals).where(
-    tables.import_refusals.c.job_id.in_(_IDS))
+    tables.import_refusals.c.job_id == sa.bindparam('b_id'))
 
 
 def forget_flow(conn: sa.Connection,
@@ -506,14 +506,16 @@ def forget_flow(conn: sa.Connection,
     Flow and book bear the job's id. Nothing relies on the server to follow
     the foreign keys: SQLite does so only for connections that ask for it.
     """
-    for statement in _FORGET_FLOW:
-        conn.execute(statement, {'b_ids': list(ids)})
+    for job_id in ids:
+        for statement in _FORGET_FLOW:
+            conn.execute(statement, {'b_id': job_id})
 
 
 def forget_refusals(conn: sa.Connection,
                     ids: collections.abc.Collection[str]) -> None:
     """Forget who had left these jobs to others."""
-    conn.execute(_FORGET_REFUSALS, {'b_ids': list(ids)})
+    for job_id in ids:
+        conn.execute(_FORGET_REFUSALS, {'b_id': job_id})
 
 
 def delete_of_image(conn: sa.Connection, image_id: str) -> list[str]:
