@@ -233,13 +233,24 @@ def may_pass(error: BaseException) -> bool:
         sa_exc.TimeoutError, TimeoutError))
 
 
+def _with_every_character(url: sa.URL) -> sa.URL:
+    """The same server, spoken to in UTF-8 that does not end at U+FFFF.
+
+    ``charset=utf8``, which most files of configuration have, is MySQL's
+    UTF-8 of three bytes: there what a column could hold does not arrive.
+    """
+    if url.query.get('charset') in ('utf8', 'utf8mb3'):
+        return url.update_query_dict({'charset': 'utf8mb4'})
+    return url
+
+
 def _server_engine(url: sa.URL, options) -> sa.Engine:
     # Imported where it is used: it brings the whole ORM, a quarter of a
     # second that a service on SQLite need not wait for.
     from oslo_db.sqlalchemy import engines
 
     engine = engines.create_engine(
-        url,
+        _with_every_character(url),
         mysql_sql_mode=options.mysql_sql_mode,
         mysql_wsrep_sync_wait=options.mysql_wsrep_sync_wait,
         connection_recycle_time=options.connection_recycle_time,

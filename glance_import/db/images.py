@@ -19,6 +19,8 @@ import typing
 import sqlalchemy as sa
 
 from glance_import.db import engine
+from glance_import.db import names
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -89,7 +91,6 @@ SELECT = sa.select(*(_TEXT if name == 'visibility' else Columns[name]
                      for name in _BASE))
 _LIVE = Columns.deleted == sa.false()
 _INSERT = sa.insert(tables.images)
-_INSERT_PROPERTIES = sa.insert(tables.image_properties)
 _INSERT_TAGS = sa.insert(tables.image_tags)
 
 
@@ -106,9 +107,10 @@ def _visible(project: sa.ColumnElement[str] | None
     if project is not None:
         conditions += [
             sa.and_(Columns.visibility == 'shared', sa.exists().where(
-                members.image_id == Columns.id, members.member == project,
+                members.image_id == Columns.id,
+                spelling.exactly(members.member, project),
                 members.deleted == sa.false())),
-            Columns.owner == project]
+            spelling.exactly(Columns.owner, project)]
     return sa.or_(*conditions)
 
 
@@ -248,7 +250,8 @@ def is_member(conn: sa.Connection, image_id: str,
     """Whether the image is shared with the project."""
     table = tables.image_members.c
     return conn.execute(sa.select(sa.literal(1)).where(
-        table.image_id == image_id, table.member == project_id,
+        table.image_id == image_id,
+        spelling.exactly(table.member, project_id),
         table.deleted == sa.false())).first() is not None
 
 
@@ -276,13 +279,14 @@ def insert(conn: sa.Connection, values: dict[str, typing.Any],
 
     :param values: every column but the times
     :raises oslo_db.exception.DBDuplicateEntry: the id was used before
+    :raises errors.Conflict: two names are one to the database
     """
     now = engine.utcnow()
     common = {'created_at': now, 'updated_at': now, 'deleted': False}
     image_id, tags = values['id'], sorted(set(tags))
     conn.execute(_INSERT, {**values, **common})
     if properties:
-        conn.execute(_INSERT_PROPERTIES, [
+        names.insert(conn, [
             {'image_id': image_id, 'name': name, 'value': value, **common}
             for name, value in properties.items()])
     if tags:
@@ -343,27 +347,27 @@ def lock(conn: sa.Connection, image_id: str) -> bool:
 
 
 def set_property(conn: sa.Connection, image_id: str, name: str,
-                 value: str | None, *, alone: bool = False) -> None:
+                 value: str | None, *, own: bool = False) -> None:
     """Write one property, reviving a removed one (the key is unique).
 
-    :param alone: do not take the place of a live one whose name is another
+    :param own: the name is the service's own, and takes the place of one
         that the database takes for the same
-    :raises oslo_db.exception.DBDuplicateEntry: there is one
+    :raises errors.Conflict: there is such a one
     """
     table = tables.image_properties
     now = engine.utcnow()
     query = sa.update(table).where(
         table.c.image_id == image_id, table.c.name == name)
-    if alone:
+    if not own:
         query = query.where(sa.or_(table.c.deleted == sa.true(),
-                                   tables.is_spelled(table.c.name, name)))
+                                   spelling.is_spelled(table.c.name, name)))
     found = conn.execute(query.values(
         name=name, value=value, deleted=False, deleted_at=None,
         updated_at=now))
     if found.rowcount == 0:
-        conn.execute(sa.insert(table).values(
-            image_id=image_id, name=name, value=value, created_at=now,
-            updated_at=now, deleted=False))
+        names.insert_one(conn, {
+            'image_id': image_id, 'name': name, 'value': value,
+            'created_at': now, 'updated_at': now, 'deleted': False})
 
 
 def drop_property(conn: sa.Connection, image_id: str, name: str,
@@ -371,10 +375,10 @@ def drop_property(conn: sa.Connection, image_id: str, name: str,
     """Remove one property, only while it holds ``expected`` if given."""
     table = tables.image_properties
     query = sa.update(table).where(
-        table.c.image_id == image_id, table.c.name == name,
+        table.c.image_id == image_id, spelling.exactly(table.c.name, name),
         table.c.deleted == sa.false())
     if expected is not None:
-        query = query.where(table.c.value == expected)
+        query = query.where(spelling.exactly(table.c.value, expected))
     return conn.execute(query.values(
         deleted=True, deleted_at=engine.utcnow())).rowcount == 1
 
@@ -400,7 +404,8 @@ def drop_tag(conn: sa.Connection, image_id: str, value: str) -> bool:
     table = tables.image_tags
     return conn.execute(
         sa.update(table)
-        .where(table.c.image_id == image_id, table.c.value == value,
+        .where(table.c.image_id == image_id,
+               spelling.exactly(table.c.value, value),
                table.c.deleted == sa.false())
         .values(deleted=True, deleted_at=engine.utcnow())).rowcount > 0
 
@@ -429,7 +434,7 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
     """The bytes there are no longer the image's."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
-        table.c.image_id == image_id, table.c.value == url,
+        table.c.image_id == image_id, spelling.exactly(table.c.value, url),
         table.c.deleted == sa.false()).values(
             deleted=True, deleted_at=engine.utcnow(), status=states.DELETED))
 
@@ -441,7 +446,8 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
     table = tables.image_locations
     newest = conn.execute(
         sa.select(sa.func.max(table.c.id)).where(
-            table.c.image_id == image_id, table.c.value == url)).scalar()
+            table.c.image_id == image_id,
+            spelling.exactly(table.c.value, url))).scalar()
     conn.execute(sa.update(table).where(table.c.id == newest).values(
         deleted=False, deleted_at=None, status=states.ACTIVE))
 
@@ -451,7 +457,7 @@ def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
     """Replace the metadata of a location."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
-        table.c.image_id == image_id, table.c.value == url,
+        table.c.image_id == image_id, spelling.exactly(table.c.value, url),
         table.c.deleted == sa.false()).values(
             meta_data=json.dumps(metadata), updated_at=engine.utcnow()))
 
@@ -474,7 +480,7 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
     return conn.execute(
         sa.select(table.c.id).where(
             table.c.deleted == sa.false(), table.c.image_id != image_id,
-            sa.or_(table.c.value == url, *(
+            sa.or_(spelling.exactly(table.c.value, url), *(
                 table.c.value.contains(each) for each in inside))).limit(1)
         ).first() is not None
 
@@ -483,12 +489,7 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete the rows that belong to an image that was just deleted."""
     now = engine.utcnow()
     gone = {'deleted': True, 'deleted_at': now}
-    # Those of the same members would have the same unique key, see
-    # members.delete.
-    members = tables.image_members
-    conn.execute(sa.delete(members).where(
-        members.c.image_id == image_id, members.c.deleted == sa.true(),
-        members.c.deleted_at == now))
+    _make_members_unique(conn, image_id, now)
     for table in (tables.image_properties, tables.image_tags,
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
@@ -497,3 +498,24 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
         conn.execute(sa.update(table).where(
             table.c.image_id == image_id, table.c.deleted == sa.false())
             .values(**values))
+
+
+def _make_members_unique(conn: sa.Connection, image_id: str,
+                         now: datetime.datetime) -> None:
+    """Delete what would share a key with others once all are soft-deleted.
+
+    The key is (image, member, deleted_at): see members.delete. Of members
+    that the database takes for one, the first is left.
+    """
+    members = tables.image_members
+    of_image = members.c.image_id == image_id
+    conn.execute(sa.delete(members).where(
+        of_image, members.c.deleted == sa.true(),
+        members.c.deleted_at == now))
+    if conn.dialect.name != 'mysql':
+        return
+    more = sa.select(sa.func.max(members.c.id)).where(
+        of_image, members.c.deleted == sa.false()).group_by(
+            members.c.member).having(sa.func.count() > 1)
+    while found := conn.execute(more).scalars().all():
+        conn.execute(sa.delete(members).where(members.c.id.in_(found)))

@@ -17,6 +17,7 @@ import typing
 
 import sqlalchemy as sa
 
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
 from glance_import import states
@@ -264,7 +265,7 @@ def count(conn: sa.Connection, project: str | None = None, *,
     """How many jobs there are, of one project or all."""
     query = sa.select(sa.func.count()).select_from(_TABLE)
     if project is not None:
-        query = query.where(Columns.project == project)
+        query = query.where(spelling.exactly(Columns.project, project))
     if waiting_only:
         query = query.where(Columns.owner.is_(None))
     return conn.execute(query).scalar_one()

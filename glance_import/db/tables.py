@@ -16,6 +16,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 from sqlalchemy.sql import functions
 
+from glance_import.db import spelling
 from glance_import import states
 
 metadata = sa.MetaData()
@@ -399,36 +400,10 @@ def _value_prefix() -> sa.ColumnElement[str]:
                           sa.literal_column(str(VALUE_PREFIX)))
 
 
-class is_spelled(functions.FunctionElement[bool]):
-    """Whether a column is exactly that text, as ``is_spelled(column, text)``.
-
-    To MySQL ``Secret`` and ``secret`` are one name, with blanks behind it
-    or not, but not to the rules that protect one of them. No index
-    helps with this, so it stands beside an equality.
-    """
-
-    type = sa.Boolean()
-    inherit_cache = True
-
-
-@compiler.compiles(is_spelled)
-def _is_spelled(element, compiler, **kw) -> str:
-    return ' = '.join(compiler.process(each, **kw)
-                      for each in element.clauses)
-
-
-@compiler.compiles(is_spelled, 'mysql')
-@compiler.compiles(is_spelled, 'mariadb')
-def _is_spelled_mysql(element, compiler, **kw) -> str:
-    return ' = '.join(f'CAST({compiler.process(each, **kw)} AS BINARY)'
-                      for each in element.clauses)
-
-
 def property_is(name: str, value: str) -> sa.ColumnElement[bool]:
     """Condition on image_properties that every server has an index for."""
-    return sa.and_(image_properties.c.name == name,
-                   is_spelled(image_properties.c.name, name),
-                   image_properties.c.value == value,
+    return sa.and_(spelling.exactly(image_properties.c.name, name),
+                   spelling.exactly(image_properties.c.value, value),
                    _value_prefix() == value[:VALUE_PREFIX])
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import collections.abc
 import typing
 
-from oslo_db import exception as db_exc
-
 from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.domain import images
@@ -196,26 +194,19 @@ def _write(conn, before: db_images.Image, draft: _Draft) -> None:
             if value != getattr(before, name)}
     if base:
         db_images.update(conn, before.id, **base)
-    for name, value in draft.properties.items():
-        if name not in before.properties \
-                or before.properties[name] != value:
-            _set_property(conn, before.id, name, value)
+    # Those first whose name may come back in another spelling.
     for name in before.properties.keys() - draft.properties.keys():
         db_images.drop_property(conn, before.id, name)
+    changed = {name: value for name, value in draft.properties.items()
+               if name not in before.properties
+               or before.properties[name] != value}
+    for name, value in changed.items():
+        db_images.set_property(conn, before.id, name, value)
+    images.check_names(conn, before.id, changed)
     for tag in sorted(set(draft.tags) - set(before.tags)):
         db_images.add_tag(conn, before.id, tag)
     for tag in sorted(set(before.tags) - set(draft.tags)):
         db_images.drop_tag(conn, before.id, tag)
-
-
-def _set_property(conn: sa.Connection, image_id: str, name: str,
-                  value: str | None) -> None:
-    try:
-        db_images.set_property(conn, image_id, name, value, alone=True)
-    except db_exc.DBDuplicateEntry as failure:
-        raise errors.Conflict(
-            f'Property {name} cannot be there beside one whose name the '
-            "service's database takes for the same.") from failure
 
 
 def _write_locations(services: services.Services, conn: sa.Connection,

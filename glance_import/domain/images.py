@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 import uuid
 
@@ -11,6 +12,8 @@ from oslo_log import log
 from glance_import import context
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
+from glance_import.db import names as db_names
+from glance_import.db import spelling
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import quotas
@@ -46,6 +49,9 @@ MAX_PROPERTY_NAME = 255
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
 REMOVABLE = frozenset({ERROR, ERROR_CODE, IMPORTING_STORES, FAILED_STORES})
+
+# Every property that the service itself writes.
+_OWN = (LOCK, *sorted(HIDDEN | REMOVABLE))
 
 # What a user can never set: the service's own, as in Glance.
 READ_ONLY = frozenset({
@@ -115,7 +121,8 @@ def create(services: services.Services, ctx: context.RequestContext,
     needs the options or the caller.
 
     :raises errors.Forbidden: a read-only or reserved name, another's owner
-    :raises errors.Conflict: the id was used before
+    :raises errors.Conflict: the id was used before, or the database takes
+        two names for one
     :raises errors.TooLarge: too many properties or tags
     """
     conf = services.conf
@@ -151,10 +158,27 @@ def create(services: services.Services, ctx: context.RequestContext,
         'status': states.QUEUED}
     try:
         with services.db.write() as conn:
-            return db_images.insert(conn, values, properties, tags)
+            made = db_images.insert(conn, values, properties, tags)
+            check_names(conn, made.id, properties)
+            return made
     except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
+
+
+def check_names(conn: sa.Connection, image_id: str,
+                written: collections.abc.Iterable[str]) -> None:
+    """No property just written takes the place of one of the service's.
+
+    :raises errors.Forbidden: the database takes its name for such a one
+    """
+    if all(map(spelling.is_plain, written)):
+        return
+    found = db_names.alike(conn, image_id, _OWN)
+    if found is not None:
+        raise errors.Forbidden(
+            f"Attribute '{found}' is reserved: to the database of this "
+            f'service it is one of those that begin with {RESERVED_PREFIX}.')
 
 
 def check_formats(image: db_images.Image, purpose: str,
@@ -250,8 +274,8 @@ def set_error(conn: sa.Connection, image_id: str, code: str,
 
     :param code: a row of glance_import.imports.outcome.CODES
     """
-    db_images.set_property(conn, image_id, ERROR, storable(reason))
-    db_images.set_property(conn, image_id, ERROR_CODE, code)
+    db_images.set_property(conn, image_id, ERROR, storable(reason), own=True)
+    db_images.set_property(conn, image_id, ERROR_CODE, code, own=True)
 
 
 def drop_error(conn: sa.Connection, image_id: str) -> None:

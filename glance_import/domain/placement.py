@@ -233,7 +233,7 @@ def _list(conn: sa.Connection, image_id: str, name: str) -> list[str]:
 
 def _set(conn: sa.Connection, image_id: str, name: str,
          value: collections.abc.Iterable[str]) -> None:
-    db_images.set_property(conn, image_id, name, ','.join(value))
+    db_images.set_property(conn, image_id, name, ','.join(value), own=True)
 
 
 # -- what goes --------------------------------------------------------------
