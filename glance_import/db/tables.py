@@ -344,6 +344,25 @@ import_refusals = sa.Table(
     sa.Column('since', sa.Double, nullable=False),
     **MYSQL)
 
+# What is still to be deleted somewhere else: written with what makes it
+# superfluous, gone when it is done. kind says what it is, payload (JSON) which
+# one; area whose nodes can do it, NULL for any. next_at is when it is tried
+# next, by the database's clock: NULL when nobody tries any more.
+import_deletions = sa.Table(
+    'import_deletions', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('kind', sa.String(32), nullable=False),
+    sa.Column('image_id', sa.String(36)),
+    sa.Column('area', sa.String(36)),
+    sa.Column('payload', sa.Text, nullable=False),
+    sa.Column('attempts', sa.Integer, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('next_at', sa.Double),
+    sa.Column('message', sa.Text),
+    sa.Column('created_at', sa.Double, nullable=False),
+    sa.Index('import_deletions_next_idx', 'next_at'),
+    **MYSQL)
+
 # Random keys that every node of the database shares, in hex. They protect
 # nothing from who can read the database.
 import_keys = sa.Table(

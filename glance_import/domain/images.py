@@ -16,6 +16,7 @@ from glance_import.db import names as db_names
 from glance_import.db import spelling
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import deletions
 from glance_import.domain import quotas
 from glance_import.domain import tasks
 from glance_import import errors
@@ -27,6 +28,7 @@ from glance_import import uuids
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from glance_import.domain import key_manager
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -203,8 +205,12 @@ def check_quota(kind: str, number: int, quota: int) -> None:
             f'{kind}. Attempted: {number}, Maximum: {quota}')
 
 
-def delete(services: services.Services, image: db_images.Image) -> None:
+def delete(services: services.Services, image: db_images.Image,
+           caller: key_manager.Caller | None = None) -> None:
     """Delete the image, its data, and whatever import it has running.
+
+    :param caller: who deletes an image that was somebody's: the key of an
+        encrypted volume goes with it
 
     The import loses its job row, and with it the right to write anything;
     its task ends as a failure that says why. Bytes go after the commit: if
@@ -238,6 +244,12 @@ def delete(services: services.Services, image: db_images.Image) -> None:
                             'imported.')
         # Asked now that nobody adds any: a copy may have ended meanwhile.
         locations = db_images.locations(conn, [image.id])
+        key = None
+        if caller is not None and deletions.names_key(image.properties):
+            # As they are now, which nobody changes any more.
+            key = deletions.record_key(
+                services, conn, image.id,
+                db_images.properties(conn, image.id), caller)
         db_images.delete_parts(conn, image.id)
     services.area.discard(image.id)
     for location in locations:
@@ -256,6 +268,8 @@ def delete(services: services.Services, image: db_images.Image) -> None:
             except stores.StoreError as failure:
                 LOG.error('image %s is deleted, but store %s was not '
                           'looked through: %s', image.id, store.id, failure)
+    if key is not None:
+        deletions.attempt_within(services, key)
 
 
 def storable(text: str) -> str:
