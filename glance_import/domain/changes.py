@@ -11,6 +11,7 @@ import collections.abc
 import typing
 
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import.domain import locations
@@ -140,18 +141,29 @@ def apply(services: services.Services, ctx: context.RequestContext,
     access = services.protections.access(
         ctx, {operation.name for operation in operations})
     known = locations.prepare(services, ctx, image, operations)
+    changed, gone = _apply(services, ctx, image.id, operations, access, known)
+    locations.delete_data(services, gone)
+    return changed
+
+
+@engine.retried
+def _apply(services: services.Services, ctx: context.RequestContext,
+           image_id: str, operations: collections.abc.Sequence[
+               patch.Operation],
+           access: protections.Access, known: locations.KnownLocation | None
+           ) -> tuple[db_images.Image, list[db_images.Location]]:
+    """The image then, and the locations that are no longer its."""
     with services.db.write() as conn:
-        found = _locked(conn, image.id)
+        found = _locked(conn, image_id)
         draft = _Draft(found, ctx, access)
         for operation in operations:
             draft.apply(operation)
         _check_quotas(services, found, draft)
         _write(conn, found, draft)
         gone = _write_locations(services, conn, found, draft, known)
-        changed = db_images.get(conn, image.id, db_images.EVERYTHING)
+        changed = db_images.get(conn, image_id, db_images.EVERYTHING)
     assert changed is not None
-    locations.delete_data(services, gone)
-    return changed
+    return changed, gone
 
 
 def _locked(conn, image_id: str) -> db_images.Image:
@@ -259,6 +271,7 @@ def _activate_with(conn: sa.Connection, before: db_images.Image,
                    **known.digests)
 
 
+@engine.retried
 def add_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Put a tag on an image; one that is there already is fine.
 
@@ -277,6 +290,7 @@ def add_tag(services: services.Services, image_id: str, tag: str) -> None:
         db_images.add_tag(conn, image_id, tag)
 
 
+@engine.retried
 def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Take a tag off an image.
 
@@ -289,6 +303,7 @@ def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
                 f'Image {image_id} has no tag {tag[:MAX_TAG]}.')
 
 
+@engine.retried
 def activate(services: services.Services, image_id: str, *,
              wanted: str) -> None:
     """Move between active and deactivated; once more is fine.

@@ -10,6 +10,7 @@ from oslo_db import exception as db_exc
 from oslo_log import log
 
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import names as db_names
@@ -28,6 +29,7 @@ from glance_import import uuids
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from glance_import.db import deletions as db_deletions
     from glance_import.domain import key_manager
     from glance_import import services
 
@@ -159,13 +161,20 @@ def create(services: services.Services, ctx: context.RequestContext,
         'id': str(wanted.get('id') or uuid.uuid4()).lower(),
         'status': states.QUEUED}
     try:
-        with services.db.write() as conn:
-            made = db_images.insert(conn, values, properties, tags)
-            check_names(conn, made.id, properties)
-            return made
+        return _insert(services, values, properties, tags)
     except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
+
+
+@engine.retried
+def _insert(services: services.Services, values: dict[str, typing.Any],
+            properties: dict[str, str | None], tags: list[str]
+            ) -> db_images.Image:
+    with services.db.write() as conn:
+        made = db_images.insert(conn, values, properties, tags)
+        check_names(conn, made.id, properties)
+    return made
 
 
 def check_names(conn: sa.Connection, image_id: str,
@@ -222,6 +231,43 @@ def delete(services: services.Services, image: db_images.Image,
     if image.protected:
         raise errors.Forbidden(
             f'Image {image.id} is protected and cannot be deleted.')
+    gone = _delete(services, image, caller)
+    services.area.discard(image.id)
+    for location in gone.locations:
+        try:
+            services.stores.of(location).delete(location.url)
+        except stores.ObjectGone:
+            continue
+        except stores.StoreError as failure:
+            LOG.error('image %s is deleted, but not its data at %s: %s',
+                      image.id, location.url, failure)
+    if gone.epoch is not None:
+        # What an attempt had stored when it was killed, or begun to.
+        for store in services.stores.all():
+            try:
+                store.sweep(image.id, gone.epoch + 1, ())
+            except stores.StoreError as failure:
+                LOG.error('image %s is deleted, but store %s was not '
+                          'looked through: %s', image.id, store.id, failure)
+    if gone.key is not None:
+        deletions.attempt_within(services, gone.key)
+
+
+class _Gone(typing.NamedTuple):
+    """What is left of an image that was just deleted.
+
+    ``epoch`` is that of its latest attempt, where that may have stored
+    something; else None.
+    """
+
+    locations: tuple[db_images.Location, ...]
+    key: db_deletions.Deletion | None
+    epoch: int | None
+
+
+@engine.retried
+def _delete(services: services.Services, image: db_images.Image,
+            caller: key_manager.Caller | None) -> _Gone:
     with services.db.write() as conn:
         if not db_images.move(conn, image.id, states.sources(states.DELETED),
                               states.DELETED):
@@ -251,25 +297,7 @@ def delete(services: services.Services, image: db_images.Image,
                 services, conn, image.id,
                 db_images.properties(conn, image.id), caller)
         db_images.delete_parts(conn, image.id)
-    services.area.discard(image.id)
-    for location in locations:
-        try:
-            services.stores.of(location).delete(location.url)
-        except stores.ObjectGone:
-            continue
-        except stores.StoreError as failure:
-            LOG.error('image %s is deleted, but not its data at %s: %s',
-                      image.id, location.url, failure)
-    if unfinished:
-        # What an attempt had stored when it was killed, or begun to.
-        for store in services.stores.all():
-            try:
-                store.sweep(image.id, epoch + 1, ())
-            except stores.StoreError as failure:
-                LOG.error('image %s is deleted, but store %s was not '
-                          'looked through: %s', image.id, store.id, failure)
-    if key is not None:
-        deletions.attempt_within(services, key)
+    return _Gone(tuple(locations), key, epoch if unfinished else None)
 
 
 def storable(text: str) -> str:
