@@ -2,15 +2,29 @@
 
 As much of both as castellan and keystonemiddleware ask, on one port of
 loopback: tokens for a password or for a token, their validation, a catalog,
-and the secrets of projects. It can be told to be away, or to refuse.
+and the secrets of projects. It can be told to be away, or to refuse. And a
+real Barbican from the package index, on SQLite, that believes those tokens.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.server
 import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
 import threading
+import time
 import uuid
+
+import requests
+
+from tests import environments
+from tests import servers
 
 PROJECT = 'red'
 
@@ -18,7 +32,8 @@ PROJECT = 'red'
 class Barbican(http.server.ThreadingHTTPServer):
     """``tokens`` has user and project of each; ``secrets`` their projects.
 
-    ``trouble`` is a status that every request for a secret is answered with.
+    ``trouble`` is a status that every request for a secret is answered with;
+    ``key_manager`` is the URL that the catalog has for one.
     """
 
     daemon_threads = True
@@ -26,6 +41,7 @@ class Barbican(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), _Handler)
         self.url = f'http://127.0.0.1:{self.server_port}'
+        self.key_manager = self.url
         self.tokens: dict[str, tuple[str, str]] = {}
         self.secrets: dict[str, str] = {}
         self.trouble: int | None = None
@@ -70,9 +86,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 **more}
 
     def _token(self, user, project):
-        def endpoints(path):
+        def endpoints(url):
             return [{'id': each, 'interface': each, 'region': 'R',
-                     'region_id': 'R', 'url': self.server.url + path}
+                     'region_id': 'R', 'url': url}
                     for each in ('public', 'internal', 'admin')]
         return {'token': {
             'methods': ['password'], 'issued_at': '2026-01-01T00:00:00.0Z',
@@ -85,9 +101,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                       for each in ('member', 'reader')],
             'catalog': [
                 {'type': 'key-manager', 'id': 'k', 'name': 'barbican',
-                 'endpoints': endpoints('')},
+                 'endpoints': endpoints(self.server.key_manager)},
                 {'type': 'identity', 'id': 'i', 'name': 'keystone',
-                 'endpoints': endpoints('/v3')}]}}
+                 'endpoints': endpoints(self.server.url + '/v3')}]}}
 
     def do_GET(self):
         if self.path.rstrip('/') == '/v3':
@@ -139,3 +155,99 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, {'name': 'key', 'status': 'ACTIVE',
                                'created': '2026-01-01T00:00:00',
                                'secret_type': 'symmetric'})
+
+
+CONF = """
+[DEFAULT]
+host_href = {url}
+[database]
+connection = {database}
+[secretstore]
+enabled_secretstore_plugins = store_crypto
+[crypto]
+enabled_crypto_plugins = simple_crypto
+[simple_crypto_plugin]
+kek = {key}
+[keystone_authtoken]
+auth_type = password
+auth_url = {keystone}/v3
+www_authenticate_uri = {keystone}/v3
+username = barbican
+password = secret
+project_name = service
+user_domain_id = default
+project_domain_id = default
+"""
+APPLICATION = """
+import os
+import sys
+
+from paste import deploy
+
+sys.argv = ['barbican']
+application = deploy.loadapp(
+    'config:' + os.getcwd() + '/barbican-api-paste.ini')
+"""
+
+
+class RealBarbican:
+    """Barbican itself, whose tokens a ``Barbican`` knows."""
+
+    def __init__(self, environment: environments.Environment,
+                 directory: pathlib.Path, keystone: Barbican) -> None:
+        self._environment, self._directory = environment, directory
+        self._keystone = keystone
+        port = servers.free_port()
+        self.url = keystone.key_manager = f'http://127.0.0.1:{port}'
+        self._bind = f'127.0.0.1:{port}'
+        self._process: subprocess.Popen | None = None
+        database = f'sqlite:///{directory}/barbican.sqlite'
+        (directory / 'barbican.conf').write_text(CONF.format(
+            url=self.url, database=database, keystone=keystone.url,
+            key=base64.b64encode(os.urandom(32)).decode()))
+        (directory / 'application.py').write_text(APPLICATION)
+        shutil.copy(environment.directory / 'etc' / 'barbican'
+                    / 'barbican-api-paste.ini', directory)
+        subprocess.run(
+            [environment.program('barbican-manage'), 'db', 'upgrade',
+             '--db-url', database], check=True, cwd=directory,
+            env=self._variables(), capture_output=True, timeout=300)
+
+    def _variables(self) -> dict[str, str]:
+        # Where it looks for its configuration.
+        return {**os.environ, 'HOME': str(self._directory)}
+
+    def start(self) -> None:
+        with open(self._directory / 'out', 'ab') as out:
+            self._process = subprocess.Popen(
+                [self._environment.program('gunicorn'), '--bind', self._bind,
+                 'application:application'], cwd=self._directory, stdout=out,
+                stderr=out, env=self._variables(), start_new_session=True)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(requests.RequestException):
+                requests.get(self.url, timeout=30)
+                return
+            time.sleep(0.1)
+        raise AssertionError((self._directory / 'out').read_text()[-5000:])
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    def secret(self, token: str) -> str:
+        """The id of a new one."""
+        answer = requests.post(
+            f'{self.url}/v1/secrets', headers={'X-Auth-Token': token},
+            json={'name': 'key', 'payload': 'secret',
+                  'payload_content_type': 'text/plain'}, timeout=30)
+        assert answer.status_code == 201, answer.text
+        return answer.json()['secret_ref'].rsplit('/', 1)[1]
+
+    def has(self, token: str, secret: str) -> bool:
+        return requests.get(
+            f'{self.url}/v1/secrets/{secret}', headers={
+                'X-Auth-Token': token, 'Accept': 'application/json'},
+            timeout=30).status_code == 200

@@ -2,6 +2,7 @@
 """
 
 import json
+import os
 import uuid
 
 import pytest
@@ -10,6 +11,7 @@ from glance_import import conf as configuration
 from glance_import import housekeeping
 from glance_import import startup
 from tests import barbican as barbicans
+from tests import environments
 from tests import service as services
 
 POLICY = 'cinder_encryption_key_deletion_policy'
@@ -156,3 +158,33 @@ def test_no_key_manager(make_service, barbican):
     delete(service, encrypted(service, key))
     assert f'goes without its key {key}' in service.text()
     assert waiting(service) == [] and not barbican.asked
+
+
+@pytest.mark.skipif(not os.environ.get('LONG_TESTS'),
+                    reason='installs Barbican: LONG_TESTS')
+def test_barbican_itself(service, barbican, request, tmp_path):
+    cache = request.config.cache.mkdir('environments')
+    real = barbicans.RealBarbican(
+        environments.make('barbican', cache), tmp_path, barbican)
+    real.start()
+    try:
+        keys = [real.secret(service.token) for _ in range(2)]
+        foreign = real.secret(barbican.token('bob', 'blue'))
+        delete(service, encrypted(service, keys[0]))
+        assert not real.has(service.token, keys[0])
+        assert waiting(service) == []
+        delete(service, encrypted(service, foreign))
+        image_id = encrypted(service, keys[1])
+        real.stop()
+        delete(service, image_id)
+        keep_house(service)
+        assert len(waiting(service)) == 2
+        real.start()
+        assert real.has(service.token, keys[1])
+        keep_house(service)
+        assert not real.has(service.token, keys[1])
+        assert real.has(barbican.token('bob', 'blue'), foreign)
+        assert len(waiting(service)) == 1
+    finally:
+        real.stop()
+        barbican.key_manager = barbican.url
