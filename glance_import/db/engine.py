@@ -54,9 +54,10 @@ SESSION_SETTINGS = {
     ),
 }
 
-# How often a transaction is begun that the server rolls back, and the key
-# under which a connection knows that its server is a node of Galera.
-ATTEMPTS = 20
+# Seconds for which a transaction is begun again that the server rolls back,
+# and the longest pause: whoever waits longer is overtaken by who has just come.
+AGAIN_SECONDS, PAUSE_SECONDS = 20, 0.25
+# Under it a connection knows that its server is a node of Galera.
 _GALERA = 'galera'
 # "WSREP has not yet prepared node for application use"
 NODE_NOT_READY = 1047
@@ -256,8 +257,9 @@ def _note_retry(state: tenacity.RetryCallState) -> None:
 # when the server has rolled that back.
 retried = tenacity.retry(
     retry=tenacity.retry_if_exception(was_rolled_back),
-    stop=tenacity.stop_after_attempt(ATTEMPTS),
-    wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+    stop=tenacity.stop_after_delay(AGAIN_SECONDS),
+    wait=tenacity.wait_random_exponential(
+        multiplier=PAUSE_SECONDS / 10, max=PAUSE_SECONDS),
     before_sleep=_note_retry,
     reraise=True)
 

@@ -14,6 +14,7 @@ import typing
 
 import sqlalchemy as sa
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import leases
@@ -31,6 +32,7 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
 _IMPORT = ''
 
 
+@engine.retried
 def write(services: services.Services, lease: db_jobs.Lease,
           image_id: str, *, base: dict[str, typing.Any],
           properties: dict[str, str | None],

@@ -30,13 +30,17 @@ def cluster():
 
 @pytest.fixture(scope='module')
 def pair(cluster, tmp_path_factory):
-    """A service on the first node and one on the second."""
+    """A service on the first node and one on the second, which share all else.
+    """
     made, name = [], cluster[0].create().rpartition('/')[2]
+    common = tmp_path_factory.mktemp('common')
     for number, node in enumerate(cluster[:2]):
         made.append(services.Service(
             tmp_path_factory.mktemp(f'service{number}'), options={
-                'DEFAULT': {'log_file': '', 'image_tag_quota': 10},
-                'taskflow_executor': {'embedded_conductor': number == 0},
+                'DEFAULT': {'image_tag_quota': 10,
+                            'node_staging_uri': f'file://{common}/staging'},
+                'glance_store': {
+                    'filesystem_store_datadir': common / 'images'},
                 'database': {'connection': node.url(name),
                              'mysql_wsrep_sync_wait': 1},
                 'paste_deploy': {'flavor': 'fakeauth'}},
@@ -171,12 +175,14 @@ def test_one_of_two_wins(pair):
 
 
 def test_imports_while_others_write(pair):
-    """A conductor on one node, users on the other."""
+    """Conductors of both nodes, and users that change the images meanwhile.
+    """
     one, other = pair
-    made = [one.create() for _ in range(20 if LONG else 3)]
+    made = [one.create() for _ in range(30 if LONG else 4)]
     for each in made:
         assert one.stage(each, b'data').status == 204
-        assert one.start_import(each).status == 202
+    for number, each in enumerate(made):
+        assert pair[number % 2].start_import(each).status == 202
     running = list(made)
     turn = 0
     while running:
@@ -191,7 +197,9 @@ def test_imports_while_others_write(pair):
     for each in made:
         image = other.show(each)
         assert image['name'] == image['turn']
-        assert other.tasks(each)[0]['status'] == 'success'
+        task, = other.tasks(each)
+        assert task['status'] == 'success', task
+        assert other.download(each) == b'data'
         assert 'os_glance_import_task' not in image
     assert not any('unexpected error' in each.text() for each in pair)
 
