@@ -55,7 +55,7 @@ SESSION_SETTINGS = {
 }
 
 # Seconds for which a transaction is begun again that the server rolls back,
-# and the longest pause: whoever waits longer is overtaken by who has just come.
+# and the longest pause: who waits longer is overtaken by who has just come.
 AGAIN_SECONDS, PAUSE_SECONDS = 20, 0.25
 # Under it a connection knows that its server is a node of Galera.
 _GALERA = 'galera'
@@ -89,7 +89,7 @@ class Database:
         if not options.connection:
             raise DatabaseProblem('[database] connection is not set')
         try:
-            self.url = sa.make_url(options.connection)
+            self.url = _canonical(sa.make_url(options.connection))
             make_engine = (sqlite.make_engine if self.is_sqlite
                            else _server_engine)
             self.engine = make_engine(self.url, options)
@@ -269,12 +269,16 @@ def is_galera(conn: sa.Connection) -> bool:
     return bool(conn.info.get(_GALERA))
 
 
-def _with_every_character(url: sa.URL) -> sa.URL:
-    """The same server, spoken to in UTF-8 that does not end at U+FFFF.
+def _canonical(url: sa.URL) -> sa.URL:
+    """The same server, under the name and in the characters that we need.
 
+    MariaDB is spoken to as MySQL, by whose name oslo.db knows its errors.
     ``charset=utf8``, which most files of configuration have, is MySQL's
     UTF-8 of three bytes: there what a column could hold does not arrive.
     """
+    if url.get_backend_name() == 'mariadb':
+        url = url.set(drivername=url.drivername.replace('mariadb', 'mysql',
+                                                        1))
     if url.query.get('charset') in ('utf8', 'utf8mb3'):
         return url.update_query_dict({'charset': 'utf8mb4'})
     return url
@@ -286,7 +290,7 @@ def _server_engine(url: sa.URL, options) -> sa.Engine:
     from oslo_db.sqlalchemy import engines
 
     engine = engines.create_engine(
-        _with_every_character(url),
+        url,
         mysql_sql_mode=options.mysql_sql_mode,
         mysql_wsrep_sync_wait=options.mysql_wsrep_sync_wait,
         connection_recycle_time=options.connection_recycle_time,

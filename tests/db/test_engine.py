@@ -307,6 +307,19 @@ def test_a_url_that_cannot_be_used(connect, url, culprit):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('given, meant', (
+    ('mysql+pymysql://u:p@h/g?charset=utf8',
+     'mysql+pymysql://u:p@h/g?charset=utf8mb4'),
+    ('mariadb+pymysql://u:p@h/g', 'mysql+pymysql://u:p@h/g'),
+    ('mysql+pymysql://u:p@h/g?charset=latin1&x=y',
+     'mysql+pymysql://u:p@h/g?charset=latin1&x=y'),
+    ('postgresql+psycopg2://u:p@h/mariadb',
+     'postgresql+psycopg2://u:p@h/mariadb')))
+def test_how_a_server_is_spoken_to(connect, given, meant):
+    assert connect(given).url.render_as_string(
+        hide_password=False) == meant
+
+
 def test_a_directory_that_cannot_be_made(connect, tmp_path):
     (tmp_path / 'file').write_text('')
     database = connect(f'sqlite:///{tmp_path}/file/glance.sqlite')
