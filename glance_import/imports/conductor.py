@@ -280,6 +280,7 @@ class Conductor:
                 del self._running[job.id]
             services.poke(self._services.conf.state_path)
 
+    @db_engine.retried
     def _give_back(self, work: _Work) -> None:
         with self._services.db.write() as conn:
             db_jobs.release(conn, work.lease, refund_attempt=True)
@@ -290,6 +291,7 @@ class Conductor:
         self._announcer.refuse(work.lease.job_id, failure)
         self._give_back(work)
 
+    @db_engine.retried
     def _leave_alone(self, work: _Work, reason: str) -> None:
         """For another release to go on with, or an operator to end."""
         with self._services.db.write() as conn:
