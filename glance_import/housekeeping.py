@@ -2,9 +2,9 @@
 
 It deletes only what it can name: expired tasks, interrupted uploads that
 nobody will go on with, staged files of images whose record says that they are
-not staged, and what attempts that are over left in the store under their
-epoch. A file whose upload is alive, or whose image is not known here, is left
-alone.
+not staged, what attempts that are over left in the store under their epoch,
+and what the table of deletions has. A file whose upload is alive, or whose
+image is not known here, is left alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import deletions
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.uploads import recovery
@@ -53,6 +54,7 @@ def clean(services: services.Services) -> None:
         db_conductors.forget(conn)
     if expired:
         LOG.info('removed %d expired tasks', expired)
+    deletions.retry(services)
     recovery.discard_abandoned(services)
     for entry in services.area.list():
         age = time.time() - entry.mtime_ns / 1e9

@@ -95,7 +95,8 @@ _DATABASE_AWAY = (db_exc.DBConnectionError, db_exc.DBDeadlock,
 
 def database_is_away(failure: BaseException) -> bool:
     """Whether the database did not answer, so that asking again may help."""
-    return isinstance(failure, _DATABASE_AWAY)
+    return (isinstance(failure, _DATABASE_AWAY)
+            or engine.was_rolled_back(failure))
 
 
 def database_cannot_keep(failure: BaseException) -> bool:

@@ -119,10 +119,19 @@ class Server:
         raise NotImplementedError
 
     def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        # Of the main thread: the server goes with the thread that made it.
         with open(self.path('log'), 'ab') as log:
             self.process = subprocess.Popen(
                 self.command(*self.serve()), cwd=self.directory,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def wait(self) -> None:
+        """Until it answers."""
+        assert self.process is not None
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:

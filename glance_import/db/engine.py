@@ -17,7 +17,6 @@ import time
 import typing
 import weakref
 
-from oslo_db import api as db_api
 from oslo_db import exception as db_exception
 from oslo_log import log as logging
 from oslo_utils import timeutils
@@ -25,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import pool
+import tenacity
 
 from glance_import import db
 from glance_import.db import sqlite
@@ -54,32 +54,23 @@ SESSION_SETTINGS = {
     ),
 }
 
+# Seconds for which a transaction is begun again that the server rolls back,
+# and the longest pause: who waits longer is overtaken by who has just come.
+AGAIN_SECONDS, PAUSE_SECONDS = 20, 0.25
+# Under it a connection knows that its server is a node of Galera.
+_GALERA = 'galera'
+# "WSREP has not yet prepared node for application use"
+NODE_NOT_READY = 1047
+
 # What a statement can raise: oslo.db wraps what it knows and leaves the rest.
 ERRORS = (db_exception.DBError, sa_exc.SQLAlchemyError)
 
-Result = typing.TypeVar('Result')
 DatabaseProblem = db.DatabaseProblem
 
 
 def utcnow() -> datetime.datetime:
     """Now in UTC, without zone and in whole seconds, as DATETIME keeps it."""
     return timeutils.utcnow().replace(microsecond=0)
-
-
-def retrying(function: collections.abc.Callable[[], Result], *,
-             attempts: int = 5) -> Result:
-    """Call ``function`` again after a deadlock or a lost connection.
-
-    A connection lost while committing leaves open whether the commit
-    happened: ``function`` must be safe to run twice, as a conditional UPDATE
-    is.
-
-    :raises oslo_db.exception.DBError: the last of ``attempts`` failed
-    """
-    again = db_api.wrap_db_retry(
-        retry_interval=0.1, max_retries=attempts - 1, max_retry_interval=2,
-        retry_on_deadlock=True, retry_on_disconnect=True)
-    return again(function)()
 
 
 class Database:
@@ -98,7 +89,7 @@ class Database:
         if not options.connection:
             raise DatabaseProblem('[database] connection is not set')
         try:
-            self.url = sa.make_url(options.connection)
+            self.url = _canonical(sa.make_url(options.connection))
             make_engine = (sqlite.make_engine if self.is_sqlite
                            else _server_engine)
             self.engine = make_engine(self.url, options)
@@ -233,6 +224,66 @@ def may_pass(error: BaseException) -> bool:
         sa_exc.TimeoutError, TimeoutError))
 
 
+def was_rolled_back(error: BaseException) -> bool:
+    """Whether the server says that a transaction has left nothing behind.
+
+    So for a deadlock, which is also what Galera calls a commit that another
+    node's came before; a lock that was not obtained in time; a row that
+    changed since it was read; and a node that takes no statement now. Not
+    for a connection that was lost, which leaves open what happened.
+    """
+    if isinstance(error, (db_exception.DBDeadlock,
+                          db_exception.DBConsistencyError)):
+        return True
+    return isinstance(error, ERRORS) and _mysql_code(error) == NODE_NOT_READY
+
+
+def _mysql_code(error: BaseException) -> int | None:
+    cause: typing.Any = getattr(error, 'inner_exception', None) or error
+    arguments = getattr(getattr(cause, 'orig', None), 'args', ())
+    return arguments[0] if arguments and isinstance(
+        arguments[0], int) else None
+
+
+def _note_retry(state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None
+    failure = state.outcome.exception()
+    assert failure is not None
+    LOG.info('a transaction was rolled back, trying again: %s',
+             one_line(failure))
+
+
+# Decorates a function that is one write transaction, and may be called again
+# when the server has rolled that back.
+retried = tenacity.retry(
+    retry=tenacity.retry_if_exception(was_rolled_back),
+    stop=tenacity.stop_after_delay(AGAIN_SECONDS),
+    wait=tenacity.wait_random_exponential(
+        multiplier=PAUSE_SECONDS / 10, max=PAUSE_SECONDS),
+    before_sleep=_note_retry,
+    reraise=True)
+
+
+def is_galera(conn: sa.Connection) -> bool:
+    """Whether other nodes write the same tables without this one's locks."""
+    return bool(conn.info.get(_GALERA))
+
+
+def _canonical(url: sa.URL) -> sa.URL:
+    """The same server, under the name and in the characters that we need.
+
+    MariaDB is spoken to as MySQL, by whose name oslo.db knows its errors.
+    ``charset=utf8``, which most files of configuration have, is MySQL's
+    UTF-8 of three bytes: there what a column could hold does not arrive.
+    """
+    if url.get_backend_name() == 'mariadb':
+        url = url.set(drivername=url.drivername.replace('mariadb', 'mysql',
+                                                        1))
+    if url.query.get('charset') in ('utf8', 'utf8mb3'):
+        return url.update_query_dict({'charset': 'utf8mb4'})
+    return url
+
+
 def _server_engine(url: sa.URL, options) -> sa.Engine:
     # Imported where it is used: it brings the whole ORM, a quarter of a
     # second that a service on SQLite need not wait for.
@@ -255,10 +306,15 @@ def _server_engine(url: sa.URL, options) -> sa.Engine:
     statements = SESSION_SETTINGS.get(url.get_backend_name(), ())
 
     @event.listens_for(engine, 'connect')
-    def prepare(dbapi_connection, _record):
+    def prepare(dbapi_connection, record):
         cursor = dbapi_connection.cursor()
         for statement in statements:
             cursor.execute(statement)
+        if url.get_backend_name() == 'mysql':
+            cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+            record.info[_GALERA] = [
+                str(value).upper() for _name, value in cursor.fetchall()
+            ] == ['ON']
         cursor.close()
         dbapi_connection.commit()
 

@@ -19,6 +19,8 @@ import typing
 import sqlalchemy as sa
 
 from glance_import.db import engine
+from glance_import.db import names
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -89,7 +91,6 @@ SELECT = sa.select(*(_TEXT if name == 'visibility' else Columns[name]
                      for name in _BASE))
 _LIVE = Columns.deleted == sa.false()
 _INSERT = sa.insert(tables.images)
-_INSERT_PROPERTIES = sa.insert(tables.image_properties)
 _INSERT_TAGS = sa.insert(tables.image_tags)
 
 
@@ -106,9 +107,10 @@ def _visible(project: sa.ColumnElement[str] | None
     if project is not None:
         conditions += [
             sa.and_(Columns.visibility == 'shared', sa.exists().where(
-                members.image_id == Columns.id, members.member == project,
+                members.image_id == Columns.id,
+                spelling.exactly(members.member, project),
                 members.deleted == sa.false())),
-            Columns.owner == project]
+            spelling.exactly(Columns.owner, project)]
     return sa.or_(*conditions)
 
 
@@ -125,10 +127,20 @@ _UPDATE_FROM_ANY = _UPDATE.where(
 _STATUS = sa.select(Columns.status, Columns.deleted).where(
     Columns.id == sa.bindparam('b_image'))
 _INSERT_LOCATION = sa.insert(tables.image_locations)
-_PROPERTIES = sa.select(
-    tables.image_properties.c.name, tables.image_properties.c.value).where(
-        tables.image_properties.c.image_id == sa.bindparam('b_image'),
-        tables.image_properties.c.deleted == sa.false())
+_PROPERTY = tables.image_properties.c
+_OF_IMAGE = _PROPERTY.image_id == sa.bindparam('b_image')
+_PROPERTIES = sa.select(_PROPERTY.name, _PROPERTY.value).where(
+    _OF_IMAGE, _PROPERTY.deleted == sa.false())
+_SET_OWN = sa.update(tables.image_properties).where(
+    _OF_IMAGE, _PROPERTY.name == sa.bindparam('b_name'))
+_SET = _SET_OWN.where(sa.or_(
+    _PROPERTY.deleted == sa.true(),
+    spelling.is_spelled(_PROPERTY.name, sa.bindparam('b_name'))))
+_DROP = sa.update(tables.image_properties).where(
+    _OF_IMAGE, spelling.exactly(_PROPERTY.name, sa.bindparam('b_name')),
+    _PROPERTY.deleted == sa.false())
+_DROP_EXPECTED = _DROP.where(
+    spelling.exactly(_PROPERTY.value, sa.bindparam('b_expected')))
 
 
 _PART = ('kind', 'image_id', 'id', 'deleted', 'one', 'two', 'three')
@@ -261,7 +273,8 @@ def is_member(conn: sa.Connection, image_id: str,
     """Whether the image is shared with the project."""
     table = tables.image_members.c
     return conn.execute(sa.select(sa.literal(1)).where(
-        table.image_id == image_id, table.member == project_id,
+        table.image_id == image_id,
+        spelling.exactly(table.member, project_id),
         table.deleted == sa.false())).first() is not None
 
 
@@ -288,13 +301,14 @@ def insert(conn: sa.Connection, values: dict[str, typing.Any],
 
     :param values: every column but the times
     :raises oslo_db.exception.DBDuplicateEntry: the id was used before
+    :raises errors.Conflict: two names are one to the database
     """
     now = engine.utcnow()
     common = {'created_at': now, 'updated_at': now, 'deleted': False}
     image_id, tags = values['id'], sorted(set(tags))
     conn.execute(_INSERT, {**values, **common})
     if properties:
-        conn.execute(_INSERT_PROPERTIES, [
+        names.insert(conn, [
             {'image_id': image_id, 'name': name, 'value': value, **common}
             for name, value in properties.items()])
     if tags:
@@ -333,6 +347,7 @@ def update(conn: sa.Connection, image_id: str,
 
     With no ``changes`` it only touches ``updated_at``.
     """
+    _contend(conn, image_id)
     return _update(conn, image_id, expected, **changes)
 
 
@@ -354,45 +369,53 @@ def lock(conn: sa.Connection, image_id: str) -> bool:
 
     Changes nothing the user sees; False when the image is gone.
     """
+    _contend(conn, image_id)
     return conn.execute(_UPDATE, {
         'b_image': image_id, 'id': image_id}).rowcount == 1
 
 
+def _contend(conn: sa.Connection, image_id: str) -> None:
+    """Have one of two writers of an image on two nodes of Galera fail.
+
+    They wait for no lock of each other's. Of two that have written the same
+    row the later is rolled back at its commit, but an UPDATE that changes
+    nothing writes no row: this changes it, and back again.
+    """
+    if not engine.is_galera(conn):
+        return
+    for _ in range(2):
+        conn.execute(sa.update(tables.images).where(
+            Columns.id == image_id, _LIVE).values(
+                protected=sa.not_(Columns.protected)))
+
+
 def set_property(conn: sa.Connection, image_id: str, name: str,
-                 value: str | None, *, alone: bool = False) -> None:
+                 value: str | None, *, own: bool = False) -> None:
     """Write one property, reviving a removed one (the key is unique).
 
-    :param alone: do not take the place of a live one whose name is another
+    :param own: the name is the service's own, and takes the place of one
         that the database takes for the same
-    :raises oslo_db.exception.DBDuplicateEntry: there is one
+    :raises errors.Conflict: there is such a one
     """
-    table = tables.image_properties
     now = engine.utcnow()
-    query = sa.update(table).where(
-        table.c.image_id == image_id, table.c.name == name)
-    if alone:
-        query = query.where(sa.or_(table.c.deleted == sa.true(),
-                                   tables.is_spelled(table.c.name, name)))
-    found = conn.execute(query.values(
-        name=name, value=value, deleted=False, deleted_at=None,
-        updated_at=now))
+    found = conn.execute(_SET_OWN if own else _SET, {
+        'b_image': image_id, 'b_name': name, 'name': name, 'value': value,
+        'deleted': False, 'deleted_at': None, 'updated_at': now})
     if found.rowcount == 0:
-        conn.execute(sa.insert(table).values(
-            image_id=image_id, name=name, value=value, created_at=now,
-            updated_at=now, deleted=False))
+        names.insert_one(conn, {
+            'image_id': image_id, 'name': name, 'value': value,
+            'created_at': now, 'updated_at': now, 'deleted': False})
 
 
 def drop_property(conn: sa.Connection, image_id: str, name: str,
                   expected: str | None = None) -> bool:
     """Remove one property, only while it holds ``expected`` if given."""
-    table = tables.image_properties
-    query = sa.update(table).where(
-        table.c.image_id == image_id, table.c.name == name,
-        table.c.deleted == sa.false())
-    if expected is not None:
-        query = query.where(table.c.value == expected)
-    return conn.execute(query.values(
-        deleted=True, deleted_at=engine.utcnow())).rowcount == 1
+    values = {'b_image': image_id, 'b_name': name, 'deleted': True,
+              'deleted_at': engine.utcnow()}
+    if expected is None:
+        return conn.execute(_DROP, values).rowcount == 1
+    return conn.execute(_DROP_EXPECTED, {
+        **values, 'b_expected': expected}).rowcount == 1
 
 
 def properties(conn: sa.Connection, image_id: str) -> dict[str, str | None]:
@@ -414,7 +437,8 @@ def drop_tag(conn: sa.Connection, image_id: str, value: str) -> bool:
     table = tables.image_tags
     return conn.execute(
         sa.update(table)
-        .where(table.c.image_id == image_id, table.c.value == value,
+        .where(table.c.image_id == image_id,
+               spelling.exactly(table.c.value, value),
                table.c.deleted == sa.false())
         .values(deleted=True, deleted_at=engine.utcnow())).rowcount > 0
 
@@ -444,7 +468,7 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
     """The bytes there are no longer the image's."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
-        table.c.image_id == image_id, table.c.value == url,
+        table.c.image_id == image_id, spelling.exactly(table.c.value, url),
         table.c.deleted == sa.false()).values(
             deleted=True, deleted_at=engine.utcnow(), status=states.DELETED))
 
@@ -456,7 +480,8 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
     table = tables.image_locations
     newest = conn.execute(
         sa.select(sa.func.max(table.c.id)).where(
-            table.c.image_id == image_id, table.c.value == url)).scalar()
+            table.c.image_id == image_id,
+            spelling.exactly(table.c.value, url))).scalar()
     conn.execute(sa.update(table).where(table.c.id == newest).values(
         deleted=False, deleted_at=None, status=states.ACTIVE))
 
@@ -466,7 +491,7 @@ def set_location_metadata(conn: sa.Connection, image_id: str, url: str,
     """Replace the metadata of a location."""
     table = tables.image_locations
     conn.execute(sa.update(table).where(
-        table.c.image_id == image_id, table.c.value == url,
+        table.c.image_id == image_id, spelling.exactly(table.c.value, url),
         table.c.deleted == sa.false()).values(
             meta_data=json.dumps(metadata), updated_at=engine.utcnow()))
 
@@ -489,7 +514,7 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
     return conn.execute(
         sa.select(table.c.id).where(
             table.c.deleted == sa.false(), table.c.image_id != image_id,
-            sa.or_(table.c.value == url, *(
+            sa.or_(spelling.exactly(table.c.value, url), *(
                 table.c.value.contains(each) for each in inside))).limit(1)
         ).first() is not None
 
@@ -498,12 +523,7 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
     """Soft-delete the rows that belong to an image that was just deleted."""
     now = engine.utcnow()
     gone = {'deleted': True, 'deleted_at': now}
-    # Those of the same members would have the same unique key, see
-    # members.delete.
-    members = tables.image_members
-    conn.execute(sa.delete(members).where(
-        members.c.image_id == image_id, members.c.deleted == sa.true(),
-        members.c.deleted_at == now))
+    _make_members_unique(conn, image_id, now)
     for table in (tables.image_properties, tables.image_tags,
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
@@ -512,3 +532,24 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
         conn.execute(sa.update(table).where(
             table.c.image_id == image_id, table.c.deleted == sa.false())
             .values(**values))
+
+
+def _make_members_unique(conn: sa.Connection, image_id: str,
+                         now: datetime.datetime) -> None:
+    """Delete what would share a key with others once all are soft-deleted.
+
+    The key is (image, member, deleted_at): see members.delete. Of members
+    that the database takes for one, the first is left.
+    """
+    members = tables.image_members
+    of_image = members.c.image_id == image_id
+    conn.execute(sa.delete(members).where(
+        of_image, members.c.deleted == sa.true(),
+        members.c.deleted_at == now))
+    if conn.dialect.name != 'mysql':
+        return
+    more = sa.select(sa.func.max(members.c.id)).where(
+        of_image, members.c.deleted == sa.false()).group_by(
+            members.c.member).having(sa.func.count() > 1)
+    while found := conn.execute(more).scalars().all():
+        conn.execute(sa.delete(members).where(members.c.id.in_(found)))

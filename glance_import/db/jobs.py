@@ -18,6 +18,7 @@ import typing
 
 import sqlalchemy as sa
 
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import.db import tasks as db_tasks
 from glance_import import states
@@ -284,7 +285,7 @@ def count(conn: sa.Connection, project: str | None = None, *,
     """How many jobs there are, of one project or all."""
     query = sa.select(sa.func.count()).select_from(_TABLE)
     if project is not None:
-        query = query.where(Columns.project == project)
+        query = query.where(spelling.exactly(Columns.project, project))
     if waiting_only:
         query = query.where(Columns.owner.is_(None))
     return conn.execute(query).scalar_one()
@@ -360,6 +361,7 @@ def last_epoch(conn: sa.Connection, image_id: str) -> int:
 
 _FENCE = _UPDATE.where(Columns.owner == sa.bindparam('b_token'),
                        Columns.epoch == sa.bindparam('b_epoch'))
+_FENCE_ALONE = _FENCE.values(claim_expires=Columns.claim_expires + 1e-6)
 
 
 def check_fence(conn: sa.Connection, lease: Lease,
@@ -367,16 +369,17 @@ def check_fence(conn: sa.Connection, lease: Lease,
     """Whether the lease is still in force; locks the row until the commit.
 
     Must be the first statement of the transaction that relies on it. Writes
-    ``changes`` to the row when it is.
+    ``changes`` to the row when it is. Without any the lease is longer by a
+    microsecond: on Galera an UPDATE that changes nothing keeps nobody on
+    another node from taking the lease.
     """
     computed = {name: value for name, value in changes.items()
                 if isinstance(value, sa.ColumnElement)}
     plain = {name: value for name, value in changes.items()
              if name not in computed}
-    if not changes:
-        plain = {'epoch': lease.epoch}
+    fence = _FENCE if changes else _FENCE_ALONE
     return conn.execute(
-        _FENCE.values(**computed) if computed else _FENCE,
+        fence.values(**computed) if computed else fence,
         {'b_id': lease.job_id, 'b_token': lease.token,
          'b_epoch': lease.epoch, **plain}).rowcount == 1
 

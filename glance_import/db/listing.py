@@ -21,6 +21,7 @@ import typing
 import sqlalchemy as sa
 
 from glance_import.db import images
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -75,8 +76,13 @@ def compare(name: str, comparison: str,
 
 def among(name: str, values: collections.abc.Collection[str]
           ) -> sa.ColumnElement[bool]:
-    """A column that has one of ``values``."""
-    return Columns[name].in_(values)
+    """A column of text that is exactly one of ``values``."""
+    return spelling.among(Columns[name], values)
+
+
+def is_text(name: str, value: str) -> sa.ColumnElement[bool]:
+    """A column of text that is exactly ``value``."""
+    return spelling.exactly(Columns[name], value)
 
 
 def page(conn: sa.Connection, selection: Selection, *,
@@ -171,7 +177,7 @@ def _sets(shape: Shape) -> list[sa.ColumnElement[bool]]:
     shared: sa.ColumnElement[bool] = sa.false()
     if shape.of_project:
         project: sa.BindParameter[str] = sa.bindparam('project')
-        own = listed & (Columns.owner == project)
+        own = listed & spelling.exactly(Columns.owner, project)
         shared = _by_id(shape) & _shared_with(project, shape.member_status)
     public = listed & (Columns.visibility == 'public')
     community = listed & (Columns.visibility == 'community')
@@ -190,7 +196,8 @@ def _shared_with(project: sa.BindParameter[str], status: str
                  ) -> sa.ColumnElement[bool]:
     members = tables.image_members.c
     query = sa.select(members.image_id).where(
-        members.member == project, members.deleted == sa.false())
+        spelling.exactly(members.member, project),
+        members.deleted == sa.false())
     if status != 'all':
         query = query.where(members.status == status)
     return _SHARED_BY_ID & Columns.id.in_(query)
@@ -242,7 +249,7 @@ def _has_property(name: str, value: str) -> sa.ColumnElement[bool]:
 def _has_tag(value: str) -> sa.ColumnElement[bool]:
     table = tables.image_tags.c
     return sa.exists().where(
-        table.image_id == Columns.id, table.value == value,
+        table.image_id == Columns.id, spelling.exactly(table.value, value),
         table.deleted == sa.false())
 
 

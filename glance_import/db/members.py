@@ -12,6 +12,7 @@ import datetime
 import sqlalchemy as sa
 
 from glance_import.db import engine
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -50,8 +51,8 @@ def of_image(conn: sa.Connection, image_id: str) -> list[Member]:
 def get(conn: sa.Connection, image_id: str, member: str) -> Member | None:
     """The membership of one project."""
     row = conn.execute(_SELECT.where(
-        Columns.image_id == image_id, Columns.member == member,
-        _LIVE)).first()
+        Columns.image_id == image_id,
+        spelling.exactly(Columns.member, member), _LIVE)).first()
     return _member(row) if row is not None else None
 
 
@@ -75,7 +76,8 @@ def set_status(conn: sa.Connection, image_id: str, member: str,
     """Accept or reject; False when there is no such membership."""
     return conn.execute(
         sa.update(tables.image_members)
-        .where(Columns.image_id == image_id, Columns.member == member, _LIVE)
+        .where(Columns.image_id == image_id,
+               spelling.exactly(Columns.member, member), _LIVE)
         .values(status=status, updated_at=engine.utcnow())).rowcount > 0
 
 
@@ -92,5 +94,6 @@ def delete(conn: sa.Connection, image_id: str, member: str) -> bool:
         Columns.deleted == sa.true(), Columns.deleted_at == now))
     return conn.execute(
         sa.update(tables.image_members)
-        .where(Columns.image_id == image_id, Columns.member == member, _LIVE)
+        .where(Columns.image_id == image_id,
+               spelling.exactly(Columns.member, member), _LIVE)
         .values(deleted=True, deleted_at=now)).rowcount > 0

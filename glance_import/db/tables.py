@@ -16,6 +16,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 from sqlalchemy.sql import functions
 
+from glance_import.db import spelling
 from glance_import import states
 
 metadata = sa.MetaData()
@@ -343,6 +344,25 @@ import_refusals = sa.Table(
     sa.Column('since', sa.Double, nullable=False),
     **MYSQL)
 
+# What is still to be deleted somewhere else: written with what makes it
+# superfluous, gone when it is done. kind says what it is, payload (JSON) which
+# one; area whose nodes can do it, NULL for any. next_at is when it is tried
+# next, by the database's clock: NULL when nobody tries any more.
+import_deletions = sa.Table(
+    'import_deletions', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('kind', sa.String(32), nullable=False),
+    sa.Column('image_id', sa.String(36)),
+    sa.Column('area', sa.String(36)),
+    sa.Column('payload', sa.Text, nullable=False),
+    sa.Column('attempts', sa.Integer, nullable=False, default=0,
+              server_default='0'),
+    sa.Column('next_at', sa.Double),
+    sa.Column('message', sa.Text),
+    sa.Column('created_at', sa.Double, nullable=False),
+    sa.Index('import_deletions_next_idx', 'next_at'),
+    **MYSQL)
+
 # Random keys that every node of the database shares, in hex. They protect
 # nothing from who can read the database.
 import_keys = sa.Table(
@@ -399,36 +419,10 @@ def _value_prefix() -> sa.ColumnElement[str]:
                           sa.literal_column(str(VALUE_PREFIX)))
 
 
-class is_spelled(functions.FunctionElement[bool]):
-    """Whether a column is exactly that text, as ``is_spelled(column, text)``.
-
-    To MySQL ``Secret`` and ``secret`` are one name, with blanks behind it
-    or not, but not to the rules that protect one of them. No index
-    helps with this, so it stands beside an equality.
-    """
-
-    type = sa.Boolean()
-    inherit_cache = True
-
-
-@compiler.compiles(is_spelled)
-def _is_spelled(element, compiler, **kw) -> str:
-    return ' = '.join(compiler.process(each, **kw)
-                      for each in element.clauses)
-
-
-@compiler.compiles(is_spelled, 'mysql')
-@compiler.compiles(is_spelled, 'mariadb')
-def _is_spelled_mysql(element, compiler, **kw) -> str:
-    return ' = '.join(f'CAST({compiler.process(each, **kw)} AS BINARY)'
-                      for each in element.clauses)
-
-
 def property_is(name: str, value: str) -> sa.ColumnElement[bool]:
     """Condition on image_properties that every server has an index for."""
-    return sa.and_(image_properties.c.name == name,
-                   is_spelled(image_properties.c.name, name),
-                   image_properties.c.value == value,
+    return sa.and_(spelling.exactly(image_properties.c.name, name),
+                   spelling.exactly(image_properties.c.value, value),
                    _value_prefix() == value[:VALUE_PREFIX])
 
 

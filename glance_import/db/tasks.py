@@ -14,6 +14,7 @@ import typing
 import sqlalchemy as sa
 
 from glance_import.db import engine
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -85,7 +86,7 @@ def get(conn: sa.Connection, task_id: str,
     """The task, of ``owner`` only when one is given."""
     query = _BY_ID
     if owner is not None:
-        query = query.where(Columns.owner == owner)
+        query = query.where(spelling.exactly(Columns.owner, owner))
     row = conn.execute(query, {'b_id': task_id}).first()
     return _task(row) if row is not None else None
 
@@ -98,7 +99,7 @@ def page(conn: sa.Connection, *, owner: str | None,
     query = _SELECT.where(_LIVE, sa.or_(
         Columns.expires_at.is_(None), Columns.expires_at > engine.utcnow()))
     if owner is not None:
-        query = query.where(Columns.owner == owner)
+        query = query.where(spelling.exactly(Columns.owner, owner))
     for name, value in filters.items():
         query = query.where(Columns[name] == value)
     ascending = sort_dir == 'asc'

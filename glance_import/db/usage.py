@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from glance_import.db import spelling
 from glance_import.db import tables
 from glance_import import states
 
@@ -33,7 +34,7 @@ def stored(conn: sa.Connection, project: str | None) -> int:
                     tables.image_locations,
                     sa.and_(_LOCATIONS.image_id == _IMAGES.id,
                             _LOCATIONS.deleted == sa.false())))
-                .where(_IMAGES.owner == project,
+                .where(spelling.exactly(_IMAGES.owner, project),
                        _IMAGES.deleted == sa.false()))
 
 
@@ -41,7 +42,8 @@ def arriving(conn: sa.Connection, project: str | None,
              statuses: tuple[str, ...], besides: str | None) -> int:
     """Bytes of images in ``statuses``, but for the image ``besides``."""
     return _sum(conn, sa.select(sa.func.sum(_IMAGES.size)).where(
-        _IMAGES.owner == project, _IMAGES.deleted == sa.false(),
+        spelling.exactly(_IMAGES.owner, project),
+        _IMAGES.deleted == sa.false(),
         _IMAGES.status.in_(statuses), _IMAGES.id != (besides or '')))
 
 
@@ -50,7 +52,8 @@ def count(conn: sa.Connection, project: str | None,
           besides: str | None = None) -> int:
     """Images of a project, those in ``statuses`` if given."""
     query = sa.select(sa.func.count()).select_from(tables.images).where(
-        _IMAGES.owner == project, _IMAGES.deleted == sa.false(),
+        spelling.exactly(_IMAGES.owner, project),
+        _IMAGES.deleted == sa.false(),
         _IMAGES.id != (besides or ''))
     if statuses is not None:
         query = query.where(_IMAGES.status.in_(statuses))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import collections.abc
 import typing
 
-from oslo_db import exception as db_exc
-
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import.domain import locations
@@ -142,18 +141,29 @@ def apply(services: services.Services, ctx: context.RequestContext,
     access = services.protections.access(
         ctx, {operation.name for operation in operations})
     known = locations.prepare(services, ctx, image, operations)
+    changed, gone = _apply(services, ctx, image.id, operations, access, known)
+    locations.delete_data(services, gone)
+    return changed
+
+
+@engine.retried
+def _apply(services: services.Services, ctx: context.RequestContext,
+           image_id: str, operations: collections.abc.Sequence[
+               patch.Operation],
+           access: protections.Access, known: locations.KnownLocation | None
+           ) -> tuple[db_images.Image, list[db_images.Location]]:
+    """The image then, and the locations that are no longer its."""
     with services.db.write() as conn:
-        found = _locked(conn, image.id)
+        found = _locked(conn, image_id)
         draft = _Draft(found, ctx, access)
         for operation in operations:
             draft.apply(operation)
         _check_quotas(services, found, draft)
         _write(conn, found, draft)
         gone = _write_locations(services, conn, found, draft, known)
-        changed = db_images.get(conn, image.id, db_images.EVERYTHING)
+        changed = db_images.get(conn, image_id, db_images.EVERYTHING)
     assert changed is not None
-    locations.delete_data(services, gone)
-    return changed
+    return changed, gone
 
 
 def _locked(conn, image_id: str) -> db_images.Image:
@@ -196,26 +206,19 @@ def _write(conn, before: db_images.Image, draft: _Draft) -> None:
             if value != getattr(before, name)}
     if base:
         db_images.update(conn, before.id, **base)
-    for name, value in draft.properties.items():
-        if name not in before.properties \
-                or before.properties[name] != value:
-            _set_property(conn, before.id, name, value)
+    # Those first whose name may come back in another spelling.
     for name in before.properties.keys() - draft.properties.keys():
         db_images.drop_property(conn, before.id, name)
+    changed = {name: value for name, value in draft.properties.items()
+               if name not in before.properties
+               or before.properties[name] != value}
+    for name, value in changed.items():
+        db_images.set_property(conn, before.id, name, value)
+    images.check_names(conn, before.id, changed)
     for tag in sorted(set(draft.tags) - set(before.tags)):
         db_images.add_tag(conn, before.id, tag)
     for tag in sorted(set(before.tags) - set(draft.tags)):
         db_images.drop_tag(conn, before.id, tag)
-
-
-def _set_property(conn: sa.Connection, image_id: str, name: str,
-                  value: str | None) -> None:
-    try:
-        db_images.set_property(conn, image_id, name, value, alone=True)
-    except db_exc.DBDuplicateEntry as failure:
-        raise errors.Conflict(
-            f'Property {name} cannot be there beside one whose name the '
-            "service's database takes for the same.") from failure
 
 
 def _write_locations(services: services.Services, conn: sa.Connection,
@@ -268,6 +271,7 @@ def _activate_with(conn: sa.Connection, before: db_images.Image,
                    **known.digests)
 
 
+@engine.retried
 def add_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Put a tag on an image; one that is there already is fine.
 
@@ -286,6 +290,7 @@ def add_tag(services: services.Services, image_id: str, tag: str) -> None:
         db_images.add_tag(conn, image_id, tag)
 
 
+@engine.retried
 def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Take a tag off an image.
 
@@ -298,6 +303,7 @@ def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
                 f'Image {image_id} has no tag {tag[:MAX_TAG]}.')
 
 
+@engine.retried
 def activate(services: services.Services, image_id: str, *,
              wanted: str) -> None:
     """Move between active and deactivated; once more is fine.

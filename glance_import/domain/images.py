@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 import uuid
 
@@ -9,10 +10,14 @@ from oslo_db import exception as db_exc
 from oslo_log import log
 
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
+from glance_import.db import names as db_names
+from glance_import.db import spelling
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.domain import deletions
 from glance_import.domain import quotas
 from glance_import.domain import tasks
 from glance_import import errors
@@ -24,6 +29,8 @@ from glance_import import uuids
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from glance_import.db import deletions as db_deletions
+    from glance_import.domain import key_manager
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -46,6 +53,9 @@ MAX_PROPERTY_NAME = 255
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
 REMOVABLE = frozenset({ERROR, ERROR_CODE, IMPORTING_STORES, FAILED_STORES})
+
+# Every property that the service itself writes.
+_OWN = (LOCK, *sorted(HIDDEN | REMOVABLE))
 
 # What a user can never set: the service's own, as in Glance.
 READ_ONLY = frozenset({
@@ -115,7 +125,8 @@ def create(services: services.Services, ctx: context.RequestContext,
     needs the options or the caller.
 
     :raises errors.Forbidden: a read-only or reserved name, another's owner
-    :raises errors.Conflict: the id was used before
+    :raises errors.Conflict: the id was used before, or the database takes
+        two names for one
     :raises errors.TooLarge: too many properties or tags
     """
     conf = services.conf
@@ -150,11 +161,35 @@ def create(services: services.Services, ctx: context.RequestContext,
         'id': str(wanted.get('id') or uuid.uuid4()).lower(),
         'status': states.QUEUED}
     try:
-        with services.db.write() as conn:
-            return db_images.insert(conn, values, properties, tags)
+        return _insert(services, values, properties, tags)
     except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
+
+
+@engine.retried
+def _insert(services: services.Services, values: dict[str, typing.Any],
+            properties: dict[str, str | None], tags: list[str]
+            ) -> db_images.Image:
+    with services.db.write() as conn:
+        made = db_images.insert(conn, values, properties, tags)
+        check_names(conn, made.id, properties)
+    return made
+
+
+def check_names(conn: sa.Connection, image_id: str,
+                written: collections.abc.Iterable[str]) -> None:
+    """No property just written takes the place of one of the service's.
+
+    :raises errors.Forbidden: the database takes its name for such a one
+    """
+    if all(map(spelling.is_plain, written)):
+        return
+    found = db_names.alike(conn, image_id, _OWN)
+    if found is not None:
+        raise errors.Forbidden(
+            f"Attribute '{found}' is reserved: to the database of this "
+            f'service it is one of those that begin with {RESERVED_PREFIX}.')
 
 
 def check_formats(image: db_images.Image, purpose: str,
@@ -179,8 +214,12 @@ def check_quota(kind: str, number: int, quota: int) -> None:
             f'{kind}. Attempted: {number}, Maximum: {quota}')
 
 
-def delete(services: services.Services, image: db_images.Image) -> None:
+def delete(services: services.Services, image: db_images.Image,
+           caller: key_manager.Caller | None = None) -> None:
     """Delete the image, its data, and whatever import it has running.
+
+    :param caller: who deletes an image that was somebody's: the key of an
+        encrypted volume goes with it
 
     The import loses its job row, and with it the right to write anything;
     its task ends as a failure that says why. Bytes go after the commit: if
@@ -192,6 +231,43 @@ def delete(services: services.Services, image: db_images.Image) -> None:
     if image.protected:
         raise errors.Forbidden(
             f'Image {image.id} is protected and cannot be deleted.')
+    gone = _delete(services, image, caller)
+    services.area.discard(image.id)
+    for location in gone.locations:
+        try:
+            services.stores.of(location).delete(location.url)
+        except stores.ObjectGone:
+            continue
+        except stores.StoreError as failure:
+            LOG.error('image %s is deleted, but not its data at %s: %s',
+                      image.id, location.url, failure)
+    if gone.epoch is not None:
+        # What an attempt had stored when it was killed, or begun to.
+        for store in services.stores.all():
+            try:
+                store.sweep(image.id, gone.epoch + 1, ())
+            except stores.StoreError as failure:
+                LOG.error('image %s is deleted, but store %s was not '
+                          'looked through: %s', image.id, store.id, failure)
+    if gone.key is not None:
+        deletions.attempt_within(services, gone.key)
+
+
+class _Gone(typing.NamedTuple):
+    """What is left of an image that was just deleted.
+
+    ``epoch`` is that of its latest attempt, where that may have stored
+    something; else None.
+    """
+
+    locations: tuple[db_images.Location, ...]
+    key: db_deletions.Deletion | None
+    epoch: int | None
+
+
+@engine.retried
+def _delete(services: services.Services, image: db_images.Image,
+            caller: key_manager.Caller | None) -> _Gone:
     with services.db.write() as conn:
         if not db_images.move(conn, image.id, states.sources(states.DELETED),
                               states.DELETED):
@@ -215,24 +291,14 @@ def delete(services: services.Services, image: db_images.Image) -> None:
                             'imported.')
         # Asked now that nobody adds any: a copy may have ended meanwhile.
         locations = db_images.locations(conn, [image.id])
+        key = None
+        if caller is not None and deletions.names_key(image.properties):
+            # As they are now, which nobody changes any more.
+            key = deletions.record_key(
+                services, conn, image.id,
+                db_images.properties(conn, image.id), caller)
         db_images.delete_parts(conn, image.id)
-    services.area.discard(image.id)
-    for location in locations:
-        try:
-            services.stores.of(location).delete(location.url)
-        except stores.ObjectGone:
-            continue
-        except stores.StoreError as failure:
-            LOG.error('image %s is deleted, but not its data at %s: %s',
-                      image.id, location.url, failure)
-    if unfinished:
-        # What an attempt had stored when it was killed, or begun to.
-        for store in services.stores.all():
-            try:
-                store.sweep(image.id, epoch + 1, ())
-            except stores.StoreError as failure:
-                LOG.error('image %s is deleted, but store %s was not '
-                          'looked through: %s', image.id, store.id, failure)
+    return _Gone(tuple(locations), key, epoch if unfinished else None)
 
 
 def storable(text: str) -> str:
@@ -251,8 +317,8 @@ def set_error(conn: sa.Connection, image_id: str, code: str,
 
     :param code: a row of glance_import.imports.outcome.CODES
     """
-    db_images.set_property(conn, image_id, ERROR, storable(reason))
-    db_images.set_property(conn, image_id, ERROR_CODE, code)
+    db_images.set_property(conn, image_id, ERROR, storable(reason), own=True)
+    db_images.set_property(conn, image_id, ERROR_CODE, code, own=True)
 
 
 def drop_error(conn: sa.Connection, image_id: str) -> None:

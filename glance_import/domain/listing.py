@@ -124,7 +124,7 @@ def _condition(name: str, value: str) -> sa.ColumnElement[bool] | None:
     if name in _TEXT:
         if _is_list(name, value):
             return db_listing.among(name, _split(value[3:]))
-        return db_listing.compare(name, 'eq', value)
+        return db_listing.is_text(name, value)
     if name in _NUMBERS:
         return db_listing.compare(name, 'eq', _number(name, value))
     if name in _BOOLEANS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import members as db_members
 from glance_import import errors
@@ -50,6 +51,7 @@ def _none(image_id: str, member: str) -> errors.NotFound:
         f'{member[:MAX_NAME]} is not a member of image {image_id}.')
 
 
+@engine.retried
 def add(services: services.Services, image_id: str,
         member: str) -> db_members.Member:
     """Share an image with a project, ``pending`` until it accepts.
@@ -80,6 +82,7 @@ def _lock(conn, image_id: str) -> None:
         raise errors.no_image(image_id)
 
 
+@engine.retried
 def set_status(services: services.Services, image_id: str, member: str,
                status: str) -> db_members.Member:
     """What the project says to an image shared with it.
@@ -94,6 +97,7 @@ def set_status(services: services.Services, image_id: str, member: str,
     return found
 
 
+@engine.retried
 def delete(services: services.Services, image_id: str, member: str) -> None:
     """Share an image with a project no more.
 

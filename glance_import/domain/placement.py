@@ -13,6 +13,7 @@ import typing
 
 from oslo_log import log
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import import errors
@@ -233,7 +234,7 @@ def _list(conn: sa.Connection, image_id: str, name: str) -> list[str]:
 
 def _set(conn: sa.Connection, image_id: str, name: str,
          value: collections.abc.Iterable[str]) -> None:
-    db_images.set_property(conn, image_id, name, ','.join(value))
+    db_images.set_property(conn, image_id, name, ','.join(value), own=True)
 
 
 # -- what goes --------------------------------------------------------------
@@ -282,6 +283,13 @@ def sweep(services: services.Services, image_id: str, *, below: int) -> None:
             LOG.info('removed what an interrupted attempt stored: %s', uri)
 
 
+@engine.retried
+def _revive_location(services: services.Services, image_id: str,
+                     url: str) -> None:
+    with services.db.write() as conn:
+        db_images.revive_location(conn, image_id, url)
+
+
 def take_out(services: services.Services, image: db_images.Image,
              store_id: str) -> None:
     """Delete an image from one of its stores, never from its last.
@@ -299,8 +307,7 @@ def take_out(services: services.Services, image: db_images.Image,
     try:
         delete_data(services, location)
     except stores.StoreError as failure:
-        with services.db.write() as conn:
-            db_images.revive_location(conn, image.id, location.url)
+        _revive_location(services, image.id, location.url)
         LOG.error('image %s cannot be deleted from store %s: %s', image.id,
                   store_id, failure)
         if isinstance(failure, stores.ObjectInUse):
@@ -312,6 +319,7 @@ def take_out(services: services.Services, image: db_images.Image,
             f'at the moment: {failure}.') from failure
 
 
+@engine.retried
 def _drop_location(services: services.Services, image_id: str,
                    store_id: str) -> db_images.Location:
     with services.db.write() as conn:

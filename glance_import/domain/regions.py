@@ -3,21 +3,17 @@
 The token of whoever asks for a glance-download is kept with the job, sealed
 by a key that lies in the staging area and not in the database, and is wiped
 when the bytes are there. It is sent to the image service that Keystone's
-catalog names for the region, and to nobody else. Touches the key's file.
+catalog names for the region, and to nobody else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import typing
-import uuid
-
-from cryptography import fernet
 
 from glance_import.domain import quotas
+from glance_import.domain import sealing
 from glance_import import errors
 from glance_import.net import addresses
 from glance_import.net import client
@@ -30,9 +26,7 @@ if typing.TYPE_CHECKING:
     from glance_import import context
     from glance_import.db import images as db_images
     from glance_import import services
-    from glance_import.staging import area as staging_area
 
-KEY_FILE = '.token_key'
 _INTERFACES = ('public', 'internal', 'admin')
 
 
@@ -79,8 +73,7 @@ def seal(services: services.Services, asked: dict[str, typing.Any],
         raise errors.Invalid(
             f"The service catalog has no {interface} endpoint of an image "
             f"service in the region {asked['glance_region'][:255]}.")
-    packed = json.dumps({'endpoint': found, 'token': token})
-    return _key(services.area).encrypt(packed.encode()).decode('ascii')
+    return sealing.seal(services.area, {'endpoint': found, 'token': token})
 
 
 def unseal(services: services.Services, sealed: str | None) -> Access:
@@ -89,9 +82,8 @@ def unseal(services: services.Services, sealed: str | None) -> Access:
     :raises errors.ImportFailed: it is gone, or was sealed by another key
     """
     try:
-        packed = _key(services.area).decrypt((sealed or '').encode())
-        return Access(**json.loads(packed))
-    except fernet.InvalidToken as failure:
+        return Access(**sealing.unseal(services.area, sealed))
+    except sealing.Unreadable as failure:
         raise errors.ImportFailed(
             'The token of whoever asked for the import is not known here any '
             'more. Ask for the import again.', code='lost.token') from failure
@@ -116,32 +108,6 @@ def endpoint(catalog: str | None, region: str, interface: str
             if url:
                 return url.rstrip('/').removesuffix('/v2').rstrip('/')
     return None
-
-
-def _key(area: staging_area.Area) -> fernet.Fernet:
-    """The key of a staging area, made at its first use."""
-    path = os.path.join(area.directory, KEY_FILE)
-    with contextlib.suppress(FileNotFoundError):
-        return _read_key(path)
-    fresh = f'{path}.{uuid.uuid4()}'
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(fd, 'wb') as file:
-            file.write(fernet.Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
-        # Whoever was first has made the key.
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, path)
-    finally:
-        os.unlink(fresh)
-    return _read_key(path)
-
-
-def _read_key(path: str) -> fernet.Fernet:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(fd, 'rb') as file:
-        return fernet.Fernet(file.read())
 
 
 # -- asking the other region

@@ -15,6 +15,7 @@ import typing
 
 from oslo_log import log
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.domain import content
 from glance_import.domain import free_space
@@ -173,6 +174,7 @@ def _view(image: db_images.Image, path: str, size: int
                 if not name.startswith(chain.RESERVED_PREFIX)}}
 
 
+@engine.retried
 def deactivate(services: services.Services, image_id: str, code: str,
                reason: str) -> bool:
     """active -> deactivated, with the reason; False if it is not active."""

@@ -13,6 +13,7 @@ import typing
 
 from oslo_log import log
 
+from glance_import.domain import key_manager
 from glance_import import errors
 
 if typing.TYPE_CHECKING:
@@ -35,13 +36,10 @@ def configured(conf: cfg.ConfigOpts) -> bool:
     """Whether [key_manager] backend is set, and what it takes installed."""
     try:
         # Imported where it is used: it is an extra, and few need it.
-        from castellan import key_manager
         import cursive.signature_utils  # noqa: F401
     except ImportError:
         return False
-    conf.register_opts(key_manager.key_manager_opts, group='key_manager')
-    found = conf.get_location('backend', 'key_manager')
-    return found is not None and found.location.is_user_controlled
+    return key_manager.configured(conf)
 
 
 def check(conf: cfg.ConfigOpts, properties: Properties) -> None:
@@ -118,17 +116,12 @@ def _verifier(conf: cfg.ConfigOpts, properties: Properties) -> typing.Any:
 def _certificate(conf: cfg.ConfigOpts, certificate_id: str | None
                  ) -> typing.Any:
     from castellan.common import exception as castellan_exc
-    from castellan.common import utils
-    from castellan import key_manager
     from cryptography import x509
     from cursive import exception
 
     try:
-        manager = key_manager.API(conf)
-        conf.register_opts(utils.credential_opts, group='key_manager')
-        who = (utils.credential_factory(conf)
-               if conf.key_manager.auth_type else None)
-        found = manager.get(who, certificate_id)
+        found = key_manager.manager(conf).get(
+            key_manager.own_account(conf), certificate_id)
         return x509.load_der_x509_certificate(found.get_encoded())
     except castellan_exc.ManagedObjectNotFoundError as failure:
         raise exception.SignatureVerificationError(

@@ -14,6 +14,7 @@ from oslo_log import log
 
 from glance_import import context
 from glance_import.db import conductors as db_conductors
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -112,11 +113,15 @@ def request(services: services.Services, ctx: context.RequestContext,
     """
     services.board.check()
     judged_by = services.judged_by(plugins=method.plugins)
-    with services.db.write() as conn:
-        task_id = post(services, conn, ctx, image.id, method, body,
-                       targets=targets, task_type=task_type, secret=secret,
-                       judged_by=judged_by)
-        waits = not db_conductors.any_living(conn)
+
+    @engine.retried
+    def commit() -> tuple[str, bool]:
+        with services.db.write() as conn:
+            return post(services, conn, ctx, image.id, method, body,
+                        targets=targets, task_type=task_type, secret=secret,
+                        judged_by=judged_by
+                        ), not db_conductors.any_living(conn)
+    task_id, waits = commit()
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     if waits:
@@ -224,16 +229,20 @@ def _check_bounds(services: services.Services, conn: sa.Connection,
             '(max_queued_imports). Ask again later.')
 
 
+@engine.retried
+def _cancel(services: services.Services, image_id: str) -> bool:
+    with services.db.write() as conn:
+        # Without the lock it is over, though its job may still be there.
+        return (images.LOCK in db_images.properties(conn, image_id)
+                and db_jobs.cancel(conn, image_id))
+
+
 def cancel(services: services.Services, image: db_images.Image) -> None:
     """Ask for the end of the image's import; it comes within seconds.
 
     :raises errors.Conflict: none is queued or running
     """
-    with services.db.write() as conn:
-        # Without the lock it is over, though its job may still be there.
-        found = (images.LOCK in db_images.properties(conn, image.id)
-                 and db_jobs.cancel(conn, image.id))
-    if not found:
+    if not _cancel(services, image.id):
         raise errors.Conflict(
             f'Image {image.id} is {image.status}; no import of it is under '
             'way that could be cancelled.')

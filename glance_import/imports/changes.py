@@ -14,6 +14,7 @@ import typing
 
 import sqlalchemy as sa
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import leases
@@ -31,6 +32,7 @@ CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
 _IMPORT = ''
 
 
+@engine.retried
 def write(services: services.Services, lease: db_jobs.Lease,
           image_id: str, *, base: dict[str, typing.Any],
           properties: dict[str, str | None],
@@ -40,13 +42,16 @@ def write(services: services.Services, lease: db_jobs.Lease,
     The caller has refused what a plugin must not touch.
 
     :raises errors.ImportFailed: the image is not being imported any more
+    :raises errors.Conflict: the database takes a name for that of another
+        property
     """
     with leases.writing(services.db, lease) as conn:
         write_attributes(conn, lease, image_id, base=base)
-        for name, value in properties.items():
-            db_images.set_property(conn, image_id, name, value)
+        # First: the name may come back in another spelling.
         for name in removed:
             db_images.drop_property(conn, image_id, name)
+        for name, value in properties.items():
+            db_images.set_property(conn, image_id, name, value)
 
 
 def write_attributes(conn: sa.Connection, lease: db_jobs.Lease,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import fcntl
+import itertools
 import os
 import select
 import socket
@@ -21,6 +22,7 @@ from oslo_log import log
 
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
+from glance_import.domain import deletions
 from glance_import import errors
 from glance_import import housekeeping
 from glance_import.imports import announcer
@@ -35,7 +37,7 @@ from glance_import import state
 
 LOG = log.getLogger(__name__)
 LOCK_FILE = 'conductor.lock'
-HOUSEKEEPING_SECONDS = 600
+HOUSEKEEPING_MINUTES = 10
 # Between two comparisons of a board outside the database with the database.
 RECONCILE_SECONDS = 30
 # What a step that is told to stop may still take.
@@ -278,6 +280,7 @@ class Conductor:
                 del self._running[job.id]
             services.poke(self._services.conf.state_path)
 
+    @db_engine.retried
     def _give_back(self, work: _Work) -> None:
         with self._services.db.write() as conn:
             db_jobs.release(conn, work.lease, refund_attempt=True)
@@ -288,6 +291,7 @@ class Conductor:
         self._announcer.refuse(work.lease.job_id, failure)
         self._give_back(work)
 
+    @db_engine.retried
     def _leave_alone(self, work: _Work, reason: str) -> None:
         """For another release to go on with, or an operator to end."""
         with self._services.db.write() as conn:
@@ -305,9 +309,13 @@ class Conductor:
                 del self._owed[work.lease.job_id]
 
     def _keep_house(self) -> None:
-        while not self._stop.is_set():
-            self._guarded(lambda: housekeeping.clean(self._services))
-            self._stop.wait(HOUSEKEEPING_SECONDS)
+        for minute in itertools.count():
+            if minute % HOUSEKEEPING_MINUTES == 0:
+                self._guarded(lambda: housekeeping.clean(self._services))
+            else:
+                self._guarded(lambda: deletions.retry(self._services))
+            if self._stop.wait(60):
+                return
 
     def _announce(self) -> None:
         """In a thread: say that we live, and mind what we cannot run."""

@@ -79,6 +79,7 @@ def status(services: services.Services, job: db_jobs.Job) -> str | None:
     return task.status if task.status in _ENDED else None
 
 
+@engine.retried
 def succeed(services: services.Services, lease: db_jobs.Lease,
             image_id: str, placed: StoreOutcome, *,
             virtual_size: int | None = None) -> None:
@@ -154,6 +155,7 @@ def note_store(services: services.Services, lease: db_jobs.Lease,
                   failure)
 
 
+@engine.retried
 def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
          outcome: outcomes.Outcome) -> None:
     """Leave an image the user can go on with, and the reason.
@@ -241,6 +243,7 @@ def fail_waiting(services: services.Services, job_id: str, conductor: str,
     return job
 
 
+@engine.retried
 def close(services: services.Services, lease: db_jobs.Lease) -> None:
     """Take the job off the board; its task has ended."""
     with leases.writing(services.db, lease) as conn:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing
 
 from glance_import import context
+from glance_import.db import engine
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
 from glance_import import errors
@@ -65,12 +66,15 @@ def request(services: services.Services, ctx: context.RequestContext,
     try:
         admission.check_importable(services, ctx, image, method, asked)
         judged_by = services.judged_by(plugins=method.plugins)
-        with services.db.write() as conn:
-            task_id = admission.post(
-                services, conn, ctx, image.id, method, {'method': asked},
-                task_type=TASK_TYPE, judged_by=judged_by,
-                task_input={name: given[name] for name, _kind in _NEEDED})
-            task = db_tasks.get(conn, task_id)
+
+        @engine.retried
+        def commit() -> db_tasks.Task | None:
+            with services.db.write() as conn:
+                return db_tasks.get(conn, admission.post(
+                    services, conn, ctx, image.id, method, {'method': asked},
+                    task_type=TASK_TYPE, judged_by=judged_by, task_input={
+                        name: given[name] for name, _kind in _NEEDED}))
+        task = commit()
     except BaseException:
         # Asked for as protected or not: it was never anybody's.
         images.delete(services, image._replace(protected=False))

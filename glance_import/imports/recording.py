@@ -264,6 +264,7 @@ class Record(impl_sqlalchemy.Connection):
                 failed for _data, failed in atom.results)
         return atom.name in self.plan.kept
 
+    @db_engine.retried
     def _write(self, atoms: dict[str, dict[str, typing.Any]],
                changes: dict[str, typing.Any]) -> None:
         assert self.flow is not None

@@ -147,14 +147,18 @@ class Board:
         """
         if self.outside and not self._claim_posting(offer, token, seconds):
             return None
-        with self._database.write() as conn:
-            job = db_jobs.claim(conn, offer.job_id, token=token,
-                                conductor=conductor, seconds=seconds,
-                                area=area)
+        job = self._claim_row(offer.job_id, token=token, conductor=conductor,
+                              seconds=seconds, area=area)
         if job is None and self.outside:
             # The board had forgotten who runs it.
             self.abandon(offer, token)
         return job
+
+    @db_engine.retried
+    def _claim_row(self, job_id: str, **how: typing.Any
+                   ) -> db_jobs.Job | None:
+        with self._database.write() as conn:
+            return db_jobs.claim(conn, job_id, **how)
 
     def renew(self, offer: Offer, seconds: int) -> None:
         """Keep the posting ours; the row's claim is what counts.

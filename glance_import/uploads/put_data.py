@@ -116,6 +116,7 @@ def _refusal(failure: stores.StoreError, image_id: str
         f'Image data cannot be stored at the moment: {failure}.')
 
 
+@engine.retried
 def _record_active(services: services.Services, image_id: str,
                    upload_id: str, stored: stores.Stored,
                    virtual_size: int | None) -> None:

@@ -19,6 +19,7 @@ import uuid
 
 from oslo_log import log
 
+from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -170,6 +171,7 @@ def record_complete(conn: sa.Connection, kind: Kind, image_id: str,
         detected_format=(staged.detected_format or '')[:20] or None)
 
 
+@engine.retried
 def record_discard(services: services.Services, image_id: str,
                    upload_id: str, status: str) -> bool:
     """``status`` -> queued, if that very upload is still the image's."""
@@ -240,15 +242,20 @@ class Receiver:
         :raises errors.Conflict, errors.NotFound: the image takes no data now
         """
         self.open_anew()
+        epoch = self._record_begin(expected, verified)
+        self._is_recorded = True
+        return epoch
+
+    @engine.retried
+    def _record_begin(self, expected: int | None, verified: int | None
+                      ) -> int:
         with self._services.db.write() as conn:
             record_begin(conn, self._kind, self.image_id,
                          upload_id=self.upload_id,
                          area=self._services.area.id,
                          expected=expected, verified=verified)
-            epoch = (db_jobs.next_epoch(conn, self.image_id)
-                     if self._kind is PUT_FILE else 0)
-        self._is_recorded = True
-        return epoch
+            return (db_jobs.next_epoch(conn, self.image_id)
+                    if self._kind is PUT_FILE else 0)
 
     def open_anew(self) -> None:
         """An empty part, locked; nothing is recorded.
@@ -318,17 +325,27 @@ class Receiver:
         :raises errors.Conflict: another upload is in the place of this one
         """
         staged, image_id = self.upload.finish(), self.image_id
-        with self._services.db.write() as conn:
-            if record_complete(conn, self._kind, image_id, self.upload_id,
-                               staged):
-                then(conn)
-                return staged
-            status = db_images.status(conn, image_id)
+        is_recorded, status = self._record_complete(staged, then)
+        if is_recorded:
+            return staged
         if status in (None, states.DELETED):
             self._services.area.discard(image_id)
             raise deleted(image_id)
         raise errors.Conflict(
             f'The upload to image {image_id} was replaced by another one.')
+
+    @engine.retried
+    def _record_complete(self, staged: staging.Staged,
+                         then: collections.abc.Callable[
+                             [sa.Connection], object]
+                         ) -> tuple[bool, str | None]:
+        """Whether it is recorded, and else the status that was found."""
+        with self._services.db.write() as conn:
+            if record_complete(conn, self._kind, self.image_id,
+                               self.upload_id, staged):
+                then(conn)
+                return True, None
+            return False, db_images.status(conn, self.image_id)
 
     def _discard(self, upload: staging.Upload) -> None:
         """Keep nothing; the image is queued again.

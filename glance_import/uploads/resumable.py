@@ -312,6 +312,7 @@ class _PartReceiver(receiving.Receiver):
                 'by another request.')
         return now
 
+    @engine.retried
     def _note(self, **changes: typing.Any) -> None:
         with self._services.db.write() as conn:
             if not db_staging.move(

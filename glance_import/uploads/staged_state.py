@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 
+from glance_import.db import engine
 from glance_import.db import staging as db_staging
 from glance_import import staging
 
@@ -52,10 +53,14 @@ def refresh_identity(services: services.Services, image_id: str) -> None:
     found = staging.same_bytes(services.area.path(image_id), known)
     if found is None:
         return
-    with services.db.write() as conn:
-        db_staging.move(
-            conn, image_id, (record.state,), record.state,
-            upload_id=record.upload_id, **dataclasses.asdict(found))
+
+    @engine.retried
+    def commit() -> None:
+        with services.db.write() as conn:
+            db_staging.move(
+                conn, image_id, (record.state,), record.state,
+                upload_id=record.upload_id, **dataclasses.asdict(found))
+    commit()
 
 
 def as_staged(record: db_staging.Record) -> staging.Staged | None:

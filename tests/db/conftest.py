@@ -13,17 +13,21 @@ __all__ = ['mariadb', 'postgresql']
 DIALECTS = ('sqlite', 'postgresql', 'mysql')
 
 
+def make_database(url: str, **options) -> engine.Database:
+    conf = configuration.load(['--config-file', '/dev/null'])
+    conf.set_override('connection', url, 'database')
+    for name, value in options.items():
+        conf.set_override(name, value, 'database')
+    return engine.Database(conf)
+
+
 @pytest.fixture
 def connect():
     """Make a Database from a URL; closed when the test ends."""
     made = []
 
     def make(url: str, **options) -> engine.Database:
-        conf = configuration.load(['--config-file', '/dev/null'])
-        conf.set_override('connection', url, 'database')
-        for name, value in options.items():
-            conf.set_override(name, value, 'database')
-        made.append(engine.Database(conf))
+        made.append(make_database(url, **options))
         return made[-1]
 
     yield make
@@ -31,13 +35,28 @@ def connect():
         database.dispose()
 
 
+def empty_url(request, directory) -> str:
+    """Of an empty database of the kind that the parameter names."""
+    if request.param == 'sqlite':
+        return f'sqlite:///{directory}/glance.sqlite'
+    name = {'mysql': 'mariadb'}.get(request.param, request.param)
+    return request.getfixturevalue(name).create()
+
+
 @pytest.fixture(params=DIALECTS)
 def url(request, tmp_path) -> str:
     """An empty database, on each kind of server in turn."""
-    if request.param == 'sqlite':
-        return f'sqlite:///{tmp_path}/glance.sqlite'
-    name = {'mysql': 'mariadb'}.get(request.param, request.param)
-    return request.getfixturevalue(name).create()
+    return empty_url(request, tmp_path)
+
+
+@pytest.fixture(scope='module', params=DIALECTS)
+def shared(request, tmp_path_factory):
+    """A database at head that the tests of a file share, of each kind."""
+    database = make_database(empty_url(
+        request, tmp_path_factory.mktemp('shared')))
+    upgrade.sync(database)
+    yield database
+    database.dispose()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 import time
 
 from oslo_db import exception as db_exception
+import pymysql
 import pytest
 import sqlalchemy as sa
 
@@ -306,6 +307,19 @@ def test_a_url_that_cannot_be_used(connect, url, culprit):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('given, meant', (
+    ('mysql+pymysql://u:p@h/g?charset=utf8',
+     'mysql+pymysql://u:p@h/g?charset=utf8mb4'),
+    ('mariadb+pymysql://u:p@h/g', 'mysql+pymysql://u:p@h/g'),
+    ('mysql+pymysql://u:p@h/g?charset=latin1&x=y',
+     'mysql+pymysql://u:p@h/g?charset=latin1&x=y'),
+    ('postgresql+psycopg2://u:p@h/mariadb',
+     'postgresql+psycopg2://u:p@h/mariadb')))
+def test_how_a_server_is_spoken_to(connect, given, meant):
+    assert connect(given).url.render_as_string(
+        hide_password=False) == meant
+
+
 def test_a_directory_that_cannot_be_made(connect, tmp_path):
     (tmp_path / 'file').write_text('')
     database = connect(f'sqlite:///{tmp_path}/file/glance.sqlite')
@@ -351,40 +365,38 @@ def test_a_lost_connection_is_replaced(connect, postgresql):
         assert connection.exec_driver_sql('SELECT 1').scalar() == 1
 
 
-def test_retrying_until_it_works():
+@pytest.mark.parametrize('failure', (
+    db_exception.DBDeadlock(), db_exception.DBConsistencyError(),
+    db_exception.DBConnectionError(sa.exc.OperationalError(
+        'x', {}, pymysql.err.OperationalError(1047, 'not yet prepared')))))
+def test_what_was_rolled_back_is_done_again(failure):
     tries = []
 
-    def deadlock_twice():
+    @engine.retried
+    def fail_twice():
         tries.append(1)
         if len(tries) < 3:
-            raise db_exception.DBDeadlock()
+            raise failure
         return 'done'
 
-    assert engine.retrying(deadlock_twice) == 'done'
+    assert fail_twice() == 'done'
     assert len(tries) == 3
 
 
-def test_retrying_gives_up():
+@pytest.mark.parametrize('failure', (
+    db_exception.DBDuplicateEntry(), db_exception.DBConnectionError(
+        sa.exc.OperationalError('x', {}, pymysql.err.OperationalError(
+            2013, 'lost')))))
+def test_what_may_have_happened_is_not_done_again(failure):
     tries = []
 
-    def lost():
+    @engine.retried
+    def fail():
         tries.append(1)
-        raise db_exception.DBConnectionError()
+        raise failure
 
-    with pytest.raises(db_exception.DBConnectionError):
-        engine.retrying(lost, attempts=2)
-    assert len(tries) == 2
-
-
-def test_retrying_only_what_may_pass():
-    tries = []
-
-    def duplicate():
-        tries.append(1)
-        raise db_exception.DBDuplicateEntry()
-
-    with pytest.raises(db_exception.DBDuplicateEntry):
-        engine.retrying(duplicate)
+    with pytest.raises(type(failure)):
+        fail()
     assert len(tries) == 1
 
 

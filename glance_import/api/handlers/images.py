@@ -14,6 +14,7 @@ from glance_import.api import schemas
 from glance_import.api import views
 from glance_import.domain import changes
 from glance_import.domain import images
+from glance_import.domain import key_manager
 from glance_import.domain import listing
 from glance_import.domain import placement
 
@@ -124,8 +125,17 @@ def update(request: call.Call) -> webob.Response:
 def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/images/{image_id}: record, data and a running import."""
     image = find(request, 'delete_image')
-    images.delete(request.services, image)
+    images.delete(request.services, image, _caller(request))
     return call.empty(204)
+
+
+def _caller(request: call.Call) -> key_manager.Caller:
+    """Who asks, with the token where it is one of Keystone's."""
+    ctx, req = request.ctx, request.req
+    return key_manager.Caller(
+        ctx.user_id, ctx.project_id,
+        req.headers.get('X-Auth-Token')
+        if 'keystone.token_info' in req.environ else None)
 
 
 def view(request: call.Call, record: images.Image

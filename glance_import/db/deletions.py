@@ -1,0 +1,88 @@
+"""What is still to be deleted outside of the database, and when.
+
+A row is written in the transaction that makes something superfluous, so that
+neither a crash nor a service that is away leaves it behind unknown. Every
+function takes a connection whose transaction the caller owns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+import uuid
+
+import sqlalchemy as sa
+
+from glance_import.db import tables
+
+_TABLE = tables.import_deletions
+Columns = _TABLE.c
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deletion:
+    """One thing to delete; ``attempts`` counts those begun."""
+
+    id: str
+    kind: str
+    image_id: str | None
+    payload: dict[str, typing.Any]
+    attempts: int
+
+
+def insert(conn: sa.Connection, kind: str, payload: dict[str, typing.Any], *,
+           image_id: str | None = None, area: str | None = None,
+           seconds: float) -> Deletion:
+    """One more; its first attempt is the caller's, for ``seconds``.
+
+    :param area: whose nodes alone can do it
+    """
+    made = Deletion(str(uuid.uuid4()), kind, image_id, payload, 1)
+    conn.execute(sa.insert(_TABLE).values(
+        id=made.id, kind=kind, image_id=image_id, area=area,
+        payload=json.dumps(payload), attempts=made.attempts,
+        created_at=tables.db_now(), next_at=tables.db_now() + seconds))
+    return made
+
+
+def due(conn: sa.Connection, area: str, limit: int) -> list[str]:
+    """Ids of what is to be tried now by a node of ``area``."""
+    return list(conn.execute(
+        sa.select(Columns.id).where(
+            Columns.next_at <= tables.db_now(),
+            sa.or_(Columns.area.is_(None), Columns.area == area))
+        .order_by(Columns.next_at).limit(limit)).scalars())
+
+
+def take(conn: sa.Connection, deletion_id: str, seconds: float
+         ) -> Deletion | None:
+    """Begin an attempt, which nobody else does for ``seconds``.
+
+    None when somebody was faster.
+    """
+    taken = conn.execute(
+        sa.update(_TABLE)
+        .where(Columns.id == deletion_id, Columns.next_at <= tables.db_now())
+        .values(attempts=Columns.attempts + 1,
+                next_at=tables.db_now() + seconds))
+    if taken.rowcount != 1:
+        return None
+    row = conn.execute(sa.select(
+        Columns.id, Columns.kind, Columns.image_id, Columns.payload,
+        Columns.attempts).where(Columns.id == deletion_id)).one()
+    return Deletion(row.id, row.kind, row.image_id,
+                    tables.from_json(row.payload), row.attempts)
+
+
+def done(conn: sa.Connection, deletion_id: str) -> None:
+    """It is deleted, or was gone."""
+    conn.execute(sa.delete(_TABLE).where(Columns.id == deletion_id))
+
+
+def put_off(conn: sa.Connection, deletion: Deletion, message: str,
+            seconds: float | None) -> None:
+    """Try again in ``seconds``; None: never, it is for the operator."""
+    conn.execute(sa.update(_TABLE).where(Columns.id == deletion.id).values(
+        message=message,
+        next_at=None if seconds is None else tables.db_now() + seconds))
