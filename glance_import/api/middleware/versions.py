@@ -12,6 +12,8 @@ import typing
 from oslo_config import cfg
 import webob
 
+from glance_import.conf import api as api_options
+
 if typing.TYPE_CHECKING:
     from glance_import import services
 
@@ -36,7 +38,7 @@ def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:
     versions = [(name, 'SUPPORTED') for name in OLDEST_FIRST[:-1]]
     if not conf.enable_image_import:
         versions.append((OLDEST_FIRST[-1], 'CURRENT'))
-    elif conf.api_versions_listed == 'seed':
+    elif conf.api_versions_listed == api_options.UP_TO_EXPERIMENTAL:
         versions += [(OLDEST_FIRST[-1], 'CURRENT'), (IMPORT, 'EXPERIMENTAL')]
     else:
         later = (OLDEST_FIRST[-1], IMPORT, *(
