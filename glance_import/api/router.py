@@ -99,9 +99,12 @@ class Router:
         if req.method not in KNOWN_METHODS:
             raise exc.HTTPNotImplemented(
                 f'The method {req.method} is not known.')
-        endpoint = route.methods.get(req.method)
+        method = req.method
+        if method == 'POST' and route.by_post:
+            method = req.headers.get('X-HTTP-Method-Override', method)
+        endpoint = route.methods.get(method)
         if endpoint is None:
             raise exc.HTTPMethodNotAllowed(
-                f'The method {req.method} is not allowed for this resource.',
+                f'The method {method[:40]} is not allowed for this resource.',
                 headers={'Allow': ', '.join(sorted(route.methods))})
         return endpoint
