@@ -99,7 +99,7 @@ class Router:
         if req.method not in KNOWN_METHODS:
             raise exc.HTTPNotImplemented(
                 f'The method {req.method} is not known.')
-        method = req.method
+        method: str = req.method
         if method == 'POST' and route.by_post:
             method = req.headers.get('X-HTTP-Method-Override', method)
         endpoint = route.methods.get(method)
