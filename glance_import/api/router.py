@@ -44,7 +44,7 @@ class Router:
         try:
             answer: typing.Any = self._answer(webob.Request(environ))
         except exc.HTTPException as refusal:
-            answer = refusal
+            answer = faults.reason_first(refusal)
         return answer(environ, start_response)
 
     def _answer(self, req: webob.Request) -> webob.Response:

@@ -193,7 +193,8 @@ def test_bytes_that_are_no_utf_8_are_sent_back():
 @pytest.mark.parametrize('location', [
     '/a\\b', 'http:\\\\evil.example/', '/a\x00b', '/a\x7f', '/a\x0bb',
     'http://a b.example/', 'http://%31%30.0.0.1/',
-    'http://\uff11\uff10.0.0.1/', 'http://%c3%bc.example/', 'http://\u00fc.example%2Fx/',
+    'http://\uff11\uff10.0.0.1/', 'http://%c3%bc.example/',
+    'http://\u00fc.example%2Fx/',
     'http://u\u00fc@one.example/', 'http://[::1/',
     'http://' + '\u00fc' * 80 + '.example/', 'http://\u00fc..example/',
     'ftp://one.example/a b', 'file:///a b', '/' + '\u00fc' * 400])

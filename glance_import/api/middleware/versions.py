@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 
 _MINOR = re.compile(r'v2(?:\.([0-9]{1,3}))?')
 _ACCEPT = re.compile(
-    r'application/vnd\.openstack\.images-(v2(?:\.[0-9]{1,3})?)')
+    r'application/vnd\.openstack\.images-(v2(?:\.[0-9]{1,3})?)', re.IGNORECASE)
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
@@ -76,7 +76,7 @@ class VersionFilter:
             bare = not rest and not environ['PATH_INFO'].endswith('/')
             return '/v2' if bare else f'/v2/{rest}'
         accepted = _ACCEPT.search(environ.get('HTTP_ACCEPT', ''))
-        if accepted and first and self._serves(accepted.group(1)) \
+        if accepted and first and self._serves(accepted.group(1).lower()) \
                 and not re.match('v[0-9]', first):
             return f'/v2/{first}' + (f'/{rest}' if rest else '')
         return None
