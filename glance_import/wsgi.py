@@ -64,8 +64,7 @@ class _Application:
                 return
             self._supervisor = embedded.Supervisor(
                 self._conf, self._arguments)
-            if self._conf.taskflow_executor.embedded_conductor:
-                self._supervisor.start()
+            self._supervisor.start()
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
