@@ -108,7 +108,7 @@ class Supervisor:
         while not self._stop.is_set() and not (self._wanted
                                                and self._take_lock()):
             if not self._wanted or self._is_of_another_service():
-                self._watch.look()
+                self._watch.check()
             self._stop.wait(RETRY_SECONDS)
         pause = RETRY_SECONDS
         while not self._stop.is_set():

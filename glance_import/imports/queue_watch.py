@@ -59,7 +59,7 @@ class QueueWatch:
         self._lock_fd: int | None = None
         self._look_at = self._remind_at = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Say so if imports wait for nobody; at most once a minute."""
         now = time.monotonic()
         if now < self._look_at:

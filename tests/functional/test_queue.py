@@ -116,18 +116,18 @@ def test_a_service_without_a_conductor_says_so(two, tmp_path, monkeypatch,
     watch, sibling = (queue_watch.QueueWatch(conf, threading.Lock())
                       for _ in range(2))
     for expected in (1, 1):
-        watch.look()
-        sibling.look()
+        watch.check()
+        sibling.check()
         assert caplog.text.count('1 imports wait and no conductor lives'
                                  ) == expected
     monkeypatch.setattr(watch, '_remind_at', 0)
-    watch.look()
+    watch.check()
     assert caplog.text.count('no conductor lives') == 2
     # Until the first one ends: it is the second's turn then.
     first.stop()
     second.wait_status(image_id, 'active')
     monkeypatch.setattr(watch, '_remind_at', 0)
-    watch.look()
+    watch.check()
     assert caplog.text.count('no conductor lives') == 2
     assert second.run('manage', 'imports', 'list').stdout == (
         '0 waiting; 0 running\n')
