@@ -83,7 +83,6 @@ def two(make_service, tmp_path):
         service = make_service(options={
             'DEFAULT': {'state_path': tmp_path / 'state'},
             'database': {'connection': f'sqlite:///{tmp_path}/{name}.sqlite'}})
-        assert service.run('manage', 'db', 'sync').returncode == 0
         made.append(service.start())
         made[0].conductor_pid()
     return made
@@ -124,7 +123,7 @@ def test_a_service_without_a_conductor_says_so(two, tmp_path, monkeypatch,
     watch.check()
     assert caplog.text.count('no conductor lives') == 2
     # Until the first one ends: it is the second's turn then.
-    first.stop()
+    first.kill()
     second.wait_status(image_id, 'active')
     monkeypatch.setattr(watch, '_remind_at', 0)
     watch.check()
