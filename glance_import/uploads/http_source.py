@@ -317,8 +317,8 @@ class Download:
         if encodings and not (
                 encodings in (['gzip'], ['x-gzip']) and _is_gzip(response)):
             raise client.FetchError(
-                f"the server sends the data encoded as "
-                f"{', '.join(encodings)[:40]}, which was not asked for")
+                'the server sends the data encoded as '
+                f'{", ".join(encodings)[:40]}, which was not asked for')
         known = self._source.size
         if not (response.framed or self._source.expected
                 or known is not None):

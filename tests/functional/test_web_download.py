@@ -167,7 +167,7 @@ def test_redirects_are_followed(service, origin):
         check_active(service, fetch(service, first.url('/a')))
 
 
-@pytest.mark.parametrize('path, headers', [
+LABELLED = [
     ('/disk.img.gz', {'Content_Encoding': 'x-gzip'}),
     ('/disk.img.GZ?signature=a.b', {'Content_Encoding': 'GZIP'}),
     ('/a/disk.tgz', {'Content_Encoding': 'gzip, identity'}),
@@ -177,12 +177,44 @@ def test_redirects_are_followed(service, origin):
     ('/disk', {'Content_Encoding': 'x-gzip',
                'Content_Type': 'Application/GZIP; charset=binary'}),
     ('/disk', {'Content_Encoding': 'Identity'}),
-    ('/disk', {'Content_Encoding': ''}),
-])
-def test_a_file_that_is_labelled_by_what_it_is(service, path, headers):
-    """Not an encoding for its way here: the bytes are the file's."""
-    with origins.Origin(origins.serve(DATA, **headers)) as origin:
-        check_active(service, fetch(service, origin.url(path)))
+    ('/disk', {'Content_Encoding': ''})]
+ENCODED = [
+    (path, {'Content_Encoding': encoding}) for path, encoding in (
+        ('/disk', 'gzip'), ('/disk.gz.img', 'x-gzip'),
+        ('/disk?name=a.gz', 'gzip'), ('/disk.gz', 'br'),
+        ('/disk.gz', 'gzip, br'), ('/disk.gz', 'gzip, gzip'),
+        ('/disk.tgz', 'deflate'), ('/.gz/disk', 'gzip'),
+        ('/disk#.gz', 'gzip'))]
+
+
+def fetch_all(service, cases):
+    """Side by side: (case, image, requests) of each when it has ended."""
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for path, headers in cases:
+            origin = stack.enter_context(origins.Origin(origins.serve(
+                DATA, **headers)))
+            image_id = service.create()
+            answer = ask(service, image_id, origin.url(path))
+            assert answer.status == 202, answer
+            begun.append(((path, headers), image_id, origin))
+        for case, image_id, origin in begun:
+            yield (case, service.wait_status(image_id, 'active', 'queued'),
+                   origin.requests)
+
+
+def test_files_that_are_labelled_by_what_they_are(service):
+    """Not an encoding for their way here: the bytes are the file's."""
+    for case, image, _requests in fetch_all(service, LABELLED):
+        assert image['status'] == 'active', (case, image)
+        check_active(service, image)
+
+
+def test_encodings_that_were_not_asked_for(service):
+    for (path, headers), image, requests in fetch_all(service, ENCODED):
+        assert image['status'] == 'queued' and len(requests) == 1, path
+        check_failed(service, image, 'not asked for',
+                     f'encoded as {headers["Content_Encoding"]},')
 
 
 def test_a_label_behind_a_redirect(service):
@@ -195,18 +227,6 @@ def test_a_label_behind_a_redirect(service):
     with origins.Origin(answer) as origin:
         check_active(service, fetch(service, origin.url('/disk.gz')))
         check_failed(service, fetch(service, origin.url('/disk.img')), 'gzip')
-
-
-@pytest.mark.parametrize('path, encoding', [
-    ('/disk', 'gzip'), ('/disk.gz.img', 'x-gzip'), ('/disk?name=a.gz', 'gzip'),
-    ('/disk.gz', 'br'), ('/disk.gz', 'gzip, br'), ('/disk.gz', 'gzip, gzip'),
-    ('/disk.tgz', 'deflate'), ('/.gz/disk', 'gzip'), ('/disk#.gz', 'gzip')])
-def test_an_encoding_that_was_not_asked_for(service, path, encoding):
-    with origins.Origin(origins.serve(
-            DATA, Content_Encoding=encoding)) as origin:
-        image = fetch(service, origin.url(path))
-        assert len(origin.requests) == 1
-    check_failed(service, image, f'encoded as {encoding},', 'not asked for')
 
 
 def test_a_label_and_a_cut(service):
