@@ -16,6 +16,7 @@ from webob import exc
 
 from glance_import.api import body
 from glance_import.api import deploy
+from glance_import.api import faults
 from glance_import import conf as configuration
 from glance_import.imports import embedded
 from glance_import import startup
@@ -53,7 +54,8 @@ class _Application:
             body.length(environ)
         except body.BodyMalformed as failure:
             # Some servers hand on whatever the client has sent.
-            return exc.HTTPBadRequest(f'{failure}.')(environ, start_response)
+            return faults.reason_first(exc.HTTPBadRequest(f'{failure}.'))(
+                environ, start_response)
         return self._app(environ, start_response)
 
     def _supervise(self) -> None:
@@ -62,8 +64,7 @@ class _Application:
                 return
             self._supervisor = embedded.Supervisor(
                 self._conf, self._arguments)
-            if self._conf.taskflow_executor.embedded_conductor:
-                self._supervisor.start()
+            self._supervisor.start()
 
     def _forked(self) -> None:
         self._lock = threading.Lock()

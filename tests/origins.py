@@ -16,6 +16,7 @@ import threading
 import typing
 
 import dns.message
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
@@ -134,7 +135,11 @@ def certificate(directory: pathlib.Path, *names: str) -> pathlib.Path:
 
 
 class Names:
-    """A DNS server: name -> addresses, or a function that gives them."""
+    """A DNS server: name -> addresses, or a function that gives them.
+
+    Or a dictionary, for each kind of record: addresses, the name of an error
+    (``SERVFAIL``), ``garbage``, or ``silence``.
+    """
 
     def __init__(self, table: dict[str, typing.Any]) -> None:
         self.table = table
@@ -152,9 +157,11 @@ class Names:
                 return
             if packet == b'end':
                 return
-            self._socket.sendto(self._answer(packet), sender)
+            answer = self._answer(packet)
+            if answer is not None:
+                self._socket.sendto(answer, sender)
 
-    def _answer(self, packet: bytes) -> bytes:
+    def _answer(self, packet: bytes) -> bytes | None:
         query = dns.message.from_wire(packet)
         response = dns.message.make_response(query)
         question = query.question[0]
@@ -165,7 +172,13 @@ class Names:
             self.asked.append(name)
             if callable(found):
                 found = found()
-        if found is None:
+        if isinstance(found, dict):
+            found = found[kind]
+        if found in ('silence', 'garbage'):
+            return packet[:2] + b'\x81' if found == 'garbage' else None
+        if isinstance(found, str):
+            response.set_rcode(dns.rcode.from_text(found))
+        elif found is None:
             response.set_rcode(dns.rcode.NXDOMAIN)
         elif not callable(found):
             wanted = [each for each in found

@@ -66,9 +66,13 @@ class Call:
         return bool(self.req.content_length) or body.is_chunked(
             self.req.environ)
 
+    def media_type(self) -> str:
+        """That of the body, in lower case (RFC 9110, 8.3.1)."""
+        return self.req.content_type.strip().lower()
+
     def require_content_type(self, wanted: str) -> None:
         """:raises webob.exc.HTTPUnsupportedMediaType: it is another"""
-        if self.req.content_type != wanted:
+        if self.media_type() != wanted:
             raise exc.HTTPUnsupportedMediaType(
                 f'This request takes a body of the type {wanted}.')
 

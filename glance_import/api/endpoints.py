@@ -68,11 +68,17 @@ class Endpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """A path; ``import_only`` ones exist while enable_image_import is on."""
+    """A path; ``import_only`` ones exist while enable_image_import is on.
+
+    :ivar by_post: whether POST with X-HTTP-Method-Override stands for the
+        method that it names, as tus 1.0 wants for networks that let none but
+        the oldest methods pass
+    """
 
     path: str
     endpoints: tuple[Endpoint, ...]
     import_only: bool = False
+    by_post: bool = False
 
     @property
     def methods(self) -> dict[str, Endpoint]:
@@ -80,8 +86,9 @@ class Route:
         return {each.method: each for each in self.endpoints}
 
 
-def _at(path: str, *endpoints: Endpoint, import_only: bool = False) -> Route:
-    return Route(path, endpoints, import_only)
+def _at(path: str, *endpoints: Endpoint, import_only: bool = False,
+        by_post: bool = False) -> Route:
+    return Route(path, endpoints, import_only, by_post)
 
 
 def _object(required: list[str], **properties: Json) -> Json:
@@ -150,7 +157,7 @@ TABLE = (
         Endpoint('DELETE', stage.delete,
                  'Discard what was uploaded; the image is queued again.',
                  204, also=_UPLOAD, rules=('modify_image',)),
-        import_only=True),
+        import_only=True, by_post=True),
     _at('/v2/images/{image_id}/import',
         Endpoint('POST', imports.post,
                  'Ask for an import; it is durable when it is accepted.',

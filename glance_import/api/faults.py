@@ -1,10 +1,13 @@
 """Errors as answers: which class means which status, in one table.
 
 The bodies are WebOb's own, as Glance's are: JSON with code, title and message
-when JSON is accepted, HTML or plain text otherwise.
+when JSON is accepted, HTML or plain text otherwise. The reason comes first in
+them, since clients cut what is long.
 """
 
 from __future__ import annotations
+
+import typing
 
 from webob import exc
 
@@ -34,6 +37,19 @@ def readable(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + '...'
     return text.encode('utf-8', 'backslashreplace').decode('utf-8')
+
+
+def reason_first(refusal: typing.Any) -> typing.Any:
+    """The answer with its reason alone, as Glance has it.
+
+    WebOb would begin with a sentence about the status, of its own template
+    for some: that of 415 tells the media type, also when it is the data that
+    is not supported.
+    """
+    if getattr(refusal, 'detail', None):
+        refusal.explanation, refusal.detail = refusal.detail, None
+        refusal.body_template_obj = exc.WSGIHTTPException.body_template_obj
+    return refusal
 
 
 def answer(failure: errors.DomainError) -> exc.WSGIHTTPException | None:

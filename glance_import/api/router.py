@@ -44,7 +44,7 @@ class Router:
         try:
             answer: typing.Any = self._answer(webob.Request(environ))
         except exc.HTTPException as refusal:
-            answer = refusal
+            answer = faults.reason_first(refusal)
         return answer(environ, start_response)
 
     def _answer(self, req: webob.Request) -> webob.Response:
@@ -99,9 +99,12 @@ class Router:
         if req.method not in KNOWN_METHODS:
             raise exc.HTTPNotImplemented(
                 f'The method {req.method} is not known.')
-        endpoint = route.methods.get(req.method)
+        method: str = req.method
+        if method == 'POST' and route.by_post:
+            method = req.headers.get('X-HTTP-Method-Override', method)
+        endpoint = route.methods.get(method)
         if endpoint is None:
             raise exc.HTTPMethodNotAllowed(
-                f'The method {req.method} is not allowed for this resource.',
+                f'The method {method[:40]} is not allowed for this resource.',
                 headers={'Allow': ', '.join(sorted(route.methods))})
         return endpoint

@@ -52,8 +52,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         supervisor.reload()
         return serving.server_settings(conf)
 
-    if conf.taskflow_executor.embedded_conductor:
-        supervisor.start()
+    supervisor.start()
     try:
         return parent.serve(serving.server_settings(conf), load_app,
                             reload=reload)

@@ -75,24 +75,32 @@ def free(conf: cfg.ConfigOpts) -> int:
 def list_(conf: cfg.ConfigOpts) -> int:
     """List the imports that wait or run, oldest first.
 
-    The first line tells how long the queue is and how old its oldest import.
+    The first line tells how long the queue is and how old its oldest import,
+    and whether imports wait for a conductor that is not there.
     """
     with opening.opened(conf) as services, services.db.read() as conn:
         totals = db_job_admin.totals(conn)
         found = db_job_admin.entries(conn, project=conf.command.project,
                                      area=conf.command.area)
         refusals = _refusals(conn, found)
+        unattended = db_conductors.unattended(conn)
     if conf.command.json:
-        print(json.dumps({**dataclasses.asdict(totals), 'imports': [
-            {**dataclasses.asdict(entry), 'refusals': [
+        print(json.dumps({**dataclasses.asdict(totals), 'unattended': len(
+            unattended), 'imports': [
+            {**dataclasses.asdict(entry), 'unattended': entry.id in unattended,
+             'refusals': [
                 dataclasses.asdict(each) for each in refusals[entry.id]]}
             for entry in found]}, indent=2))
         return 0
     oldest = ('' if totals.oldest is None
               else f', the oldest for {_age(totals.oldest)}')
-    print(f'{totals.waiting} waiting{oldest}; {totals.running} running')
+    nobody = ('' if not unattended else
+              f'; no conductor lives that could run {len(unattended)} of them')
+    print(f'{totals.waiting} waiting{oldest}; {totals.running} running'
+          f'{nobody}')
     for entry in found:
-        print(_row(entry, refusals[entry.id]))
+        row = _row(entry, refusals[entry.id])
+        print(row + ('  no conductor' if entry.id in unattended else ''))
     return 0
 
 

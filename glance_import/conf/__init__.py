@@ -18,6 +18,7 @@ from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
 from glance_import.conf import backends
+from glance_import.conf import browsers
 from glance_import.conf import bundled
 from glance_import.conf import formats
 from glance_import.conf import glance_download
@@ -70,15 +71,9 @@ def set_defaults(conf: cfg.ConfigOpts | None = None) -> None:
     cfg.set_defaults(db_options.database_opts,
                      connection='sqlite:///$state_path/glance.sqlite')
     cors.set_defaults(
-        allow_headers=['Content-MD5', 'Image-ID', 'X-Image-Meta-Store',
-                       'X-Auth-Token', 'X-Identity-Status', 'X-Roles',
-                       'X-Service-Catalog', 'X-User-Id', 'X-Tenant-Id',
-                       'X-OpenStack-Request-ID'],
-        expose_headers=['X-Image-Meta-Checksum', 'X-Auth-Token',
-                        'X-Subject-Token', 'X-Service-Token',
-                        'OpenStack-image-import-methods',
-                        'X-OpenStack-Request-ID'],
-        allow_methods=['GET', 'PUT', 'POST', 'DELETE', 'PATCH'])
+        allow_headers=list(browsers.ALLOW_HEADERS),
+        expose_headers=list(browsers.EXPOSE_HEADERS),
+        allow_methods=list(browsers.ALLOW_METHODS))
 
 
 def new() -> cfg.ConfigOpts:

@@ -1,9 +1,27 @@
 """[DEFAULT]: the HTTP side. Registered by glance_import.conf alone."""
 
+import typing
+
 from oslo_config import cfg
 from oslo_config import types
 
 GROUP = None
+UP_TO_EXPERIMENTAL = 'v2.6-experimental'
+
+
+class _Listed(types.String):
+    """The values of api_versions_listed, by their first names too."""
+
+    def __init__(self, choices: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(choices=choices)
+
+    def __call__(self, value: typing.Any) -> str:
+        """:raises ValueError: it is none of them"""
+        # As the shorter list was called before it had this name.
+        return super().__call__(
+            UP_TO_EXPERIMENTAL if value == 'seed' else value)
+
+
 OPTS = (
     cfg.HostAddressOpt(
         'bind_host', default='127.0.0.1',
@@ -79,13 +97,21 @@ OPTS = (
         help='Import methods offered, in square brackets: '
              '[glance-direct, web-download]. A name that no method is '
              'registered for stops the service.'),
-    cfg.StrOpt(
-        'api_versions_listed', default='seed', choices=(
-            ('seed', 'the list ends at v2.6 EXPERIMENTAL'),
-            ('all', 'later minor versions that are complete are listed too'),
-        ),
-        help='How far /versions goes when enable_image_import is True. Some '
-             'clients use a later call only when its version is listed.'),
+    cfg.Opt(
+        'api_versions_listed', default='all', type=_Listed((
+            ('all', 'every minor version that is complete, the last one '
+                    'CURRENT and the others SUPPORTED'),
+            (UP_TO_EXPERIMENTAL, 'up to v2.5, which is CURRENT, and v2.6, '
+                                 'which is EXPERIMENTAL'),
+        )),
+        help='What /versions lists when enable_image_import is True; with '
+             'False it ends at v2.5, which is CURRENT. The shorter list '
+             'stops gophercloud 2.8 and later, which takes no version for '
+             'one if it does not know its status: Terraform, OpenTofu, '
+             'Packer and Cluster API then do nothing at all. Nova and '
+             'Cinder find no POST /v2/images/{image_id}/locations in it and '
+             'send every byte instead, and python-glanceclient does not ask '
+             'for the tasks of an image.'),
     cfg.IntOpt(
         'image_size_cap', default=1099511627776, min=1, max=2 ** 63 - 1,
         help='Largest image accepted, in bytes.'),

@@ -1,6 +1,53 @@
 """Sections of the bundled get_flow plugins in glance-image-import.conf."""
 
+import re
+import typing
+
 from oslo_config import cfg
+from oslo_config import types
+
+_PAIR = re.compile(
+    r'''\s*(?:"([^"]*)"|'([^']*)'|([^\s"'{},:][^"'{},:]*))\s*:'''
+    r'''\s*(?:"([^"]*)"|'([^']*)'|([^"',][^,]*|))\s*(,|\Z)''')
+
+
+class _Pairs(types.Dict):
+    """name:value pairs with commas; each side may be in quotes.
+
+    As in Glance's older sample, "name1":"value1","name2":"value2".
+    """
+
+    def __call__(self, value: typing.Any) -> dict[str, typing.Any]:
+        """:raises ValueError: it is written in another way"""
+        if isinstance(value, dict):
+            return value
+        # oslo.config has taken off quotes that both ends of a line have.
+        for text in (f'"{value}"', f"'{value}'", value):
+            found = _pairs(text)
+            if found is not None:
+                return found
+        raise ValueError(
+            f'{value!r} is not of the form name:value, name:value, where '
+            'each name is another one and what holds a comma or a quote is '
+            'in quotes')
+
+
+def _pairs(text: str) -> dict[str, str] | None:
+    """What the text says; None when it is no list of pairs."""
+    found: dict[str, str] = {}
+    at, comma = 0, ''
+    while at < len(text.rstrip()) or comma:
+        pair = _PAIR.match(text, at)
+        if pair is None:
+            return None
+        name = next(each for each in pair.groups()[:3] if each is not None)
+        value = next(each for each in pair.groups()[3:6] if each is not None)
+        name = name.strip()
+        if not name or name in found:
+            return None
+        found[name] = value.strip()
+        at, comma = pair.end(), pair[7]
+    return found
 
 
 class Inject:
@@ -13,11 +60,11 @@ class Inject:
             help='Roles of users whose imports the plugin '
                  'inject_image_metadata leaves alone: a plain list with '
                  'commas, without brackets.'),
-        cfg.DictOpt(
-            'inject', default={},
+        cfg.Opt(
+            'inject', default={}, type=_Pairs(),
             help='Properties that the plugin writes to each image: '
-                 'name:value pairs with commas. Names of the service '
-                 'itself (os_glance...) are left out.'),
+                 'name:value pairs with commas, or "name":"value" pairs. '
+                 'Names of the service itself (os_glance...) are left out.'),
     )
 
 

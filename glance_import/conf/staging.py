@@ -8,7 +8,8 @@ OPTS = (
         'state_path', default='/var/lib/glance',
         help='Directory for what the service keeps on this node: the SQLite '
              'database when [database] connection is unset, and the lock of '
-             'the embedded conductor. An existing one must belong to the '
+             'the embedded conductor; each service on a host needs one of its '
+             'own. An existing one must belong to the '
              'user of the service or to root, and nobody else may write it '
              '(but for a group on purpose: mode 2770).'),
     cfg.StrOpt(

@@ -138,6 +138,25 @@ def refusals(conn: sa.Connection,
         .order_by(_REFUSALS.since, _REFUSALS.conductor))]
 
 
+def unattended(conn: sa.Connection) -> dict[str, float]:
+    """Imports that wait and that no living conductor has in its reach.
+
+    :returns: seconds since it was asked for, by the id of each
+    """
+    able = sa.select(_CONDUCTORS.name).where(
+        _living(), _in_its_reach()).correlate(tables.import_jobs)
+    return {job_id: age for job_id, age in conn.execute(
+        sa.select(_JOBS.id, tables.db_now() - _JOBS.created_at)
+        .where(jobs.claimable(), ~able.exists())
+        .order_by(_JOBS.created_at, _JOBS.id))}
+
+
+def _in_its_reach() -> sa.ColumnElement[bool]:
+    """Whether a conductor can read what an import has staged, if anything."""
+    return sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.STAGES_NOTHING,
+                  _JOBS.area == _CONDUCTORS.area)
+
+
 def unhonoured(conn: sa.Connection, areas: collections.abc.Collection[str],
                seconds: float) -> list[str]:
     """Ids of imports that nobody who lives has been able to run for so long.
@@ -149,9 +168,7 @@ def unhonoured(conn: sa.Connection, areas: collections.abc.Collection[str],
     refused = tables.import_refusals.alias().c
     able = (
         sa.select(_CONDUCTORS.name)
-        .where(_living(),
-               sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.STAGES_NOTHING,
-                      _JOBS.area == _CONDUCTORS.area),
+        .where(_living(), _in_its_reach(),
                ~sa.exists().where(refused.job_id == _JOBS.id,
                                   refused.conductor == _CONDUCTORS.name))
         .correlate(tables.import_jobs))

@@ -3,13 +3,14 @@
 Every server process calls ``start``; the first to take a lock on this node
 keeps a conductor alive: started at once, started again when it dies, ended
 with its parent. It is a process of its own so that an import never costs a
-request its turn, and works the same under any WSGI server.
+request its turn, and works the same under any WSGI server. Who has no
+conductor, because another service has the lock or none is to be started here,
+says when imports wait for one.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess  # nosec B404
@@ -20,6 +21,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.imports import queue_watch
 from glance_import import state
 
 LOG = log.getLogger(__name__)
@@ -44,7 +46,10 @@ os.register_at_fork(before=_starting.acquire,
 
 
 class Supervisor:
-    """Keeps this node's conductor alive while this process lives."""
+    """Keeps this node's conductor alive while this process lives.
+
+    Where none is to be started (embedded_conductor) it watches the queue.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, arguments: list[str]) -> None:
         self._state_path = conf.state_path
@@ -52,6 +57,10 @@ class Supervisor:
         self._stop = threading.Event()
         self._child: subprocess.Popen | None = None
         self._lock_fd: int | None = None
+        self._wanted = conf.taskflow_executor.embedded_conductor
+        self._identity = queue_watch.identity(conf)
+        self._watch = queue_watch.QueueWatch(conf, _starting)
+        self._said = ''
         self._pid = os.getpid()
         # The conductor follows the death of the thread that started it, so
         # this one must live as long as the process.
@@ -93,9 +102,13 @@ class Supervisor:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+        self._watch.forget()
 
     def _run(self) -> None:
-        while not self._stop.is_set() and not self._take_lock():
+        while not self._stop.is_set() and not (self._wanted
+                                               and self._take_lock()):
+            if not self._wanted or self._is_of_another_service():
+                self._watch.check()
             self._stop.wait(RETRY_SECONDS)
         pause = RETRY_SECONDS
         while not self._stop.is_set():
@@ -115,18 +128,43 @@ class Supervisor:
 
     def _take_lock(self) -> bool:
         try:
-            fd = state.open_file(self._state_path, LOCK_FILE,
-                                 os.O_RDWR | os.O_CREAT)
+            fd = queue_watch.take_lock(self._state_path, LOCK_FILE)
+            if fd is not None:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f'{self._identity} {self._pid}'.encode(), 0)
         except (OSError, state.StateError) as failure:
-            LOG.error('cannot start a conductor: %s', failure)
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+            self._say(f'cannot start a conductor: {failure}')
             return False
         self._lock_fd = fd
+        return fd is not None
+
+    def _is_of_another_service(self) -> bool:
+        """Whether who has the lock runs no imports of ours; said once."""
+        try:
+            fd = state.open_file(self._state_path, LOCK_FILE, os.O_RDONLY)
+        except (OSError, state.StateError):
+            # What is wrong with it was said.
+            return True
+        try:
+            holder, _, pid = os.pread(fd, 80, 0).decode('ascii', 'replace'
+                                                        ).partition(' ')
+        finally:
+            os.close(fd)
+        if holder in ('', self._identity):
+            return False
+        self._say(
+            'no conductor is started for this service: the process '
+            f'{pid or "of a service"} has {self._state_path}/{LOCK_FILE}, '
+            'for a service with another database or staging area. Imports '
+            'that are accepted here wait. Give each service on a host a '
+            'state_path of its own, or run glance-import-conductor with the '
+            'files of this one')
         return True
+
+    def _say(self, problem: str) -> None:
+        if problem != self._said:
+            self._said = problem
+            LOG.error('%s', problem)
 
 
 def spawn(words: list[str]) -> subprocess.Popen:

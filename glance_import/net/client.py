@@ -60,7 +60,8 @@ class Response:
     """An answer whose body has not come yet; close it.
 
     ``length`` is that of the body in bytes, None when it is not known;
-    ``framed`` says whether its end can be told from a cut.
+    ``framed`` says whether its end can be told from a cut; ``asked`` is the
+    URL that redirects led here from, ``url`` itself when none did.
     """
 
     def __init__(self, response: http.client.HTTPResponse,
@@ -69,7 +70,7 @@ class Response:
         self._response = response
         self._connection = connection
         self._watch = watch
-        self.url = url
+        self.asked = self.url = url
         self.status = response.status
         self.headers = response.headers
         self.length = response.length if not response.chunked else None
@@ -102,8 +103,12 @@ class Response:
         except http.client.IncompleteRead as failure:
             raise Passing('the connection was cut') from failure
         except (OSError, http.client.HTTPException) as failure:
-            raise Passing(
-                f'the connection was cut ({_said(failure)})') from failure
+            if not _is_too_much(failure):
+                raise Passing(
+                    f'the connection was cut ({_said(failure)})') from failure
+            raise FetchError(
+                'the server sends its data with lines that are too long'
+            ) from failure
         except ValueError as failure:
             raise FetchError(
                 'the server does not send its data as HTTP says'
@@ -186,6 +191,7 @@ def get(settings: Settings, url: str,
     :raises Passing: it may go better the next time
     :raises FetchError: any other answer than one that is ``accepted``
     """
+    asked = url
     for _ in range(settings.max_redirects + 1):
         response = get_once(settings, url, headers)
         if response.status in _REDIRECTS:
@@ -193,9 +199,10 @@ def get(settings: Settings, url: str,
             response.close()
             if not location:
                 raise FetchError('the server redirects to nowhere')
-            url = urllib.parse.urljoin(url, location)
+            url = urls.redirected(url, location)
             continue
         if response.status in accepted:
+            response.asked = asked
             return response
         status = (f'{response.status} '
                   f'{http.client.responses.get(response.status, "")}'.strip())
@@ -237,16 +244,27 @@ def get_once(settings: Settings, url: str,
         connection.endheaders()
         with watch:
             response = connection.getresponse()
-    except (OSError, http.client.HTTPException) as failure:
+    except BaseException as failure:
         watch.end()
         connection.close()
-        raise Passing(f'{target.host} does not answer '
-                      f'({_said(failure)})') from failure
-    except BaseException:
-        watch.end()
-        connection.close()
+        if _is_too_much(failure):
+            raise FetchError(
+                f'the head of the answer of {target.host} is more than is '
+                f'read here ({failure})') from failure
+        if isinstance(failure, (OSError, http.client.HTTPException)):
+            raise Passing(f'{target.host} does not answer '
+                          f'({_said(failure)})') from failure
         raise
     return Response(response, connection, url, watch)
+
+
+def _is_too_much(failure: BaseException) -> bool:
+    """Whether a head has too many or too long lines: it will have again.
+
+    The library has no class of its own for too many.
+    """
+    return (type(failure) is http.client.HTTPException
+            or isinstance(failure, http.client.LineTooLong))
 
 
 def _said(failure: BaseException) -> str:
@@ -307,8 +325,23 @@ class _Watch:
                 self._changed.wait(left)
 
 
+class _Answer(http.client.HTTPResponse):
+    """The final one; the library passes over 100 alone of the interim."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            found = super()._read_status()  # type: ignore[misc]
+            # Early Hints and the like (RFC 9110, 15.2; RFC 8297). Nobody
+            # asked to switch protocols.
+            if not 100 < found[1] < 200 or found[1] == 101:
+                return found
+            http.client.parse_headers(self.fp)
+
+
 class _Connection(http.client.HTTPConnection):
     """On a socket that is connected already."""
+
+    response_class = _Answer
 
     def __init__(self, target: urls.Target, sock: socket.socket) -> None:
         super().__init__(target.host, target.port)
@@ -412,7 +445,7 @@ def _through_proxy(settings: Settings, target: urls.Target
         lines += [f'{name}: {value}' for name, value
                   in _authorization(settings).items()]
         sock.sendall('\r\n'.join([*lines, '', '']).encode('ascii'))
-        answer = http.client.HTTPResponse(sock, method='CONNECT')
+        answer = _Answer(sock, method='CONNECT')
         answer.begin()
         if answer.status != 200:
             raise ConnectionRefusedError(

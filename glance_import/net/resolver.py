@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import ipaddress
 import socket
+import threading
 
 import dns.exception
 import dns.resolver
@@ -17,6 +18,8 @@ from glance_import.net import addresses
 
 Resolve = collections.abc.Callable[[str], list[addresses.Address]]
 SECONDS = 10.0
+# To wait for the other kind when one is there.
+_MORE_SECONDS = 1.0
 
 
 class NameUnknown(Exception):
@@ -56,23 +59,63 @@ def by_servers(servers: collections.abc.Sequence[str]) -> Resolve:
     resolver.nameservers = asked
     resolver.lifetime = SECONDS
 
-    def resolve(host: str) -> list[addresses.Address]:
-        found: list[addresses.Address] = []
-        try:
-            for kind in ('A', 'AAAA'):
-                try:
-                    answer = resolver.resolve(host + '.', kind, search=False)
-                except dns.resolver.NoAnswer:
-                    continue
-                found += [ipaddress.ip_address(record.address)
-                          for record in answer]
-        except (dns.resolver.NXDOMAIN, dns.exception.SyntaxError) as failure:
-            raise NameUnknown(str(failure)) from failure
-        except dns.exception.DNSException as failure:
-            raise NoAnswer(str(failure)) from failure
-        return found
+    return lambda host: _both(resolver, host + '.')
 
-    return resolve
+
+def _both(resolver: dns.resolver.Resolver, name: str
+          ) -> list[addresses.Address]:
+    """The addresses of both kinds, as far as the servers tell.
+
+    Some servers answer questions for AAAA wrongly or not at all (RFC 4074):
+    that hides nothing of what they say of A.
+
+    :raises NameUnknown, NoAnswer: there are none
+    """
+    later = _Question(resolver, name, 'AAAA')
+    threading.Thread(target=later.ask, daemon=True,
+                     name='name-server').start()
+    first = _Question(resolver, name, 'A')
+    first.ask()
+    later.answered.wait(_MORE_SECONDS if first.found else None)
+    found = first.found + later.found
+    # Of two that failed, what was said of A is the truth.
+    failure = first.failure or later.failure
+    if found or failure is None:
+        return found
+    # Named here: whoever loads eventlet's own copy puts it in the place of
+    # the module that was there before, classes and all.
+    if not isinstance(failure, (dns.resolver.NXDOMAIN,
+                                dns.exception.SyntaxError)):
+        raise NoAnswer(str(failure)) from failure
+    if first.failure is None:
+        # There is the name, since A was answered: without an address.
+        return []
+    raise NameUnknown(str(failure)) from failure
+
+
+class _Question:
+    """What the servers say of a name and one kind of record."""
+
+    def __init__(self, resolver: dns.resolver.Resolver, name: str,
+                 kind: str) -> None:
+        self._asked = (name, kind)
+        self._resolver = resolver
+        self.found: list[addresses.Address] = []
+        self.failure: Exception | None = None
+        self.answered = threading.Event()
+
+    def ask(self) -> None:
+        """Ask, and set ``answered``."""
+        try:
+            answer = self._resolver.resolve(*self._asked, search=False)
+            self.found = [ipaddress.ip_address(record.address)
+                          for record in answer]
+        except dns.resolver.NoAnswer:
+            pass
+        except (dns.exception.DNSException, OSError) as failure:
+            self.failure = failure
+        finally:
+            self.answered.set()
 
 
 def split_server(text: str) -> tuple[str, int]:

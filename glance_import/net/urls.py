@@ -17,6 +17,8 @@ from glance_import.net import addresses
 
 DEFAULT_PORTS = {'http': 80, 'https': 443}
 MAX_LENGTH = 2048
+# ASCII but for the blank.
+_NOT_QUOTED = bytes(set(range(128)) - {ord(' ')})
 _LABEL = re.compile(r'(?!-)[a-z0-9_-]{1,63}(?<!-)')
 _NUMBER = re.compile(r'([0-9]+|0x[0-9a-f]*)')
 _LOCAL = ('localhost', 'localhost.localdomain', 'localhost6',
@@ -120,6 +122,34 @@ def public_text(text: str) -> str:
     """A sentence in which each URL is as ``public`` has it."""
     return ' '.join(public(word) if '://' in word else word
                     for word in text.split(' '))
+
+
+def redirected(url: str, location: str) -> str:
+    """Where a redirect leads; what its server did not encode is encoded.
+
+    Blanks and bytes that are not ASCII become %XX, as curl and browsers have
+    it, and a host in Unicode its ASCII form. What else a URL must not have
+    stays, to be refused.
+
+    :param url: what was asked for
+    :param location: of the answer, its bytes read as ISO-8859-1
+    :raises UrlRefused: its host cannot be written in ASCII
+    """
+    quoted = _quoted(location.strip(' \t').encode('latin-1'))
+    try:
+        parts = urllib.parse.urlsplit(urllib.parse.urljoin(url, quoted))
+        host = urllib.parse.unquote(parts.netloc, errors='strict')
+        # Not one that its server has encoded: it has another meaning to
+        # other programs.
+        if not host.isascii() and parts.netloc == _quoted(host.encode()):
+            parts = parts._replace(netloc=host.encode('idna').decode())
+    except ValueError as failure:
+        raise UrlRefused(f'it is not a URL: {failure}') from failure
+    return parts.geturl()
+
+
+def _quoted(text: bytes) -> str:
+    return urllib.parse.quote(text, safe=_NOT_QUOTED)
 
 
 def normal_host(host: str) -> str:

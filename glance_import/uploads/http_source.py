@@ -18,6 +18,7 @@ import json
 import threading
 import time
 import typing
+import urllib.parse
 
 from oslo_log import log
 
@@ -138,6 +139,26 @@ class Mark:
 def _boot_id() -> str:
     with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as file:
         return file.read().strip()
+
+
+def _encodings(response: client.Response) -> list[str]:
+    """The Content-Encoding; empty when there is none."""
+    given = ','.join(response.headers.get_all('Content-Encoding', []))
+    return [each for each in map(str.strip, given.lower().split(','))
+            if each not in ('', 'identity')]
+
+
+def _is_gzip(response: client.Response) -> bool:
+    """Whether the file itself is compressed, by its name or its type.
+
+    Then the Content-Encoding is a label that the server has put on the file
+    as it lies there, as Apache's AddEncoding does, and the bytes that come
+    are the file's.
+    """
+    media = response.headers.get('Content-Type', '').partition(';')[0]
+    return 'gzip' in media.lower() or any(
+        urllib.parse.unquote(urllib.parse.urlsplit(url).path).lower()
+        .endswith(('.gz', '.tgz')) for url in (response.asked, response.url))
 
 
 class Download:
@@ -292,11 +313,12 @@ class Download:
 
     def _check_response(self, response: client.Response) -> None:
         """What is wrong before the first byte."""
-        encoding = response.headers.get('Content-Encoding', 'identity')
-        if encoding != 'identity':
+        encodings = _encodings(response)
+        if encodings and not (
+                encodings in (['gzip'], ['x-gzip']) and _is_gzip(response)):
             raise client.FetchError(
-                f'the server sends the data encoded as {encoding[:40]}, '
-                'which was not asked for')
+                'the server sends the data encoded as '
+                f'{", ".join(encodings)[:40]}, which was not asked for')
         known = self._source.size
         if not (response.framed or self._source.expected
                 or known is not None):

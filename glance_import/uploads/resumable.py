@@ -3,7 +3,8 @@
 An upload is resumed by whoever has the lock on its part file; only then is
 the record read that says which of the bytes there count. Parts that a
 checksum came with count when it has been found right, all others as they
-come. Each part is on disk before it is acknowledged. Touches what the
+come. Each part is on disk before it is acknowledged. The length of all may be
+told by any part; until it was, no part is the last one. Touches what the
 receiver does.
 """
 
@@ -71,17 +72,13 @@ class Part:
     body_length: int | None = None
     checksums: tuple[integrity.ExpectedDigest, ...] = ()
 
-    def check_length(self, expected: int | None) -> int:
-        """Bytes of the whole upload.
+    def check_length(self, expected: int | None) -> int | None:
+        """Bytes of the whole upload, None when nobody has told yet.
 
         :param expected: those announced before, if they were
-        :raises errors.Invalid: nobody tells, or this part tells another
+        :raises errors.Invalid: this part tells another number
         """
         length = self.length if expected is None else expected
-        if length is None:
-            raise errors.Invalid(
-                'The length of this upload is not known yet: the header '
-                'Upload-Length is needed.')
         if self.length not in (None, length):
             raise errors.Invalid(
                 f'The upload was announced with {length} bytes, '
@@ -122,8 +119,8 @@ def add(services: services.Services, target: receiving.Target,
     :raises receiving.InProgress: another request is adding to the upload
     :raises integrity.DigestMismatch: it is not what its checksum says, and
         was dropped
-    :raises errors.Invalid: the first part must tell the length of all, and
-        the others may not tell another one
+    :raises errors.Invalid: it tells another length of all than an earlier
+        one did
     :raises errors.TooLarge: over the length, over a quota, no room
     :raises errors.Conflict: the image is not one that is uploaded now
     """
@@ -214,9 +211,9 @@ def _add_nothing(record: db_staging.Record, part: Part) -> Position:
 # -- a part ---------------------------------------------------------------
 
 class _PartReceiver(receiving.Receiver):
-    """Of one part. ``length`` is that of the whole upload, in bytes."""
+    """Of one part. ``length``: bytes of all, None while nobody told."""
 
-    length: int
+    length: int | None
 
     def __init__(self, services: services.Services, image_id: str,
                  part: Part, record: db_staging.Record | None) -> None:
@@ -231,10 +228,6 @@ class _PartReceiver(receiving.Receiver):
         """The first part."""
         if self._part.offset:
             raise OffsetMismatch(0, self._part.offset)
-        if self._part.length is None:
-            raise errors.Invalid(
-                'The first part of an upload needs the header '
-                'Upload-Length.')
         self.length = self._part.length
         self.cap = quotas.cap(self._services, use)
         self._check_room(self.cap)
@@ -242,13 +235,15 @@ class _PartReceiver(receiving.Receiver):
 
     def resume_at(self, record: db_staging.Record, use: quotas.Use) -> None:
         """One of the others."""
+        cap = self.cap = quotas.cap(self._services, use)
+
         def confirm(size: int) -> int:
             now = self._fresh()
             counted = _counted(now, size)
             if counted != self._part.offset:
                 raise OffsetMismatch(counted, self._part.offset)
             self.length = self._part.check_length(now.expected)
-            self._check_room(quotas.cap(self._services, use))
+            self._check_room(cap)
             if (now.expected, now.verified) != (self.length, self._verified):
                 self._note(expected=self.length, verified=self._verified)
             return counted
@@ -264,7 +259,8 @@ class _PartReceiver(receiving.Receiver):
         try:
             self.receive(self._bounded(blocks))
             self.verify()
-            if self.upload.size < self.length:
+            size = self.upload.size
+            if self.length is None or size < self.length:
                 return self._suspend()
             self.complete()
         except errors.ClientGone:
@@ -277,12 +273,13 @@ class _PartReceiver(receiving.Receiver):
             self._drop(before)
             raise
         LOG.info('staged image %s: %d bytes, the last %d in one part',
-                 self.image_id, self.length, self.length - self._part.offset)
-        return Position(self.length, self.length)
+                 self.image_id, size, size - self._part.offset)
+        return Position(size, size)
 
     def _check_room(self, cap: quotas.Cap) -> None:
-        cap.check(self.length)
-        if self._part.offset + (self._part.body_length or 0) > self.length:
+        end = self._part.offset + (self._part.body_length or 0)
+        cap.check(end if self.length is None else self.length)
+        if self.length is not None and end > self.length:
             raise self._beyond()
 
     def _beyond(self) -> errors.TooLarge:
@@ -293,7 +290,8 @@ class _PartReceiver(receiving.Receiver):
     def _bounded(self, blocks: collections.abc.Iterable[staging.Block]
                  ) -> collections.abc.Iterator[staging.Block]:
         for block in blocks:
-            if self.upload.size + len(block) > self.length:
+            if self.length is not None \
+                    and self.upload.size + len(block) > self.length:
                 raise self._beyond()
             yield block
             # Or its buffer would live until the next block comes.

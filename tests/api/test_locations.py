@@ -66,8 +66,7 @@ def service(tmp_path_factory, web):
         tmp_path_factory.mktemp('locations'), token=services.MEMBER,
         options={'paste_deploy': {'flavor': 'fakeauth'},
                  'DEFAULT': {'show_multiple_locations': True,
-                             'image_location_quota': 3,
-                             'api_versions_listed': 'all'},
+                             'image_location_quota': 3},
                  'glance_store': {'stores': 'file,http'},
                  'import_filtering_opts': {
                      'allowed_ports': f'[80,{web.rpartition(":")[2]}]',

@@ -99,8 +99,7 @@ def behind_keystone(keystone, tmp_path_factory):
     """A service that asks Keystone."""
     service = services.Service(
         tmp_path_factory.mktemp('behind-keystone'),
-        options={'DEFAULT': {'api_versions_listed': 'all',
-                             'enabled_import_methods': '[glance-direct,'
+        options={'DEFAULT': {'enabled_import_methods': '[glance-direct,'
                              'web-download,glance-download]'},
                  'import_filtering_opts': {
                      'allowed_addresses': '[127.0.0.1/32]',

@@ -18,7 +18,6 @@ def cloud(authenticated, keystone, s3_server,  # noqa: F811
     top = tmp_path_factory.mktemp('stores')
     service = services.Service(top, options={
         'DEFAULT': {
-            'api_versions_listed': 'all',
             'enabled_backends': 'fast:file, second:file, cheap:s3',
             'enabled_import_methods': '[glance-direct, copy-image]'},
         'glance_store': {'default_backend': 'fast'},

@@ -152,3 +152,123 @@ def test_a_body_that_is_too_large_to_read():
         with client.get(how, origin.url()) as response, \
                 pytest.raises(client.FetchError):
             response.read(1000)
+
+
+# -- redirects that their server has not encoded
+
+def latin(text):
+    """As the header comes out of the library."""
+    return text.encode().decode('latin-1')
+
+
+@pytest.mark.parametrize('location, leads_to', [
+    ('/my images/disk.img', '/my%20images/disk.img'),
+    ('  /a \t', '/a'), ('my image.img', '/x/my%20image.img'),
+    ('/a%20b c%2Fd', '/a%20b%20c%2Fd'),
+    ('/i?name=my disk&x=\u00e9', '/i?name=my%20disk&x=%C3%A9'),
+    ('/b\u00fccher/\u00c5\u2026\u00e0',
+     '/b%C3%BCcher/%C3%85%E2%80%A6%C3%A0'),
+    ('/\u65e5\u672c\u8a9e/\U0001f4bf.img',
+     '/%E6%97%A5%E6%9C%AC%E8%AA%9E/%F0%9F%92%BF.img'),
+    ('//other.example/a b', 'http://other.example/a%20b'),
+    ('https://other.example:8443/\u00fc',
+     'https://other.example:8443/%C3%BC'),
+    ('http://b\u00fccher.example:81/a', 'http://xn--bcher-kva.example:81/a'),
+])
+def test_what_a_redirect_means(location, leads_to):
+    if leads_to.startswith('/'):
+        leads_to = 'http://one.example' + leads_to
+    assert urls.redirected('http://one.example/x/y', latin(location)
+                           ) == leads_to
+    urls.parse(leads_to)
+
+
+def test_bytes_that_are_no_utf_8_are_sent_back():
+    assert urls.redirected('http://one.example/', '/b\xfccher') \
+        == 'http://one.example/b%FCcher'
+    with pytest.raises(urls.UrlRefused):
+        urls.redirected('http://one.example/', 'http://\xff.example/')
+
+
+@pytest.mark.parametrize('location', [
+    '/a\\b', 'http:\\\\evil.example/', '/a\x00b', '/a\x7f', '/a\x0bb',
+    'http://a b.example/', 'http://%31%30.0.0.1/',
+    'http://\uff11\uff10.0.0.1/', 'http://%c3%bc.example/',
+    'http://\u00fc.example%2Fx/',
+    'http://u\u00fc@one.example/', 'http://[::1/',
+    'http://' + '\u00fc' * 80 + '.example/', 'http://\u00fc..example/',
+    'ftp://one.example/a b', 'file:///a b', '/' + '\u00fc' * 400])
+def test_redirects_that_are_refused(location):
+    with pytest.raises(urls.UrlRefused):
+        OPEN.check(urls.redirected('http://one.example/', latin(location)))
+
+
+def test_redirects_are_followed_in_bytes():
+    def answer(handler):
+        if handler.path == '/a':
+            handler.wfile.write(
+                b'HTTP/1.1 302 Found\r\nLocation: /b\xc3\xbc \xc3\x85 '
+                b'\xc3\xa0\r\nContent-Length: 0\r\n\r\n')
+        else:
+            origins.serve(DATA)(handler)
+    with origins.Origin(answer) as origin:
+        how = client.Settings(filter=OPEN)
+        with client.get(how, origin.url('/a')) as response:
+            assert response.read(1 << 20) == DATA
+            assert response.asked == origin.url('/a')
+            assert response.url == origin.url('/b%C3%BC%20%C3%85%20%C3%A0')
+
+
+# -- what comes before the answer, and how much of it is read
+
+EARLY = (b'HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n')
+
+
+@pytest.mark.parametrize('before', [
+    EARLY, EARLY * 3, b'HTTP/1.1 102 Processing\r\n\r\n' + EARLY,
+    b'HTTP/1.1 100 Continue\r\n\r\n' + EARLY
+    + b'HTTP/1.1 100 Continue\r\n\r\n', b'HTTP/1.1 199 x\r\n\r\n',
+    b'HTTP/1.0 103\r\n\r\n'], ids=range(6))
+def test_interim_answers_are_passed_over(before):
+    def answer(handler):
+        handler.wfile.write(before)
+        origins.serve(DATA)(handler)
+    with origins.Origin(answer) as origin, client.get(
+            client.Settings(filter=OPEN), origin.url()) as response:
+        assert response.read(1 << 20) == DATA
+
+
+def head_of(lines):
+    return (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n'
+            + b''.join(lines) + b'\r\nx')
+
+
+@pytest.mark.parametrize('head', [
+    head_of(b'X-%d: 1\r\n' % i for i in range(200)),
+    head_of([b'X: ' + b'1' * 70_000 + b'\r\n']),
+    b'HTTP/1.1 200 ' + b'O' * 70_000 + b'\r\n\r\n',
+    b'HTTP/1.1 103 x\r\n' + b'Link: x\r\n' * 200 + b'\r\n'],
+    ids=('many', 'long', 'status', 'early'))
+def test_a_head_that_is_too_much_is_said_at_once(head):
+    with origins.Origin(lambda handler: handler.wfile.write(head)
+                        ) as origin, pytest.raises(
+            client.FetchError, match='head of the answer') as caught:
+        client.get(client.Settings(filter=OPEN), origin.url())
+    assert not isinstance(caught.value, client.Passing)
+
+
+def test_chunks_whose_lines_are_too_long():
+    def answer(handler):
+        handler.begin(Transfer_Encoding='chunked')
+        handler.wfile.write(b'1;' + b'x' * 70_000 + b'\r\n')
+    with origins.Origin(answer) as origin, client.get(
+            client.Settings(filter=OPEN), origin.url()) as response, \
+            pytest.raises(client.FetchError, match='too long') as caught:
+        response.read(1)
+    assert not isinstance(caught.value, client.Passing)
+
+
+def test_switching_protocols_is_no_interim_answer():
+    with origins.Origin(lambda handler: handler.begin(101)) as origin, \
+            pytest.raises(client.FetchError, match='101'):
+        client.get(client.Settings(filter=OPEN), origin.url())

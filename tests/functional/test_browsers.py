@@ -123,6 +123,72 @@ def test_a_page_that_is_named_may_send_its_token(service, origin, allowed):
     connection.close()
 
 
+def preflight(service, path, method, *headers):
+    """What a page of Horizon's may do: (methods, headers), None for no."""
+    connection = http.client.HTTPConnection('127.0.0.1', service.port)
+    connection.request('OPTIONS', path, headers={
+        'Origin': 'https://horizon.example',
+        'Access-Control-Request-Method': method,
+        'Access-Control-Request-Headers': ','.join(headers)})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    if answer.getheader('Access-Control-Allow-Origin') is None:
+        return None
+    return [answer.getheader(f'Access-Control-Allow-{what}')
+            for what in ('Methods', 'Headers')]
+
+
+@pytest.mark.parametrize('method, headers', [
+    # Horizon, now and before it dropped the two that all its pages send
+    ('PUT', ('content-type', 'x-auth-token')),
+    ('PUT', ('content-type', 'x-auth-token', 'x-requested-with',
+             'x-csrftoken')),
+    # clients of tus 1.0
+    ('HEAD', ('tus-resumable', 'x-auth-token')),
+    ('PATCH', ('content-type', 'tus-resumable', 'upload-offset',
+               'upload-length', 'x-auth-token', 'x-request-id')),
+    ('PATCH', ('upload-checksum', 'upload-metadata', 'upload-defer-length')),
+    ('POST', ('content-type', 'tus-resumable', 'upload-offset',
+              'x-http-method-override')),
+    ('DELETE', ('tus-resumable', 'x-auth-token')),
+    # what else the API reads
+    ('GET', ('range', 'x-auth-token', 'x-openstack-request-id')),
+    ('PUT', ('content-md5', 'repr-digest', 'content-digest',
+             'x-openstack-image-size', 'x-image-meta-store')),
+    ('PATCH', ('content-type', 'x-auth-token'))])
+def test_what_pages_may_send_by_default(service, method, headers):
+    path = f'/v2/images/{service.create()}'
+    for below in ('', '/stage', '/file', '/import'):
+        assert preflight(service, path + below, method, *headers) == [
+            method, ','.join(headers)]
+
+
+def test_what_pages_may_not_send(service):
+    assert preflight(service, '/v2/images', 'PUT', 'x-evil') is None
+    assert preflight(service, '/v2/images', 'TRACE') is None
+
+
+def test_what_pages_may_read_by_default(service):
+    path = f'/v2/images/{service.create()}/stage'
+    connection = http.client.HTTPConnection('127.0.0.1', service.port)
+    for method, status in (('HEAD', 200), ('GET', 405)):
+        connection.request(method, path, headers={
+            'Origin': 'https://horizon.example', 'Tus-Resumable': '1.0.0',
+            'X-Auth-Token': services.ADMIN})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+        assert answer.getheader('Access-Control-Allow-Origin') \
+            == 'https://horizon.example'
+        exposed = answer.getheader('Access-Control-Expose-Headers')
+        assert {'upload-offset', 'upload-length', 'upload-defer-length',
+                'tus-resumable', 'location', 'retry-after', 'content-md5',
+                'x-openstack-request-id', 'openstack-image-import-methods'
+                } <= set(exposed.lower().split(','))
+    connection.close()
+
+
 def test_a_default_port_is_the_same_place(service):
     for host, origin in (('images.example', 'https://images.example:443'),
                          ('images.example:443', 'https://images.example')):

@@ -16,6 +16,8 @@ import lz4.frame
 import pytest
 import zstandard
 
+from glance_import import conf as configuration
+from glance_import import startup
 from tests.formats import corpus
 from tests import mounts
 from tests import service as services
@@ -410,6 +412,36 @@ def test_injection(make_service):
     for token in (services.ADMIN, 'tim:red:member,reader,Trusted'):
         image = import_it(service, DATA[:1000], token=token)
         assert image['status'] == 'active' and 'site' not in image
+
+
+PAIRS = {
+    'a:b': {'a': 'b'}, ' a : b , c : d:e ': {'a': 'b', 'c': 'd:e'},
+    # Glance's older sample, of which oslo.config takes the outer quotes
+    '"property1":"value1","property2":"value2"': {
+        'property1': 'value1', 'property2': 'value2'},
+    '"a":"b"': {'a': 'b'}, "'a':'b', 'c':'d'": {'a': 'b', 'c': 'd'},
+    '"a": "b,c", d:e': {'a': 'b,c', 'd': 'e'}, '"a:b":"c:d"': {'a:b': 'c:d'},
+    'a:"b",\'c\':d': {'a': 'b', 'c': 'd'}, "a:it's": {'a': "it's"},
+    '"a:b,c:d"': {'a': 'b', 'c': 'd'}, 'a:': {'a': ''}, '"a":""': {'a': ''},
+    '': {}, '""': {}}
+
+
+@pytest.mark.parametrize('written', [
+    *PAIRS, '{"a":"b"}', '{a:b}', '"a":"b",...', 'a:b,', ',a:b', 'a:b,a:c',
+    '"a:b', 'a:"b', 'a', ':b', '"":"b"', 'a:"x" y', '"a":"b" "c":"d"',
+    '"a" b:"c"'])
+def test_how_pairs_are_written(tmp_path, written):
+    """Understood, or an error that stops the start; never quotes as data."""
+    (tmp_path / 'a.conf').write_text(
+        f'[inject_metadata_properties]\ninject = {written}\n')
+    conf = configuration.load(['--config-dir', str(tmp_path)])
+    if written in PAIRS:
+        assert conf.inject_metadata_properties.inject == PAIRS[written]
+        startup.check_options(conf)
+        return
+    with pytest.raises(startup.StartupError, match='inject') as caught:
+        startup.check_options(conf)
+    assert '\n' not in str(caught.value)
 
 
 # -- what stops the start

@@ -38,11 +38,16 @@ class ImportOn(_Served):
     """Import enabled, all else at its default."""
 
 
-class ImportOff(_Served):
-    """As the seed says of the default; api_versions_listed changes nothing."""
+class ImportExperimental(_Served):
+    """Import enabled, version 2.6 as the original milestone listed it."""
 
-    options = {'DEFAULT': {'enable_image_import': False,
-                           'api_versions_listed': 'all'}}
+    options = {'DEFAULT': {'api_versions_listed': 'v2.6-experimental'}}
+
+
+class ImportOff(_Served):
+    """The default of enable_image_import."""
+
+    options = {'DEFAULT': {'enable_image_import': False}}
 
 
 _PORT = servers.free_port()

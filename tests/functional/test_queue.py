@@ -1,9 +1,12 @@
 """The queue: bounded, and fair to projects."""
 
 import json
+import threading
 
 import pytest
 
+from glance_import import conf as configuration
+from glance_import.imports import queue_watch
 from tests import service as services
 
 DATA = b'queue' * 100
@@ -70,3 +73,61 @@ def test_projects_take_turns(start):
     assert len(order) == 12, json.dumps(order)
     # Both of blue's are done before red's fourth.
     assert 'blue' not in order[5:], json.dumps(order)
+
+
+@pytest.fixture
+def two(make_service, tmp_path):
+    """Two services of one host with the same state_path."""
+    made = []
+    for name in ('first', 'second'):
+        service = make_service(options={
+            'DEFAULT': {'state_path': tmp_path / 'state'},
+            'database': {'connection': f'sqlite:///{tmp_path}/{name}.sqlite'}})
+        made.append(service.start())
+        made[0].conductor_pid()
+    return made
+
+
+def test_a_service_without_a_conductor_says_so(two, tmp_path, monkeypatch,
+                                               caplog):
+    first, second = two
+    first.wait_status(first.ask(DATA), 'active')
+    line, = [line for line in second.text().splitlines()
+             if 'no conductor is started for this service' in line]
+    assert str(first.process.pid) in line and 'state_path' in line
+    assert 'no conductor' not in first.text()
+    assert not [words for words in second.children().values()
+                if 'cmd.conductor' in words]
+    image_id = second.ask(DATA)
+    said, row = second.run('manage', 'imports', 'list').stdout.splitlines()
+    assert said.startswith('1 waiting')
+    assert said.endswith('no conductor lives that could run 1 of them')
+    assert image_id in row and row.endswith('no conductor')
+    found = json.loads(second.run('manage', 'imports', 'list', '--json'
+                                  ).stdout)
+    assert found['unattended'] == 1 and found['imports'][0]['unattended']
+
+    # While it waits, one process of a service says so again and again.
+    monkeypatch.setattr(queue_watch, 'GRACE_SECONDS', 0)
+    monkeypatch.setattr(queue_watch, 'LOOK_SECONDS', 0)
+    conf = configuration.load(['--config-dir', str(second.conf)])
+    conf.set_override('state_path', str(tmp_path))
+    watch, sibling = (queue_watch.QueueWatch(conf, threading.Lock())
+                      for _ in range(2))
+    for expected in (1, 1):
+        watch.check()
+        sibling.check()
+        assert caplog.text.count('1 imports wait and no conductor lives'
+                                 ) == expected
+    monkeypatch.setattr(watch, '_remind_at', 0)
+    watch.check()
+    assert caplog.text.count('no conductor lives') == 2
+    # Until the first one ends: it is the second's turn then.
+    first.kill()
+    second.wait_status(image_id, 'active')
+    monkeypatch.setattr(watch, '_remind_at', 0)
+    watch.check()
+    assert caplog.text.count('no conductor lives') == 2
+    assert second.run('manage', 'imports', 'list').stdout == (
+        '0 waiting; 0 running\n')
+    watch.forget()

@@ -34,7 +34,6 @@ def service(tmp_path_factory, s3_server, wire):  # noqa: F811
             'enabled_backends': 'fast:file, second:file, cheap:s3, '
                                 'broken:s3, web:http',
             'enabled_import_methods': '[glance-direct, copy-image]',
-            'api_versions_listed': 'all',
             'show_multiple_locations': True},
         'paste_deploy': {'flavor': 'fakeauth'},
         'glance_store': {'default_backend': 'fast'},

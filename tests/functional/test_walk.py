@@ -125,7 +125,10 @@ def test_ranges(service):
     for given, status in ((f'bytes 3-{MANY}/*', 206), ('bytes -3/*', 416),
                           (f'bytes 3-9/{MANY}', 206), ('bytes */9', 416),
                           (f'bytes {MANY}-{MANY}/{MANY}', 416),
-                          ('bytes 3-9', 416), ('bytes 3-9/x', 416)):
+                          ('bytes 3-9', 416), ('bytes 3-9/x', 416),
+                          ('bytes 3-16/15', 416), ('bytes 3-15/15', 416),
+                          ('bytes 3-14/15', 206), ('bytes 0-0/0', 416),
+                          ('bytes 9-3/15', 416), ('bytes 0-0/1', 206)):
         answer = service.request('GET', path, headers={
             'Content-Range': given})
         assert answer.status == status, given

@@ -167,6 +167,104 @@ def test_redirects_are_followed(service, origin):
         check_active(service, fetch(service, first.url('/a')))
 
 
+LABELLED = [
+    ('/disk.img.gz', {'Content_Encoding': 'x-gzip'}),
+    ('/disk.img.GZ?signature=a.b', {'Content_Encoding': 'GZIP'}),
+    ('/a/disk.tgz', {'Content_Encoding': 'gzip, identity'}),
+    ('/disk%2Egz', {'Content_Encoding': ' gzip '}),
+    ('/disk', {'Content_Encoding': 'gzip',
+               'Content_Type': 'application/x-gzip'}),
+    ('/disk', {'Content_Encoding': 'x-gzip',
+               'Content_Type': 'Application/GZIP; charset=binary'}),
+    ('/disk', {'Content_Encoding': 'Identity'}),
+    ('/disk', {'Content_Encoding': ''})]
+ENCODED = [
+    (path, {'Content_Encoding': encoding}) for path, encoding in (
+        ('/disk', 'gzip'), ('/disk.gz.img', 'x-gzip'),
+        ('/disk?name=a.gz', 'gzip'), ('/disk.gz', 'br'),
+        ('/disk.gz', 'gzip, br'), ('/disk.gz', 'gzip, gzip'),
+        ('/disk.tgz', 'deflate'), ('/.gz/disk', 'gzip'),
+        ('/disk#.gz', 'gzip'))]
+
+
+def fetch_all(service, cases):
+    """Side by side: (case, image, requests) of each when it has ended."""
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for path, headers in cases:
+            origin = stack.enter_context(origins.Origin(origins.serve(
+                DATA, **headers)))
+            image_id = service.create()
+            answer = ask(service, image_id, origin.url(path))
+            assert answer.status == 202, answer
+            begun.append(((path, headers), image_id, origin))
+        for case, image_id, origin in begun:
+            yield (case, service.wait_status(image_id, 'active', 'queued'),
+                   origin.requests)
+
+
+def test_files_that_are_labelled_by_what_they_are(service):
+    """Not an encoding for their way here: the bytes are the file's."""
+    for case, image, _requests in fetch_all(service, LABELLED):
+        assert image['status'] == 'active', (case, image)
+        check_active(service, image)
+
+
+def test_encodings_that_were_not_asked_for(service):
+    for (path, headers), image, requests in fetch_all(service, ENCODED):
+        assert image['status'] == 'queued' and len(requests) == 1, path
+        check_failed(service, image, 'not asked for',
+                     f'encoded as {headers["Content_Encoding"]},')
+
+
+def test_a_label_behind_a_redirect(service):
+    """By the name that was asked for, too."""
+    def answer(handler):
+        if handler.path.startswith('/disk'):
+            handler.begin(302, Location='/blobs/17', Content_Length=0)
+        else:
+            origins.serve(DATA, Content_Encoding='gzip')(handler)
+    with origins.Origin(answer) as origin:
+        check_active(service, fetch(service, origin.url('/disk.gz')))
+        check_failed(service, fetch(service, origin.url('/disk.img')), 'gzip')
+
+
+def test_a_label_and_a_cut(service):
+    """It goes on with the bytes of the file as well."""
+    with origins.Origin(cutting(DATA, 1_100_000, ETag='"x"',
+                                Content_Encoding='gzip')) as origin:
+        check_active(service, fetch(service, origin.url('/disk.gz')))
+        assert len(origin.requests) == 3
+
+
+@pytest.mark.parametrize('kind', ('NXDOMAIN', 'SERVFAIL', 'silence'))
+def test_a_name_server_that_knows_no_aaaa(service, origin, names, kind):
+    names.table['old.example'] = {'A': ['127.0.0.1'], 'AAAA': kind}
+    check_active(service, fetch(service, origin.url(host='old.example')))
+
+
+def test_early_hints_and_a_redirect_with_blanks(service):
+    def answer(handler):
+        handler.wfile.write(b'HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n')
+        if handler.path == '/image':
+            handler.begin(302, Location='/my disk.img', Content_Length=0)
+        else:
+            origins.serve(DATA)(handler)
+    with origins.Origin(answer) as origin:
+        check_active(service, fetch(service, origin.url()))
+        assert [path for path, _headers in origin.requests] == [
+            '/image', '/my%20disk.img']
+
+
+def test_too_many_headers_are_said_at_once(service):
+    with origins.Origin(lambda handler: handler.begin(
+            Content_Length=len(DATA),
+            **{f'X_{i}': i for i in range(200)})) as origin:
+        image = fetch(service, origin.url())
+        assert len(origin.requests) == 1
+    check_failed(service, image, 'got more than 100 headers')
+
+
 def test_progress_is_shown(service):
     go_on = threading.Event()
 
@@ -393,9 +491,15 @@ def test_what_is_behind_the_length_is_not_taken(service):
 
 
 def test_no_length_but_a_digest(service):
-    with origins.Origin(unframed) as origin:
-        check_active(service, fetch(service, origin.url(), checksum={
-            'algo': 'sha256', 'value': hashlib.sha256(DATA).hexdigest()}))
+    digest = {'algo': 'sha256', 'value': hashlib.sha256(DATA).hexdigest()}
+    for begin in (b'HTTP/1.1 200 OK\r\n', b'HTTP/1.0 200 OK\r\n'
+                  b'Connection: close\r\nContent-Type: text/plain\r\n'):
+        with origins.Origin(lambda handler: handler.wfile.write(
+                begin + b'\r\n' + DATA)) as origin:
+            check_active(service, fetch(service, origin.url(),
+                                        checksum=digest))
+            check_failed(service, fetch(service, origin.url()),
+                         'how long', 'name a checksum in the request')
 
 
 def test_nobody_listens(service):

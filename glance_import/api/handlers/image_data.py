@@ -20,7 +20,7 @@ from glance_import import states
 from glance_import.uploads import put_data
 
 BLOCK = 1 << 20
-_LEGACY = re.compile(r'bytes ([0-9]+-[0-9]+)/(?:[0-9]+|\*)')
+_LEGACY = re.compile(r'bytes ([0-9]+-([0-9]+))/([0-9]+|\*)')
 # No image has as many bytes as this number has digits.
 _DIGITS = 18
 
@@ -114,9 +114,14 @@ def _range(req: webob.Request, size: int) -> tuple[int, int]:
 
 
 def _of_client(content_range: str) -> str:
-    """The Range that such a Content-Range stands for."""
+    """The Range that such a Content-Range stands for.
+
+    One whose last byte is not within its own length is none (RFC 9110, 14.4).
+    """
     found = _LEGACY.fullmatch(content_range)
-    return f'bytes={found[1]}' if found else content_range
+    if not found or found[3] != '*' and _number(found[2]) >= _number(found[3]):
+        return content_range
+    return f'bytes={found[1]}'
 
 
 def _ends(given: str) -> tuple[str, str] | None:

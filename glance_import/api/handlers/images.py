@@ -95,7 +95,7 @@ def show(request: call.Call) -> webob.Response:
 def update(request: call.Call) -> webob.Response:
     """PATCH /v2/images/{image_id}: operations, all of them or none."""
     services, ctx = request.services, request.ctx
-    media_type = request.req.content_type
+    media_type = request.media_type()
     if media_type not in patches.MEDIA_TYPES:
         raise exc.HTTPUnsupportedMediaType(
             'This request takes a body of one of the types '

@@ -2,7 +2,8 @@
 
 PUT sends all of it in one request. The other methods are those of tus 1.0
 (core, checksum, expiration, termination), with which an upload goes in parts
-and survives an interruption.
+and survives an interruption. An upload is made by making an image, so that
+its length is always one that comes later (Upload-Defer-Length).
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ def head(request: call.Call) -> webob.Response:
     response.headers['Cache-Control'] = 'no-store'
     if position.length is not None:
         response.headers['Upload-Length'] = str(position.length)
+    else:
+        response.headers['Upload-Defer-Length'] = '1'
     return response
 
 

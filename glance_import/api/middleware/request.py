@@ -54,7 +54,7 @@ class RequestFilter:
 
         try:
             if refusal is not None:
-                return refusal(environ, start_with_id)
+                return faults.reason_first(refusal)(environ, start_with_id)
             return self._answer(environ, start_with_id, request_id)
         finally:
             # This thread serves somebody else next.
@@ -72,7 +72,7 @@ class RequestFilter:
             if response is None:
                 LOG.exception('unexpected error')
                 response = _internal(request_id)
-        return response(environ, start_response)
+        return faults.reason_first(response)(environ, start_response)
 
 
 def _of_database(failure: Exception, request_id: str

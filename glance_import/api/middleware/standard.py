@@ -13,6 +13,8 @@ from oslo_middleware import healthcheck as oslo_healthcheck
 from oslo_middleware import http_proxy_to_wsgi as oslo_proxy
 from webob import exc
 
+from glance_import.api import faults
+
 if typing.TYPE_CHECKING:
     from glance_import import services
 
@@ -25,7 +27,7 @@ def cors(app, services: services.Services):
         try:
             return app(environ, start_response)
         except exc.HTTPException as refusal:
-            return refusal(environ, start_response)
+            return faults.reason_first(refusal)(environ, start_response)
 
     filtered = oslo_cors.CORS(answered, services.conf)
 

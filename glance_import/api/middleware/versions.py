@@ -12,12 +12,14 @@ import typing
 from oslo_config import cfg
 import webob
 
+from glance_import.conf import api as api_options
+
 if typing.TYPE_CHECKING:
     from glance_import import services
 
 _MINOR = re.compile(r'v2(?:\.([0-9]{1,3}))?')
 _ACCEPT = re.compile(
-    r'application/vnd\.openstack\.images-(v2(?:\.[0-9]{1,3})?)')
+    r'application/vnd\.openstack\.images-(v2(?:\.[0-9]{1,3})?)', re.IGNORECASE)
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
@@ -36,7 +38,7 @@ def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:
     versions = [(name, 'SUPPORTED') for name in OLDEST_FIRST[:-1]]
     if not conf.enable_image_import:
         versions.append((OLDEST_FIRST[-1], 'CURRENT'))
-    elif conf.api_versions_listed == 'seed':
+    elif conf.api_versions_listed == api_options.UP_TO_EXPERIMENTAL:
         versions += [(OLDEST_FIRST[-1], 'CURRENT'), (IMPORT, 'EXPERIMENTAL')]
     else:
         later = (OLDEST_FIRST[-1], IMPORT, *(
@@ -74,7 +76,7 @@ class VersionFilter:
             bare = not rest and not environ['PATH_INFO'].endswith('/')
             return '/v2' if bare else f'/v2/{rest}'
         accepted = _ACCEPT.search(environ.get('HTTP_ACCEPT', ''))
-        if accepted and first and self._serves(accepted.group(1)) \
+        if accepted and first and self._serves(accepted.group(1).lower()) \
                 and not re.match('v[0-9]', first):
             return f'/v2/{first}' + (f'/{rest}' if rest else '')
         return None
