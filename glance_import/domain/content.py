@@ -21,6 +21,8 @@ if typing.TYPE_CHECKING:
 
 # Of these the bytes are the disk itself, so that disk_format speaks of them.
 _BARE = ('bare', 'ami', 'ari', 'aki')
+# What is no disk, or one whose header is not read.
+_WITHOUT_SIZE = ('ari', 'aki', 'ploop')
 
 
 def check_plugins(services: services.Services, image_id: str) -> None:
