@@ -38,13 +38,15 @@ class _ConvertImage(rewriting.Rewrite):
         found = self._inspect(path, source)
         if source == 'iso':
             return f'file://{path}'
-        if found.format == 'iso':
-            raise errors.ImportFailed(
-                f'its disk_format is {source}, but its content is iso')
         if source not in QEMU:
             raise errors.ImportFailed(
                 f'images of the disk_format {source} cannot be converted to '
                 f'{wanted}')
+        if found.format == 'iso' or (
+                source != wanted and found.format != source):
+            raise errors.ImportFailed(
+                f'its disk_format is {source}, but its content is '
+                f'{found.format}')
         if source == wanted:
             return f'file://{path}'
         sink = self._convert(path, source, wanted, found.virtual_size)
