@@ -83,7 +83,16 @@ def _features(file: reader.Reader) -> int:
 
 def warnings(file: reader.Reader) -> collections.abc.Iterator[str]:
     """What is odd about an image that was taken."""
+    (bits,) = file.unpack('>I', 20)
     features = _features(file)
+    header = _Header(1 << bits, file.unpack('>Q', 24)[0], features)
+    # That which lies last names the last clusters, nearly always.
+    for place in _second_tables(file, header)[:1]:
+        last, _packed = _last_places(file.long(place, header.cluster), header)
+        missing = last + header.cluster - file.size
+        if missing > 0:
+            yield (f'the last {missing} bytes of its last cluster (byte '
+                   f'{last}) are not in the file, and are read as zeros')
     if features & _CORRUPT:
         yield ('it is marked as corrupt (incompatible_features, bit 1): '
                'qemu opens it read-only until it is repaired '
@@ -132,7 +141,7 @@ def _check_tables(file: reader.Reader, header: _Header) -> None:
         if left < header.cluster:
             return
         left -= header.cluster
-        last = _last_place(file.long(place, header.cluster), header)
+        last = max(_last_places(file.long(place, header.cluster), header))
         if last >= file.size:
             raise UnsafeFormat(
                 'it is truncated: its last cluster is not in the file',
@@ -166,10 +175,13 @@ def _second_tables(file: reader.Reader, header: _Header) -> list[int]:
     return places
 
 
-def _last_place(table: bytes, header: _Header) -> int:
-    """Where the last cluster begins that a second-level table names."""
+def _last_places(table: bytes, header: _Header) -> tuple[int, int]:
+    """Where the last clusters begin that a second-level table names.
+
+    :returns: of those as they are, and of compressed ones; 0 for none
+    """
     if not table.strip(b'\0'):
-        return 0
+        return 0, 0
     entries = struct.unpack(f'>{len(table) // 8}Q', table)
     if header.features & _EXTENDED:
         # Each is followed by a map of the parts that are there.
@@ -177,11 +189,9 @@ def _last_place(table: bytes, header: _Header) -> int:
             entry for entry, parts in zip(entries[::2], entries[1::2],
                                           strict=True)
             if entry & _COMPRESSED or parts & 0xffffffff)
-    last = 0
-    if any(entry & _COMPRESSED for entry in entries):
-        # Fewer bits are the place, the more the larger a cluster is.
-        mask = (1 << 62 - (header.cluster.bit_length() - 9)) - 1
-        last = max(entry & mask for entry in entries if entry & _COMPRESSED)
-    return max(last, max((
-        entry & _PLACE for entry in entries
-        if not entry & (_COMPRESSED | _ZEROS)), default=0))
+    # Of these fewer bits are the place, the more the larger a cluster is.
+    mask = (1 << 62 - (header.cluster.bit_length() - 9)) - 1
+    packed = max((entry & mask for entry in entries if entry & _COMPRESSED),
+                 default=0)
+    return max((entry & _PLACE for entry in entries
+                if not entry & (_COMPRESSED | _ZEROS)), default=0), packed

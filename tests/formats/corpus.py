@@ -134,6 +134,15 @@ def cut(make: collections.abc.Callable[[pathlib.Path], None], size: int
     return bad
 
 
+def cut_by(make: collections.abc.Callable[[pathlib.Path], None], less: int
+           ) -> collections.abc.Callable[[pathlib.Path], None]:
+    def bad(path: pathlib.Path) -> None:
+        make(path)
+        with open(path, 'r+b') as file:
+            file.truncate(path.stat().st_size - less)
+    return bad
+
+
 def written(data: bytes, size: int = 0
             ) -> collections.abc.Callable[[pathlib.Path], None]:
     return lambda path: void(path.write_bytes(data.ljust(size, b'\0')))
@@ -314,7 +323,10 @@ def both(first: bytes, second: bytes, place: int, size: int = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """``declared`` is the disk_format; either ``format`` or ``refusal``."""
+    """``declared`` is the disk_format; either ``format`` or ``refusal``.
+
+    ``warning`` is a word of the only warning.
+    """
 
     name: str
     make: collections.abc.Callable[[pathlib.Path], None]
@@ -322,6 +334,7 @@ class Case:
     format: str = ''
     virtual_size: int | None = SIZE
     refusal: str = ''
+    warning: str = ''
 
 
 def good(name: str, make: collections.abc.Callable[[pathlib.Path], None],

@@ -46,9 +46,13 @@ def zip_member(source):
 
     :raises BadData: it has none, or several
     """
-    archive = zipfile.ZipFile(source)
+    try:
+        archive = zipfile.ZipFile(source)
+    except NotImplementedError as failure:
+        raise _unsupported(failure) from failure
     members = [each for each in archive.infolist()
-               if not each.is_dir() and not _is_added(each.filename)]
+               if not (each.filename.endswith('/')
+                       or _is_added(each.filename))]
     if len(members) != 1:
         raise _refuse('zip', [each.filename for each in members])
     member = members[0]
@@ -72,10 +76,14 @@ def unzip(source):
                 left -= len(block)
                 yield block
     except (NotImplementedError, RuntimeError) as failure:
-        raise BadData('the zip archive is compressed in a way that is not '
-                      f'supported ({failure})') from failure
+        raise _unsupported(failure) from failure
     if left:
         raise BadData('the zip archive lies about the size of its member')
+
+
+def _unsupported(failure):
+    return BadData('the zip archive is compressed in a way that is not '
+                   f'supported ({failure})')
 
 
 # -- tar

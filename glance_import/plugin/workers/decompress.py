@@ -203,9 +203,14 @@ def _check_zstd_end(source, zstandard):
             at += 8 + struct.unpack('<I', head[4:8])[0]
             continue
         if magic != 0xfd2fb528:
-            raise BadData('something that is no zstd data follows it')
-        header = zstandard.frame_header_size(head)
-        checksum = zstandard.get_frame_parameters(head).has_checksum
+            raise BadData('something that is no zstd data follows it at byte '
+                          f'{at} of {source.size}')
+        try:
+            header = zstandard.frame_header_size(head)
+            checksum = zstandard.get_frame_parameters(head).has_checksum
+        except zstandard.ZstdError as failure:
+            raise BadData('the zstd data is cut, or damaged, at byte '
+                          f'{at} ({failure})') from failure
         at += header
         last = 0
         while not last:

@@ -5,6 +5,7 @@ none of them is taken for a disk. Touches what it is given to read. Standard
 library only: it is used inside a sandbox too.
 """
 
+import os
 import re
 import struct
 import zlib
@@ -71,6 +72,8 @@ def kind_of(file):
     """
     file.seek(0)
     head = file.read(HEAD)
+    if _ends_split_zip(file):
+        return 'zip (split)'
     kind = 'zstd' if _is_skippable(head) else of_head(head)
     at = 0
     for _ in range(_SKIPPED if _is_skippable(head) else 0):
@@ -83,6 +86,16 @@ def kind_of(file):
             break
     file.seek(0)
     return kind
+
+
+def _ends_split_zip(file):
+    """The last part of a zip in parts, which may begin with anything."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 22, 0))
+    end = file.read(22)
+    file.seek(0)
+    return (end[:4] == b'PK\x05\x06' and end[20:] == b'\0\0'
+            and end[4:6] not in (b'\0\0', b'\xff\xff'))
 
 
 def _is_skippable(head):
@@ -101,7 +114,7 @@ def of_head(head):
     for found, kind in (
             (_is_tar, 'tar'), (_BZIP2.match, 'bzip2'), (_is_lzma, 'lzma'),
             (_LHA.match, 'lha'), (_is_compress, 'compress'),
-            (_is_arj, 'arj'), (_is_zlib, 'zlib')):
+            (_is_arj, 'arj'), (_is_zlib, 'zlib'), (_is_cpio, 'cpio')):
         if found(head):
             return kind
     return None
@@ -139,6 +152,16 @@ def _is_compress(head):
 def _is_arj(head):
     return (head[:2] == b'\x60\xea' and len(head) > 10 and head[10] == 2
             and 30 <= int.from_bytes(head[2:4], 'little') <= 2600)
+
+
+def _is_cpio(head):
+    """In binary, either way round, with a name that ends where it says."""
+    order = {b'\xc7\x71': '<', b'\x71\xc7': '>'}.get(head[:2])
+    if order is None or len(head) < 32:
+        return False
+    mode, length = struct.unpack_from(f'{order}6xH12xH', head)
+    return (mode >> 12 in (1, 2, 4, 6, 8, 10, 12) and 1 < length <= 400
+            and head[26:26 + length].find(b'\0') == length - 1)
 
 
 def _is_zlib(head):
