@@ -21,6 +21,8 @@ from glance_import.plugin.workers import convert
 # disk_format -> what qemu calls it.
 QEMU = {'raw': 'raw', 'qcow2': 'qcow2', 'vmdk': 'vmdk', 'vdi': 'vdi',
         'vhd': 'vpc', 'vhdx': 'vhdx'}
+# No disks to be converted: discs, kernels and ramdisks.
+_AS_THEY_ARE = ('iso', 'aki', 'ari')
 # Beside the data: headers and tables of the format that is written.
 _OVERHEAD = 64 << 20
 
@@ -36,7 +38,7 @@ class _ConvertImage(rewriting.Rewrite):
         image = self.image()
         source = image.disk_format
         found = self._inspect(path, source)
-        if source == 'iso':
+        if source in _AS_THEY_ARE:
             return f'file://{path}'
         if source not in QEMU:
             raise errors.ImportFailed(
