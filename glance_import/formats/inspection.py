@@ -1,4 +1,4 @@
-"""The verdict on a file: its format, its virtual size, or why it is refused.
+"""The verdict on a file: its format and size, or why it is refused.
 
 oslo.utils' inspectors say what it is and whether that is safe; ``own`` adds
 refusals of ours, and judges in their place where they refuse what is only

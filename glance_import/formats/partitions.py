@@ -1,4 +1,4 @@
-"""What is odd about the partition table of a raw disk: warnings, no refusals.
+"""What is odd about the partition table of a raw disk: only warnings.
 
 A table names places of the disk itself, so none can hurt the host; UEFI 2.10
 (5.2, 5.3) says what it should look like. Touches the reader it is given.

@@ -1,4 +1,4 @@
-"""VMDK: the header and the descriptor of a sparse file, and descriptors alone.
+"""VMDK: header and descriptor of a sparse file, and descriptors alone.
 
 As VMware's "Virtual Disk Format 5.0" and QEMU's block/vmdk.c have them. Names
 of extents are looked at and never opened. Touches the reader it is given.

@@ -29,8 +29,8 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import import errors
-from glance_import.imports import ending
 from glance_import.imports import changes
+from glance_import.imports import ending
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import staging

@@ -1,4 +1,4 @@
-"""Compressed and archived disks: which are unpacked, which refused by name."""
+"""Compressed and archived disks: unpacked, or refused by name."""
 
 import bz2
 import gzip
@@ -298,4 +298,3 @@ def test_the_cost_grows_as_the_data_does(tmp_path, kind, count):
         unpack(tmp_path / 'made', tmp_path)
         spent.append(time.process_time() - begun)
     assert spent[1] <= 8 * spent[0] + 0.05
-

@@ -149,7 +149,8 @@ def untar(blocks):
     file = _Forward(blocks)
     found = []
     try:
-        archive = tarfile.TarFile(fileobj=file, errorlevel=2)
+        archive = tarfile.TarFile(fileobj=file,  # type: ignore[arg-type]
+                                  errorlevel=2)
         for number, member in enumerate(archive):
             if number >= _MEMBERS:
                 raise BadData(f'the tar archive has more than {_MEMBERS} '
@@ -163,6 +164,7 @@ def untar(blocks):
                 raise BadData(f'the member {member.name[:60]!r} of the tar '
                               'archive is no regular file')
             stream = archive.extractfile(member)
+            assert stream is not None
             while block := stream.read(BLOCK):
                 yield block
     except (tarfile.TarError, OverflowError) as failure:
