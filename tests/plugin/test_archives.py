@@ -210,6 +210,7 @@ def test_refused(tmp_path, data, word):
     (tmp_path / 'made').write_bytes(data)
     _kind, verdict, reason, _out = unpack(tmp_path / 'made', tmp_path)
     assert verdict == 'reject' and word in reason
+    assert f' of {len(data)}): ' in reason
 
 
 @pytest.mark.parametrize('data', NO_ARCHIVES.values(), ids=NO_ARCHIVES)

@@ -19,8 +19,24 @@ _ADDED = ('.ds_store', 'thumbs.db', 'desktop.ini')
 _REGULAR, _PIPE, _KINDS = 0o100000, 0o010000, 0o170000
 
 
+_ALONE = 'put the disk alone into it, as a file, or upload it as it is'
+
+
 class BadData(Exception):
-    """The data is not what can be decompressed; half a sentence why."""
+    """The data is not what can be decompressed; half a sentence why.
+
+    :ivar advice: what to do, half a sentence
+    """
+
+    def __init__(self, reason, advice='compare its digest with that of the '
+                 'original, and upload it again'):
+        super().__init__(reason)
+        self.advice = advice
+
+    def at(self, source):
+        """All of it. :param source: as far as it was read"""
+        return (f'{self} (at byte {source.position} of {source.size}): '
+                f'{self.advice}')
 
 
 def _is_added(name):
@@ -34,9 +50,7 @@ def _refuse(kind, found):
     names = ', '.join(each[:60] for each in found[:3])
     return BadData(
         f'the {kind} archive holds {len(found) or "no"} files, not one'
-        + (f' ({names})' if found else '')
-        + ': an image is one file, so put that alone into the archive, or '
-        'upload it as it is')
+        + (f' ({names})' if found else ''), _ALONE)
 
 
 # -- zip
@@ -60,9 +74,10 @@ def zip_member(source):
     mode = member.external_attr >> 16 & _KINDS
     if mode not in (0, _REGULAR, _PIPE):
         raise BadData(f'the member {member.filename[:60]!r} of the zip '
-                      'archive is no regular file')
+                      'archive is no regular file', _ALONE)
     if member.flag_bits & 1:
-        raise BadData('the zip archive is encrypted')
+        raise BadData('the zip archive is encrypted', 'make it without a '
+                      'password')
     return archive, member
 
 
@@ -83,7 +98,7 @@ def unzip(source):
 
 def _unsupported(failure):
     return BadData('the zip archive is compressed in a way that is not '
-                   f'supported ({failure})')
+                   f'supported ({failure})', 'make it with deflate')
 
 
 # -- tar
@@ -119,7 +134,7 @@ class _Forward:
         self._passed += len(part)
         if self._passed > _BESIDE:
             raise BadData(f'the tar archive has more than {_BESIDE >> 20} MiB '
-                          'beside the disk')
+                          'beside the disk', _ALONE)
         return part
 
     def read(self, size):
@@ -154,7 +169,7 @@ def untar(blocks):
         for number, member in enumerate(archive):
             if number >= _MEMBERS:
                 raise BadData(f'the tar archive has more than {_MEMBERS} '
-                              'members')
+                              'members', _ALONE)
             if member.isdir() or _is_added(member.name):
                 continue
             found.append(member.name)
@@ -162,7 +177,7 @@ def untar(blocks):
                 raise _refuse('tar', found)
             if not member.isreg():
                 raise BadData(f'the member {member.name[:60]!r} of the tar '
-                              'archive is no regular file')
+                              'archive is no regular file', _ALONE)
             stream = archive.extractfile(member)
             assert stream is not None
             while block := stream.read(BLOCK):

@@ -38,7 +38,7 @@ class Decompress(contract.ImagePlugin):
         try:
             size = _SIZES.get(kind, _unknown)(data)
         except BadData as failure:
-            return self.reject(str(failure))
+            return self.reject(failure.at(data))
         return self.accept(properties={'required': str(size)})
 
     def transform(self, source, sink, ctx):
@@ -54,15 +54,18 @@ class Decompress(contract.ImagePlugin):
                 if sink.written + len(block) > sink.limit:
                     raise BadData('what comes out is larger than '
                                   f'{sink.limit} bytes, the most that is '
-                                  'accepted')
+                                  'accepted', 'make the disk smaller, or '
+                                  'ask the operator')
                 sink.write(block)
                 if sink.written > max(_FREE, source.bytes_read * bound):
                     raise BadData(f'more than {bound} bytes come out for each '
-                                  'byte of it (max_ratio)')
+                                  'byte of it (max_ratio)', 'upload the '
+                                  'disk as it is')
         except BadData as failure:
-            return self.reject(str(failure))
+            return self.reject(failure.at(source))
         except _BROKEN as failure:
-            return self.reject(f'the {kind} data is damaged ({failure})')
+            return self.reject(BadData(
+                f'the {kind} data is damaged ({failure})').at(source))
         behind = getattr(source, 'behind', 0)
         if behind:
             return self.warn(
@@ -85,7 +88,7 @@ def _disk(blocks, kind):
         return _disk(archives.untar(whole), 'tar')
     if inner:
         raise BadData(
-            f'what comes out of the {kind} data is {inner} data again: '
+            f'what comes out of the {kind} data is {inner} data again',
             'unpack it, and upload the disk')
     return whole
 
@@ -232,7 +235,8 @@ def _lz4(source):
     except ImportError:
         raise BadData(
             'it is compressed with lz4, which this service cannot decompress '
-            '(the package lz4 is not installed)') from None
+            '(the package lz4 is not installed)', 'use gzip or zstd'
+        ) from None
     try:
         yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4')
     except RuntimeError as failure:
