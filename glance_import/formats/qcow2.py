@@ -164,10 +164,8 @@ def _second_tables(file: reader.Reader, header: _Header) -> list[int]:
     if place + 8 * number > file.size:
         raise UnsafeFormat(
             'it is truncated: its first table is not in the file', where)
-    data = file.long(place, 8 * number)
-    found = {entry & _PLACE for entry in struct.unpack(f'>{number}Q', data)
-             if entry} - {0}
-    places = sorted(found, reverse=True)
+    places = file.greatest('>Q', place, number,
+                           max(1, file.most_tables // header.cluster), _PLACE)
     if places and places[0] + header.cluster > file.size:
         raise UnsafeFormat(
             'it is truncated: a second-level table is not in the file',

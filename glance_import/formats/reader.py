@@ -6,6 +6,7 @@ an error of the file, never of ours.
 
 from __future__ import annotations
 
+import heapq
 import os
 import struct
 import typing
@@ -73,6 +74,28 @@ class Reader:
         """
         return b''.join(self.at(offset + part, min(MOST, length - part))
                         for part in range(0, length, MOST))
+
+    def greatest(self, layout: str, offset: int, number: int, keep: int,
+                 mask: int = -1) -> list[int]:
+        """The greatest values of a table, each once and without 0.
+
+        :param layout: of one value, as struct has it
+        :param number: how many values the table has
+        :param keep: how many are wanted, which bounds the memory that it takes
+        :param mask: bits of a value that count
+        :raises UnsafeFormat: the table is not there
+        """
+        found: set[int] = set()
+        size = struct.calcsize(layout)
+        for part in range(0, number * size, MOST):
+            data = self.at(offset + part, min(MOST, number * size - part))
+            if data.strip(b'\0'):
+                found.update(
+                    value & mask for value in struct.unpack(
+                        f'{layout[0]}{len(data) // size}{layout[1]}', data))
+            if len(found) > keep + 1:
+                found = set(heapq.nlargest(keep, found))
+        return heapq.nlargest(keep, found - {0})
 
     def up_to(self, offset: int, length: int) -> bytes:
         """The same, or what there is of it."""

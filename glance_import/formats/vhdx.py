@@ -14,6 +14,8 @@ from glance_import.formats import reader
 UnsafeFormat = reader.UnsafeFormat
 _HEADERS, _REGIONS = (64 << 10, 128 << 10), (192 << 10, 256 << 10)
 _HEADER = 4096
+# States of a block: fully and partly there.
+_PRESENT = (6, 7)
 _CLOSE = ('Close it where it was written (detach it, or shut the guest down) '
           'or make it anew (qemu-img convert), and upload it again')
 
@@ -22,6 +24,7 @@ def _guid(text: str) -> bytes:
     return uuid.UUID(text).bytes_le
 
 
+_BLOCKS = _guid('2dc27766-f623-4200-9d64-115e9bfd4a08')
 _METADATA = _guid('8b7ca206-4790-4b9a-b8fe-575f050f886e')
 _PARAMETERS = _guid('caa16737-fa36-4d43-b3b6-33f0aa44e76b')
 _DISK_SIZE = _guid('2fa54224-cd1b-4876-b211-5dbed83bf4b8')
@@ -55,12 +58,13 @@ def check(file: reader.Reader) -> int:
         what was looked at
     """
     _check_log(file)
-    found = {_metadata(file, at) for at in _REGIONS
+    found = {_regions(file, at) for at in _REGIONS
              if file.at(at, 4) == b'regi'}
     if len(found) != 1:
         raise UnsafeFormat('its two region tables do not agree',
                            f'bytes {_REGIONS[0]} and {_REGIONS[1]}')
-    place = found.pop()
+    place, blocks, length = found.pop()
+    _check_blocks(file, blocks, length)
     signature, count = file.unpack('<8s2xH', place)
     if signature != b'metadata' or count > 2047:
         raise UnsafeFormat('it has no metadata where it says',
@@ -105,14 +109,35 @@ def _check_log(file: reader.Reader) -> None:
             'LogGuid of the current header', _CLOSE)
 
 
-def _metadata(file: reader.Reader, table: int) -> int:
-    """Where a region table says that the metadata is."""
+def _check_blocks(file: reader.Reader, place: int, length: int) -> None:
+    """Every block that the table of blocks names begins in the file."""
+    length = min(length, file.most_tables) // 8 * 8
+    for part in range(0, length, reader.MOST):
+        data = file.at(place + part, min(reader.MOST, length - part))
+        if not data.strip(b'\0'):
+            continue
+        # The lowest bits say whether it is there at all.
+        last = max((entry & ~0xfffff for entry in struct.unpack(
+            f'<{len(data) // 8}Q', data) if entry & 7 in _PRESENT), default=0)
+        if last >= file.size:
+            raise UnsafeFormat(
+                'it is truncated: its last block is not in the file',
+                f'block allocation table at byte {place}, block at byte '
+                f'{last} of {file.size}')
+
+
+def _regions(file: reader.Reader, table: int) -> tuple[int, int, int]:
+    """Where a region table says that the metadata is, and the blocks' table.
+
+    :returns: the place of the metadata, that of the table, and its length
+    """
     (count,) = file.unpack('<I', table + 8)
     if count > 2047:
         raise UnsafeFormat('its region table has an impossible length',
                            f'{count} entries, byte {table + 8}')
     data = file.at(table + 16, 32 * count)
-    places = []
+    places: list[int] = []
+    blocks: list[tuple[int, int]] = []
     for number in range(count):
         region, place, length = struct.unpack_from('<16sQI', data,
                                                    32 * number)
@@ -123,7 +148,12 @@ def _metadata(file: reader.Reader, table: int) -> int:
                 f'{length} bytes at {place} of {file.size}')
         if region == _METADATA:
             places.append(place)
+        if region == _BLOCKS:
+            blocks.append((place, length))
     if len(places) != 1:
         raise UnsafeFormat('it does not say where its metadata is',
                            f'region table at byte {table}')
-    return int(places[0])
+    if len(blocks) != 1:
+        raise UnsafeFormat('it does not say where its blocks are',
+                           f'region table at byte {table}')
+    return (places[0], *blocks[0])

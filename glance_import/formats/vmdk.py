@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import struct
 
 from glance_import.formats import outside
 from glance_import.formats import reader
@@ -15,6 +16,8 @@ from glance_import.formats import reader
 UnsafeFormat = reader.UnsafeFormat
 # Types whose data is in the file that has the descriptor.
 WHOLE = frozenset({'monolithicsparse', 'streamoptimized'})
+# Where the directory is, in a file that is written as a stream.
+_AT_END = 2 ** 64 - 1
 _PAIR = re.compile(rb'([a-z0-9_.]+)\s*=\s*(?:"([^"]*)"|(\S*))')
 # Control characters other than a tab and the end of a line: a reader may
 # take one of them for that too.
@@ -71,7 +74,39 @@ def check(file: reader.Reader) -> int:
             'its descriptor has more than one createType, or none',
             'descriptor, byte 512')
     _check_lines(text)
+    _check_tables(file, capacity)
     return int(capacity) * 512
+
+
+def _check_tables(file: reader.Reader, capacity: int) -> None:
+    """What the grain directory names begins in the file.
+
+    Of a stream the directory is named at its end, which is looked at by
+    oslo.utils.
+    """
+    (grain,), (entries,) = file.unpack('<Q', 20), file.unpack('<I', 44)
+    (directory,) = file.unpack('<Q', 56)
+    if directory == _AT_END or not grain or not 0 < entries <= 512:
+        return
+    tables = -(-capacity // (grain * entries))
+    if directory * 512 + 4 * tables > file.size:
+        raise UnsafeFormat(
+            'it is truncated: its grain directory is not in the file, or its '
+            f'virtual size of {capacity * 512} bytes is wrong',
+            f'gdOffset, byte 56; {4 * tables} bytes at {directory * 512} of '
+            f'{file.size}')
+    for place in file.greatest('<I', directory * 512, tables,
+                               file.most_tables // 4096):
+        last = place
+        if place * 512 + 4 * entries <= file.size:
+            # 1 stands for zeros.
+            last = max(struct.unpack(f'<{entries}I', file.at(
+                place * 512, 4 * entries)))
+        if last * 512 >= file.size:
+            raise UnsafeFormat(
+                'it is truncated: its last grain is not in the file',
+                f'grain table at byte {place * 512}, grain at byte '
+                f'{last * 512} of {file.size}')
 
 
 def _check_lines(text: bytes) -> None:

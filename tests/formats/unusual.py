@@ -231,6 +231,16 @@ TABLE = (
                 'vhdx'),
     corpus.bad('vhdx-log-in-the-current-header', with_log(newer=True),
                'vhdx', 'log'),
+    corpus.bad('vhdx-cut-in-its-blocks', corpus.cut(
+        corpus.converted('vhdx', 'block_size=1M'), -(2 << 20)), 'vhdx',
+        'last block'),
+    corpus.bad('vmdk-cut-in-its-grains', corpus.cut(
+        corpus.converted('vmdk'), -(1 << 17)), 'vmdk', 'last grain'),
+    corpus.bad('qcow2-cut-in-its-clusters', corpus.cut(
+        corpus.converted('qcow2', 'extended_l2=on'), -(1 << 17)), 'qcow2',
+        'last cluster'),
+    corpus.bad('qcow2-compressed-cut', corpus.cut(
+        corpus.compressed, -(1 << 14)), 'qcow2', 'last cluster'),
     corpus.good('qcow2-counts-behind', counts_behind, 'qcow2'),
     corpus.Case('qcow2-killed', killed, 'qcow2', 'qcow2',
                 warning='out of date'),
