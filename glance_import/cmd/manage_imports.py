@@ -145,27 +145,37 @@ def _age(seconds: float) -> str:
 
 
 def show(conf: cfg.ConfigOpts) -> int:
-    """Show one import: all that is known of it, and its steps so far."""
+    """Show one import: all that is known of it, and its steps so far.
+
+    Of one that has ended: how it did, and the warnings about its image.
+    """
     with opening.opened(conf) as services:
         try:
-            entry = administration.find(services, conf.command.id)
+            task = administration.task(services, conf.command.id)
         except errors.DomainError as failure:
             print(failure)
             return 1
         with services.db.read() as conn:
-            steps = db_job_admin.steps(conn, entry.id)
-            refusals = db_conductors.refusals(conn, [entry.id])
+            entries = db_job_admin.entries(conn, ids=[task.id])
+            steps = db_job_admin.steps(conn, task.id)
+            refusals = db_conductors.refusals(conn, [task.id])
+    known = (dataclasses.asdict(entries[0]) if entries else
+             {'id': task.id, 'image_id': task.image_id, 'state': task.status,
+              'message': task.message or None})
+    warnings = (task.result or {}).get('warnings', [])
     if conf.command.json:
         print(json.dumps({
-            **dataclasses.asdict(entry), 'refusals': [
+            **known, 'warnings': warnings, 'refusals': [
                 dataclasses.asdict(each) for each in refusals],
             'steps': [{'name': name, 'state': state}
                       for name, state in steps]}, indent=2))
         return 0
-    for name, value in dataclasses.asdict(entry).items():
+    for name, value in known.items():
         if value is not None:
             shown = f'{value:.1f}' if isinstance(value, float) else value
             print(f'{name}: {shown}')
+    for each in warnings:
+        print(f'warning: {each}')
     for each in refusals:
         print(_said(each))
     for name, state in steps:

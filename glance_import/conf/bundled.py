@@ -76,7 +76,8 @@ class Conversion:
         cfg.StrOpt(
             'output_format', default='raw', choices=('qcow2', 'raw', 'vmdk'),
             help='disk_format that the plugin image_conversion gives to '
-                 'each image. ISO images are left as they are.'),
+                 'each image. ISO images, kernels and ramdisks (aki, ari) '
+                 'are left as they are.'),
         cfg.FloatOpt(
             'timeout', default=14400.0, min=0.01,
             help='Seconds that a conversion may take, also of processor '

@@ -23,8 +23,9 @@ OPTS = (
              'itself, looks like several formats, or cannot be checked.'),
     cfg.ListOpt(
         'gpt_safety_checks_nonfatal', default=[],
-        help='Safety checks of partitioned raw disks that are not to refuse '
-             'an image: mbr, for disks with an odd master boot record.'),
+        help='Checks of partitioned raw disks of which no warning is given: '
+             'mbr, for disks with an odd partition table. None refuses an '
+             'image, whatever this says.'),
     cfg.ListOpt(
         'vmdk_allowed_types', default=['streamOptimized',
                                        'monolithicSparse'],

@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections.abc
 import typing
 
+from oslo_log import log
+
 from glance_import.domain import signatures
 from glance_import import errors
 from glance_import.formats import inspection
@@ -19,8 +21,11 @@ if typing.TYPE_CHECKING:
     from glance_import.domain import sample
     from glance_import import services
 
+LOG = log.getLogger(__name__)
 # Of these the bytes are the disk itself, so that disk_format speaks of them.
 _BARE = ('bare', 'ami', 'ari', 'aki')
+# What is no disk, or one whose header is not read.
+_WITHOUT_SIZE = ('ari', 'aki', 'ploop')
 
 
 def check_plugins(services: services.Services, image_id: str) -> None:
@@ -37,10 +42,13 @@ def check_plugins(services: services.Services, image_id: str) -> None:
 
 
 def check(services: services.Services, image: db_images.Image, path: str,
-          stopped: collections.abc.Callable[[], bool]) -> int | None:
+          stopped: collections.abc.Callable[[], bool],
+          warn: collections.abc.Callable[[str], None] = LOG.info
+          ) -> int | None:
     """The virtual size in bytes; None when nobody can tell.
 
     :param stopped: asked now and then; when true, the result says nothing
+    :param warn: called with each sentence of what is odd about the data
     :raises errors.Invalid: the signature of the image is not one of them
     :raises errors.Unsupported: the bytes are not what the image is declared
         to be, or not safe
@@ -49,7 +57,7 @@ def check(services: services.Services, image: db_images.Image, path: str,
     try:
         with open(path, 'rb') as opened:
             size = _inspect(services, image, reader.File(opened), path,
-                            stopped)
+                            stopped, warn)
     except OSError as failure:
         raise _unreadable(failure) from failure
     signatures.verify(services.conf, image.properties, path, stopped)
@@ -65,14 +73,15 @@ def check_sample(services: services.Services, image: db_images.Image,
     :raises stores.StoreError: its store does not give it
     """
     try:
-        return _inspect(services, image, found, found.path, stopped)
+        return _inspect(services, image, found, found.path, stopped, LOG.info)
     except OSError as failure:
         raise _unreadable(failure) from failure
 
 
 def _inspect(services: services.Services, image: db_images.Image,
              data: reader.Reader, path: str,
-             stopped: collections.abc.Callable[[], bool]) -> int | None:
+             stopped: collections.abc.Callable[[], bool],
+             warn: collections.abc.Callable[[str], None]) -> int | None:
     bare = image.container_format in _BARE
     try:
         verdict = inspection.inspect_data(data,
@@ -82,7 +91,10 @@ def _inspect(services: services.Services, image: db_images.Image,
         raise errors.Unsupported(str(refusal)) from refusal
     services.adviser.check(path, (image.disk_format, verdict.format),
                            stopped)
-    return verdict.virtual_size if bare else None
+    for each in verdict.warnings:
+        warn(f'The image is taken as it is, but {each}.')
+    return (verdict.virtual_size
+            if bare and image.disk_format not in _WITHOUT_SIZE else None)
 
 
 def _unreadable(failure: OSError) -> errors.Unavailable:

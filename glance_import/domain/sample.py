@@ -34,6 +34,9 @@ def at_once(_length: int) -> None:
 class Sample(reader.Reader):
     """See ``of``; ``path`` is that of the file with holes."""
 
+    # Each of them may be a request.
+    most_tables = 2 << 20
+
     def __init__(self, store: stores.Store, url: str, size: int,
                  scratch: scratches.Scratch, pace: Pace) -> None:
         self._store = store

@@ -1,7 +1,8 @@
-"""The verdict on a file: its format, its virtual size, or why it is refused.
+"""The verdict on a file: its format and size, or why it is refused.
 
 oslo.utils' inspectors say what it is and whether that is safe; ``own`` adds
-refusals of ours. Only places that matter are read, whatever the file's size.
+refusals of ours, and judges in their place where they refuse what is only
+unusual. Only places that matter are read, whatever the file's size.
 """
 
 from __future__ import annotations
@@ -13,18 +14,29 @@ import logging
 from oslo_config import cfg
 from oslo_utils.imageutils import format_inspector
 
+from glance_import.formats import optical
 from glance_import.formats import own
 from glance_import.formats import reader
+from glance_import.formats import vmdk
 
 LOG = logging.getLogger(__name__)
 RAW = 'raw'
 # Declared formats whose content nothing here can tell.
 UNTOLD = frozenset({'ami', 'ari', 'aki', 'ploop'})
+# Those of them and others whose bytes are the disk.
+PLAIN = frozenset({RAW, 'ami'})
+# Checks of oslo.utils that refuse what is only unusual; what they are for is
+# judged by ``own``.
+_OURS = {'qcow2': {'unknown_features', 'data_file'}, 'vmdk': {'descriptor'}}
 # The same thing under other names.
 _NAMES = {'gpt': RAW, 'luks': RAW}
 _PIECE = 64 << 10
+_CONVERT = 'Convert it to a format that is taken (qemu-img convert)'
 # Every inspector has seen what it needs by then, or needs the end: bytes.
 HEAD, TAIL = 4 << 20, 64 << 10
+
+
+_Inspectors = dict[str, format_inspector.FileInspector]
 
 
 class FormatRefused(Exception):
@@ -36,6 +48,7 @@ class Options:
     """[image_format]; sizes in bytes, 0 for no limit."""
 
     match: bool = True
+    # Checks of partition tables of which not even a warning is given.
     gpt_nonfatal: frozenset[str] = frozenset()
     vmdk_types: frozenset[str] = frozenset(
         {'streamoptimized', 'monolithicsparse'})
@@ -55,10 +68,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """``format`` by Glance's names, ``virtual_size`` in bytes."""
+    """``format`` by Glance's names, ``virtual_size`` in bytes.
+
+    ``warnings``: what is odd about it, half a sentence each.
+    """
 
     format: str
     virtual_size: int
+    warnings: tuple[str, ...] = ()
 
 
 def inspect_format(path: str, declared: str | None, options: Options
@@ -79,65 +96,94 @@ def inspect_data(data: reader.Reader, declared: str | None, options: Options
 
     What its reader raises by itself, beside ``UnsafeFormat``, comes out.
     """
+    found = ''
     try:
-        own.text_descriptor(data)
-        found, inspectors = _detect(data)
+        vmdk.check_text(data)
+        found, inspectors = _detect(data, declared)
         _check_match(found, declared, options)
-        for inspector in inspectors:
-            _check_safety(inspector, options)
         size = own.CHECKS.get(found, own.whole)(data)
+        for inspector in inspectors.values():
+            _check_safety(inspector)
         if found == 'vmdk':
             _check_vmdk_type(data, options)
         if found == 'iso':
-            size = max(size, inspectors[0].virtual_size)
+            size = max(size, inspectors['iso'].virtual_size
+                       if 'iso' in inspectors else 0)
+        _check_size(size, options)
+        return Verdict(
+            found, data.size if declared in PLAIN else size,
+            tuple(_warnings(data, found, declared, options)))
     except reader.UnsafeFormat as refusal:
-        raise FormatRefused(f'The image is refused: {refusal}.') from refusal
+        raise FormatRefused(refusal.sentence(
+            found if found != RAW else '')) from refusal
+
+
+def _check_size(size: int, options: Options) -> None:
     if options.max_virtual_size and size > options.max_virtual_size:
-        raise FormatRefused(
-            f'The image is refused: its virtual size is {size} bytes, more '
-            f'than {options.max_virtual_size}, the most that is accepted '
-            'here (max_virtual_size).')
-    return Verdict(found, size)
+        raise reader.UnsafeFormat(
+            f'its virtual size is {size} bytes, more than '
+            f'{options.max_virtual_size}, the most that is accepted here '
+            '(max_virtual_size)', '', 'Make the disk smaller (qemu-img '
+            'resize --shrink), or ask the operator')
 
 
-def _detect(file: reader.Reader
-            ) -> tuple[str, list[format_inspector.FileInspector]]:
-    """The format, and the inspectors that found it, ISO first."""
+def _warnings(data: reader.Reader, found: str, declared: str | None,
+              options: Options) -> collections.abc.Iterator[str]:
+    # A kernel has no partition table, whatever its first sector looks like.
+    if found == RAW and (declared not in PLAIN
+                         or 'mbr' in options.gpt_nonfatal):
+        return
+    if found in own.WARNINGS:
+        yield from own.WARNINGS[found](data)
+
+
+def _detect(file: reader.Reader, declared: str | None
+            ) -> tuple[str, _Inspectors]:
+    """The format, and the inspectors that found it."""
     if file.up_to(0, 4) == b'COWD':
-        raise reader.UnsafeFormat('it is an extent of a VMDK of version 3')
+        raise reader.UnsafeFormat('it is an extent of a VMDK of version 3',
+                                  'byte 0', _CONVERT)
     inspectors = _show(file)
-    names = {str(each) for each in inspectors}
-    if names == {'iso', 'gpt'}:
+    names = set(inspectors)
+    if 'vhdx' in own.begins_as(file):
+        names.add('vhdx')
+    if names == {'iso', 'gpt'} or (
+            declared == 'iso' and names <= {'gpt'} and optical.is_disc(file)):
         # A disk image that is also a boot medium; usual.
-        inspectors.sort(key=lambda each: str(each) != 'iso')
         return 'iso', inspectors
-    if len(names) > 1:
+    if len(names) > 1 and names != {'gpt', 'luks'}:
         raise reader.UnsafeFormat(
             'it looks like several formats at once ('
-            + ', '.join(sorted(names)) + ')')
-    name = names.pop() if names else RAW
-    if name in (RAW, 'gpt') and own.ends_as_vhd(file):
-        return 'vhd', []
-    return _NAMES.get(name, name), inspectors
+            + ', '.join(sorted(names)) + ')', '', 'Convert it by name to the '
+            'one that it is (qemu-img convert -f FORMAT)')
+    name = min(names, default=RAW)
+    name = _NAMES.get(name, name)
+    if name == RAW and own.ends_as_vhd(file):
+        return 'vhd', {}
+    return name, inspectors
 
 
-def _show(file: reader.Reader) -> list[format_inspector.FileInspector]:
-    """Those inspectors, other than raw's, that know the file.
+def _show(file: reader.Reader) -> _Inspectors:
+    """Those inspectors that know the file.
+
+    That of raw knows any, and that of VHDX looks for all it needs in the
+    first few megabytes, where it need not be.
 
     :raises reader.UnsafeFormat: it begins as a format does whose
         inspector cannot make sense of the rest
     """
     begins = own.begins_as(file)
-    found: list[format_inspector.FileInspector] = []
+    found: _Inspectors = {}
     for name, make in format_inspector.ALL_FORMATS.items():
-        if name == RAW:
+        if name in (RAW, 'vhdx'):
             continue
         inspector = make()
         if _knows(inspector, file):
-            found.append(inspector)
+            found[name] = inspector
         elif name in begins:
             raise reader.UnsafeFormat(
-                f'it begins as {name} does, and cannot be read as {name}')
+                f'it begins as {name} does, and cannot be read as {name}',
+                'header, byte 0')
     return found
 
 
@@ -178,34 +224,37 @@ def _check_match(found: str, declared: str | None,
         return
     raise reader.UnsafeFormat(
         f'its disk_format is {declared}, but its content is '
-        + (f'{found}' if found != RAW else f'not that of {declared}'))
+        + (f'{found}' if found != RAW else f'not that of {declared}'),
+        'disk_format', 'Name the disk_format that it has, or convert it '
+        '(qemu-img convert)')
 
 
-def _check_safety(inspector: format_inspector.FileInspector,
-                  options: Options) -> None:
+def _check_safety(inspector: format_inspector.FileInspector) -> None:
     name = str(inspector)
-    if name == 'luks' and inspector.complete:
-        # Nothing of what is encrypted can be looked at.
+    if name == 'gpt' or name == 'luks' and inspector.complete:
+        # A partition table cannot hurt, and nothing of what is encrypted can
+        # be looked at.
         return
     try:
         inspector.safety_check()
     except format_inspector.SafetyCheckFailed as failure:
         fatal = {check: what for check, what in failure.failures.items()
-                 if name != 'gpt' or check not in options.gpt_nonfatal}
+                 if check not in _OURS.get(name, ())}
         if fatal:
             raise reader.UnsafeFormat(
                 f'as {name} it is not safe ('
                 + '; '.join(f'{check}: {what}' for check, what
-                            in sorted(fatal.items())) + ')') from failure
+                            in sorted(fatal.items())) + ')',
+                ', '.join(sorted(fatal)), _CONVERT) from failure
     except format_inspector.ImageFormatError as failure:
         raise reader.UnsafeFormat(
             f'as {name} it is not complete, so that nobody can say that it '
-            'is safe') from failure
+            'is safe', 'end of the file') from failure
 
 
 def _check_vmdk_type(file: reader.Reader, options: Options) -> None:
-    kind = own.vmdk_type(file)
-    if kind.lower() not in options.vmdk_types:
+    kind = vmdk.kind(file)
+    if kind.lower() not in options.vmdk_types & vmdk.WHOLE:
         raise reader.UnsafeFormat(
             f'VMDK files of the type {kind or "(none)"} are not allowed here '
-            '(vmdk_allowed_types)')
+            '(vmdk_allowed_types)', 'createType of the descriptor', _CONVERT)

@@ -49,6 +49,23 @@ def find(services: services.Services, wanted: str) -> db_job_admin.Entry:
     return found[0]
 
 
+def task(services: services.Services, wanted: str) -> db_tasks.Task:
+    """What is recorded of that import, or of the last one of that image.
+
+    It may have ended; what is odd about its image is among its result.
+
+    :raises errors.NotFound: nothing is
+    """
+    with services.db.read() as conn:
+        found = db_tasks.get(conn, wanted)
+        known = [found] if found else db_tasks.of_image(conn, wanted)
+    if not known:
+        raise errors.NotFound(
+            f'{wanted}: no import of that id, or of an image of that id, is '
+            'known')
+    return known[0]
+
+
 def cancel(services: services.Services, wanted: str) -> str:
     """Ask for the end of an import; what was done, in words.
 

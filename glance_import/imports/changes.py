@@ -3,7 +3,8 @@
 Attributes change at once, and what they were is kept in the job, for an
 import that fails and for a step that is done again. What contract plugins say
 of custom properties is kept with their verdicts in the task, and written when
-the image becomes active.
+the image becomes active. Warnings of the service's own steps are kept there
+too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import collections.abc
 import json
 import typing
 
+from oslo_log import log
 import sqlalchemy as sa
 
 from glance_import.db import engine
@@ -23,11 +25,14 @@ from glance_import import errors
 from glance_import import states
 
 if typing.TYPE_CHECKING:
+    from glance_import.imports import runtime
     from glance_import import services
 
+LOG = log.getLogger(__name__)
 # Attributes that a plugin may change.
 CHANGEABLE = ('name', 'disk_format', 'container_format', 'min_disk',
               'min_ram', 'virtual_size', 'size')
+_MOST_WARNINGS = 20
 # Whose undo log is that of the whole import.
 _IMPORT = ''
 
@@ -113,6 +118,28 @@ def note_verdicts(conn: sa.Connection, lease: db_jobs.Lease,
         each for each in result.get('plugins', ())
         if (each['plugin'], each['step']) not in fresh] + list(verdicts)
     db_tasks.set_result(conn, lease.job_id, result)
+
+
+def warn(rt: runtime.Runtime, text: str) -> None:
+    """Say in the task what is odd about the image, which is taken.
+
+    Written together with the record of the step that found it.
+
+    :param text: a sentence for the user
+    """
+    LOG.info('image %s: %s', rt.job.image_id, text)
+    rt.unwritten.append(lambda conn: _note_warning(conn, rt.lease, text))
+
+
+def _note_warning(conn: sa.Connection, lease: db_jobs.Lease, text: str
+                  ) -> None:
+    task = db_tasks.get(conn, lease.job_id)
+    result = dict((task.result if task else None) or {})
+    said = result.setdefault('warnings', [])
+    # A step that is done again says it again.
+    if text not in said and len(said) < _MOST_WARNINGS:
+        said.append(text)
+        db_tasks.set_result(conn, lease.job_id, result)
 
 
 def of_plugins(result: dict[str, typing.Any]) -> dict[str, str]:

@@ -116,7 +116,9 @@ def succeed(services: services.Services, lease: db_jobs.Lease,
         db_tasks.move(conn, lease.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
                       result=result,
-                      message=images.storable(placed.reason or ''))
+                      message=images.storable(' '.join(
+                          [*([placed.reason] if placed.reason else ()),
+                           *result.get('warnings', ())])))
 
 
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,

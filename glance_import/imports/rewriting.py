@@ -131,7 +131,9 @@ class Rewrite(steps.Step):
                 memory=self.options.memory_limit << 20, processes=128,
                 output=limit, log=1 << 20))
         self.check_stop()
-        if result.verdict == 'accept':
+        if result.verdict == 'warn':
+            changes.warn(self.rt, f'{self.plugin}: {result.reason}.')
+        if result.verdict in ('accept', 'warn'):
             return result
         if result.detail:
             LOG.error('%s: %s', self.plugin, result.detail)

@@ -29,6 +29,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import import errors
+from glance_import.imports import changes
 from glance_import.imports import ending
 from glance_import.imports import outcome
 from glance_import.imports import runtime
@@ -262,7 +263,7 @@ class CheckContent(Step):
     def run(self, file_path: str) -> int | None:
         size = content.check(
             self.rt.services, self.image(), self.image_path(file_path),
-            self.rt.stopped.is_set)
+            self.rt.stopped.is_set, functools.partial(changes.warn, self.rt))
         self.check_stop()
         return size
 

@@ -140,12 +140,15 @@ class Adviser:
         if result.verdict == 'reject':
             raise errors.Unsupported(
                 'The image is refused: it refers to data outside of the '
-                f'file, by the opinion of qemu-img ({result.reason}).')
+                f'file, by the opinion of qemu-img ({result.reason}). Make it '
+                'one file that needs no other (qemu-img convert) and upload '
+                'that.')
         LOG.error('no second opinion on %s: %s %s', path, result.reason,
                   result.detail)
         raise errors.Unsupported(
             'The image is refused: qemu-img could not say whether it refers '
-            f'to data outside of the file ({result.reason}).')
+            f'to data outside of the file ({result.reason}). Make it anew '
+            '(qemu-img convert), or ask the operator.')
 
     def _ask(self, path: str, names: tuple[str, ...],
              stopped: collections.abc.Callable[[], bool]) -> verdicts.Result:

@@ -4,8 +4,10 @@ import pytest
 
 from glance_import.formats import inspection
 from tests.formats import corpus
+from tests.formats import unusual
 
-CASES = {case.name: case for case in corpus.TABLE}
+TABLE = corpus.TABLE + unusual.TABLE
+CASES = {case.name: case for case in TABLE}
 
 
 @pytest.fixture(scope='module')
@@ -14,7 +16,7 @@ def directory(tmp_path_factory):
 
 
 def test_names_are_unique():
-    assert len(CASES) == len(corpus.TABLE)
+    assert len(CASES) == len(TABLE)
 
 
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
@@ -26,6 +28,8 @@ def test_verdict(directory, case):
             inspection.inspect_format(str(path), case.declared,
                                       inspection.Options())
         assert case.refusal in str(refusal.value)
+        # What to do, as the last sentence.
+        assert str(refusal.value).count('. ') == 1, refusal.value
         return
     verdict = inspection.inspect_format(str(path), case.declared,
                                         inspection.Options())
@@ -34,3 +38,5 @@ def test_verdict(directory, case):
         assert verdict.virtual_size == path.stat().st_size
     else:
         assert verdict.virtual_size == case.virtual_size
+    assert len(verdict.warnings) == bool(case.warning), verdict.warnings
+    assert case.warning in ''.join(verdict.warnings)

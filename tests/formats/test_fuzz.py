@@ -18,8 +18,10 @@ from glance_import.formats import inspection
 from glance_import.plugin import second_opinion
 from glance_import.plugin.workers import info
 from tests.formats import corpus
+from tests.formats import unusual
 from tests import servers
 
+TABLE = corpus.TABLE + unusual.TABLE
 MUTANTS = 50_000 if os.environ.get('LONG_TESTS') else 600
 SEED = int(os.environ.get('FUZZ_SEED', '13'))
 MOST = 3 << 20
@@ -167,7 +169,7 @@ def files(tmp_path_factory):
     servers.program('qemu-img')
     directory = tmp_path_factory.mktemp('fuzz')
     found = {}
-    for case in corpus.TABLE:
+    for case in TABLE:
         case.make(directory / case.name)
         found[case.name] = File(directory / case.name)
     yield found
@@ -178,8 +180,8 @@ def files(tmp_path_factory):
 def test_nothing_passes_that_qemu_sees_outside_of(files):
     chance, counts, bad = random.Random(SEED), collections.Counter(), []
     names = list(files)
-    own = {case.name: case.declared for case in corpus.TABLE}
-    good = [case.name for case in corpus.TABLE if case.format]
+    own = {case.name: case.declared for case in TABLE}
+    good = [case.name for case in TABLE if case.format]
     for _ in range(MUTANTS):
         name = chance.choice(good if chance.random() < 0.6 else names)
         mutant = mutate(chance, name, len(files[name]), own[name])

@@ -11,6 +11,7 @@ import pytest
 
 from glance_import.formats import inspection
 from tests.formats import corpus
+from tests.formats import unusual
 
 EXAMPLES = 20_000 if os.environ.get('LONG_TESTS') else 400
 # Where formats keep what they say of themselves, in bytes from the start.
@@ -18,7 +19,9 @@ PLACES = (0, 64, 104, 512, 1024, 32 << 10, 64 << 10, 128 << 10, 192 << 10,
           256 << 10, 2 << 20)
 NAMES = ('qcow2', 'vmdk', 'vmdk-stream', 'vdi', 'vhdx', 'vhd', 'iso-mbr',
          'raw-gpt', 'backing-qcow2', 'flat-in-sparse-vmdk', 'data-file-qcow2',
-         'descriptor-vmdk', 'vmdk-footer-good')
+         'descriptor-vmdk', 'vmdk-footer-good', 'qcow2-extended-l2',
+         'vmdk-named-0', 'vhdx-late', 'mbr-hybrid', 'ntfs', 'kernel-aki',
+         'udf-bridge', 'toml')
 VALUES = strategies.one_of(
     strategies.binary(min_size=1, max_size=40),
     strategies.sampled_from([
@@ -47,7 +50,7 @@ def files(tmp_path_factory):
     """The beginnings and ends of files of every format."""
     directory = tmp_path_factory.mktemp('mutations')
     found = {}
-    for case in corpus.TABLE:
+    for case in corpus.TABLE + unusual.TABLE:
         if case.name in NAMES:
             case.make(directory / case.name)
             found[case.name] = (directory / case.name).read_bytes()[:3 << 20]
@@ -64,7 +67,8 @@ def files(tmp_path_factory):
     name=strategies.sampled_from(NAMES), changes=CHANGES,
     size=strategies.one_of(strategies.none(), strategies.integers(0, 5000)),
     declared=strategies.sampled_from(
-        ('raw', 'qcow2', 'vmdk', 'vdi', 'vhd', 'vhdx', 'iso', 'ploop')))
+        ('raw', 'qcow2', 'vmdk', 'vdi', 'vhd', 'vhdx', 'iso', 'ploop',
+         'aki')))
 def test_a_verdict_or_a_refusal(files, name, changes, size, declared):
     data = bytearray(files[name])
     for place, offset, value in changes:
@@ -82,7 +86,7 @@ def test_a_verdict_or_a_refusal(files, name, changes, size, declared):
         assert str(refusal).startswith('The image is refused: ')
     else:
         assert 0 <= verdict.virtual_size <= inspection.Options.max_virtual_size
-        assert declared in ('raw', 'ploop', verdict.format)
+        assert declared in ('raw', 'ploop', 'aki', verdict.format)
     finally:
         _watched.on = False
     assert _opened == [str(path)]

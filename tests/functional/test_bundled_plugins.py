@@ -9,6 +9,7 @@ import os
 import pathlib
 import struct
 import subprocess
+import tarfile
 import zipfile
 import zlib
 
@@ -79,6 +80,15 @@ def zipped(*members, method=zipfile.ZIP_DEFLATED, mode=0o100644):
     return buffer.getvalue()
 
 
+def tarred(name, data):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w') as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 def two_gzip_headers():
     return gzip.compress(DATA[:1000]) + gzip.compress(DATA[1000:])
 
@@ -87,6 +97,11 @@ GOOD = {
     'gzip': gzip.compress(DATA),
     'gzip of several': two_gzip_headers(),
     'gzip with padding': gzip.compress(DATA) + bytes(4096),
+    'gzip and data': gzip.compress(DATA) + b'signature',
+    'gzip of a tar': gzip.compress(tarred('folder/disk.raw', DATA)),
+    'tar': tarred('disk.raw', DATA),
+    'zstd with a frame in front': struct.pack('<II', 0x184d2a50, 4)
+    + b'1234' + zstandard.compress(DATA),
     'bzip2': bz2.compress(DATA),
     'xz': lzma.compress(DATA),
     'xz of several': lzma.compress(DATA[:1000]) + lzma.compress(DATA[1000:]),
@@ -209,14 +224,16 @@ BAD = {
         500) + gzip.compress(DATA)[1000:], 'damaged'),
     'gzip with a wrong sum': (lambda: gzip.compress(DATA)[:-8] + bytes(8),
                               'damaged'),
-    'gzip and rubbish': (lambda: gzip.compress(DATA) + b'rubbish' * 100,
-                         'damaged'),
+    'xz and rubbish': (lambda: lzma.compress(DATA) + b'rubbish' * 100,
+                       'damaged'),
+    'gzip in gzip': (lambda: gzip.compress(gzip.compress(DATA)),
+                     'gzip data again'),
     'xz damaged': (lambda: lzma.compress(DATA)[:500] + bytes(
         500) + lzma.compress(DATA)[1000:], 'damaged'),
-    'two members': (lambda: zipped(('a', DATA), ('b', b'')), '2 members'),
+    'two members': (lambda: zipped(('a', DATA), ('b', b'')), '2 files'),
     'no member': (lambda: b'PK\3\4' + zipped()[:0] + bytes(30) + zipped(),
                   'zip'),
-    'a directory': (lambda: zipped(('disk/', b'')), 'no regular file'),
+    'a directory': (lambda: zipped(('disk/', b'')), 'no files'),
     'a link': (lambda: link('/etc/passwd'), 'no regular file'),
     'a device': (lambda: zipped(('disk', b''), mode=0o60600),
                  'no regular file'),
@@ -301,9 +318,13 @@ def test_damaged_inside(service, directory):
     """What only qemu-img finds: its words, and no path of ours."""
     path = directory / 'damaged'
     CASES['qcow2'].make(path)
-    # An entry of the first table that leads out of the file.
-    table = int.from_bytes(path.read_bytes()[40:48], 'big')
-    corpus.patch(path, table, struct.pack('>Q', 1 << 63 | 1 << 40))
+    # A cluster that begins where none does.
+    data = path.read_bytes()
+    (first,) = struct.unpack_from('>Q', data, 40)
+    second = struct.unpack_from('>Q', data, first)[0] & 0xffffffff
+    place = next(at for at in range(second, second + 65536, 8)
+                 if any(data[at:at + 8]))
+    corpus.patch(path, place + 6, b'\2')
     data = path.read_bytes()
     image = import_it(service, data, disk_format='qcow2')
     check_failed(service, image, data, 'image_conversion')

@@ -16,6 +16,7 @@ from glance_import.plugin import second_opinion
 from glance_import.staging import area as areas
 from tests import cpu
 from tests.formats import corpus
+from tests.formats import unusual
 from tests import servers
 
 BACKING = 'echo \'{"filename": "\'$LAST\'", "format": "qcow2", ' \
@@ -106,7 +107,8 @@ def test_what_it_sees_outside_is_refused(adviser, make, declared):
         adviser().check(str(readable(path)), (declared,), host.never)
 
 
-GOOD = {case.name: case for case in corpus.TABLE if case.format}
+GOOD = {case.name: case for case in corpus.TABLE + unusual.TABLE
+        if case.format}
 
 
 def test_it_has_nothing_against_good_images(adviser):

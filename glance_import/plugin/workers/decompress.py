@@ -1,41 +1,30 @@
 """Decompression of one image, inside a sandbox.
 
 What it is compressed with is told by its first bytes. An archive may have
-one regular member, whose name is not looked at. ``ctx.options`` has
-``max_ratio``: bytes out for each byte in, once 64 MiB have come out.
+one regular member, whose name is not looked at; a tar inside of other
+compressed data is unpacked too. ``ctx.options`` has ``max_ratio``: bytes out
+for each byte in, once 64 MiB have come out, and ``nested``: whether what
+comes out may be an archive or compressed, and stays so.
 """
 
 import bz2
 import lzma
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 
 from glance_import.plugin import contract
+from glance_import.plugin.workers import archives
+from glance_import.plugin.workers import kinds
 
 BLOCK = 1 << 20
+# Bytes given to a decoder at a time: what it leaves is copied for each of
+# many short streams.
+_PIECE = 64 << 10
 _FREE = 64 << 20
-MAGIC = (
-    (b'\x1f\x8b', 'gzip'),
-    (b'BZh', 'bzip2'),
-    (b'\xfd7zXZ\x00', 'xz'),
-    (b'\x28\xb5\x2f\xfd', 'zstd'),
-    (b'PK\x03\x04', 'zip'),
-    (b'\x04\x22\x4d\x18', 'lz4'),
-)
-
-
-class BadData(Exception):
-    """The data is not what can be decompressed; half a sentence why."""
-
-
-def kind_of(head):
-    """What data is compressed with by its beginning; None for nothing."""
-    for magic, kind in MAGIC:
-        if head.startswith(magic):
-            return kind
-    return None
+BadData = archives.BadData
 
 
 class Decompress(contract.ImagePlugin):
@@ -45,61 +34,105 @@ class Decompress(contract.ImagePlugin):
 
     def inspect(self, data, ctx):
         """Bytes that will come out, where the data says; else 0."""
-        kind = kind_of(data.read(8))
+        kind = kinds.kind_of(data)
         try:
             size = _SIZES.get(kind, _unknown)(data)
         except BadData as failure:
-            return self.reject(str(failure))
+            return self.reject(failure.at(data))
         return self.accept(properties={'required': str(size)})
 
     def transform(self, source, sink, ctx):
         """Write what comes out to the sink."""
-        kind = kind_of(source.read(8))
-        source.seek(0)
+        kind = kinds.kind_of(source)
         bound = int(ctx.options.max_ratio)
         try:
-            for block in _DECODERS[kind](source):
+            blocks = _DECODERS[kind](source)
+            if not ctx.options.nested:
+                blocks = _disk(blocks, kind)
+            for block in blocks:
                 ctx.progress()
                 if sink.written + len(block) > sink.limit:
                     raise BadData('what comes out is larger than '
                                   f'{sink.limit} bytes, the most that is '
-                                  'accepted')
+                                  'accepted', 'make the disk smaller, or '
+                                  'ask the operator')
                 sink.write(block)
                 if sink.written > max(_FREE, source.bytes_read * bound):
                     raise BadData(f'more than {bound} bytes come out for each '
-                                  'byte of it (max_ratio)')
+                                  'byte of it (max_ratio)', 'upload the '
+                                  'disk as it is')
         except BadData as failure:
-            return self.reject(str(failure))
+            return self.reject(failure.at(source))
         except _BROKEN as failure:
-            return self.reject(f'the {kind} data is damaged ({failure})')
+            return self.reject(BadData(
+                f'the {kind} data is damaged ({failure})').at(source))
+        behind = getattr(source, 'behind', 0)
+        if behind:
+            return self.warn(
+                f'{behind} bytes follow the end of the {kind} data, and were '
+                'left out')
         return self.accept()
 
 
+def _disk(blocks, kind):
+    """What comes out, which has to be a disk by now.
+
+    A tar is unpacked; what is compressed twice is refused.
+    """
+    head = b''
+    while len(head) < kinds.HEAD and (block := next(blocks, b'')):
+        head += block
+    inner = kinds.of_head(head[:kinds.HEAD])
+    whole = _joined(head, blocks)
+    if inner == 'tar':
+        return _disk(archives.untar(whole), 'tar')
+    if inner:
+        raise BadData(
+            f'what comes out of the {kind} data is {inner} data again',
+            'unpack it, and upload the disk')
+    return whole
+
+
+def _joined(head, blocks):
+    if head:
+        yield head
+    yield from blocks
+
+
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError,
-           zipfile.BadZipFile, struct.error)
+           zipfile.BadZipFile, tarfile.TarError, struct.error)
 
 
 # -- streams
 
-def _streams(source, make, name):
+def _streams(source, make, name, magic=b''):
     """Streams one after the other; ``make`` gives a decompressor.
 
     A decompressor has ``decompress(data, most)``, ``eof``, ``unused_data``
-    and ``needs_input``, as those of bz2 and lzma.
+    and ``needs_input``, as those of bz2 and lzma. Zeros behind the last
+    stream are padding.
+
+    :param magic: what a stream begins with, where anything else that follows
+        is none of it; how much that is becomes ``source.behind``
     """
     decoder, fresh, data = make(), True, b''
     while True:
         if decoder.eof:
-            data = decoder.unused_data or source.read(BLOCK)
-            # Zeros behind the last stream are padding.
+            data = decoder.unused_data or source.read(_PIECE)
+            end = source.tell() - len(data)
             data = data.lstrip(b'\0')
-            while not data and (more := source.read(BLOCK)):
+            while not data and (more := source.read(_PIECE)):
                 data = more.lstrip(b'\0')
             if not data:
                 return
+            if len(data) < len(magic):
+                data += source.read(_PIECE)
+            if not data.startswith(magic):
+                source.behind = source.size - end
+                return
             decoder, fresh = make(), True
         elif decoder.needs_input:
-            data = source.read(BLOCK)
+            data = source.read(_PIECE)
             if not data:
                 raise BadData(
                     f'the {name} data is cut before its end'
@@ -134,11 +167,11 @@ class _Gzip:
 
 
 def _gzip(source):
-    return _streams(source, _Gzip, 'gzip')
+    return _streams(source, _Gzip, 'gzip', b'\x1f\x8b\x08')
 
 
 def _bzip2(source):
-    return _streams(source, bz2.BZ2Decompressor, 'bzip2')
+    return _streams(source, bz2.BZ2Decompressor, 'bzip2', b'BZh')
 
 
 def _xz(source):
@@ -173,9 +206,14 @@ def _check_zstd_end(source, zstandard):
             at += 8 + struct.unpack('<I', head[4:8])[0]
             continue
         if magic != 0xfd2fb528:
-            raise BadData('something that is no zstd data follows it')
-        header = zstandard.frame_header_size(head)
-        checksum = zstandard.get_frame_parameters(head).has_checksum
+            raise BadData('something that is no zstd data follows it at byte '
+                          f'{at} of {source.size}')
+        try:
+            header = zstandard.frame_header_size(head)
+            checksum = zstandard.get_frame_parameters(head).has_checksum
+        except zstandard.ZstdError as failure:
+            raise BadData('the zstd data is cut, or damaged, at byte '
+                          f'{at} ({failure})') from failure
         at += header
         last = 0
         while not last:
@@ -197,48 +235,20 @@ def _lz4(source):
     except ImportError:
         raise BadData(
             'it is compressed with lz4, which this service cannot decompress '
-            '(the package lz4 is not installed)') from None
+            '(the package lz4 is not installed)', 'use gzip or zstd'
+        ) from None
     try:
         yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4')
     except RuntimeError as failure:
         raise BadData(f'the lz4 data is damaged ({failure})') from failure
 
 
-# -- archives
-
-def _only_member(source):
-    """The one regular member of a zip archive, and the archive."""
-    archive = zipfile.ZipFile(source)
-    members = archive.infolist()
-    if len(members) != 1:
-        raise BadData(
-            f'it is a zip archive of {len(members)} members, not one')
-    member = members[0]
-    mode = member.external_attr >> 16
-    if member.is_dir() or mode and mode & 0o170000 not in (0, 0o100000):
-        raise BadData('the member of the zip archive is no regular file')
-    if member.flag_bits & 1:
-        raise BadData('the zip archive is encrypted')
-    return archive, member
-
-
-def _zip(source):
-    archive, member = _only_member(source)
-    left = member.file_size
-    try:
-        with archive.open(member) as stream:
-            while block := stream.read(BLOCK):
-                left -= len(block)
-                yield block
-    except (NotImplementedError, RuntimeError) as failure:
-        raise BadData('the zip archive is compressed in a way that is not '
-                      f'supported ({failure})') from failure
-    if left:
-        raise BadData('the zip archive lies about the size of its member')
+def _tar(source):
+    return archives.untar(iter(lambda: source.read(BLOCK), b''))
 
 
 _DECODERS = {'gzip': _gzip, 'bzip2': _bzip2, 'xz': _xz, 'zstd': _zstd,
-             'zip': _zip, 'lz4': _lz4}
+             'zip': archives.unzip, 'lz4': _lz4, 'tar': _tar}
 
 
 # -- how much it will be
@@ -249,7 +259,7 @@ def _unknown(_source):
 
 def _zip_size(source):
     try:
-        return _only_member(source)[1].file_size
+        return archives.zip_member(source)[1].file_size
     except _BROKEN as failure:
         raise BadData(f'the zip archive is damaged ({failure})') from failure
 
@@ -257,13 +267,15 @@ def _zip_size(source):
 def _zstd_size(source):
     import zstandard
 
-    source.seek(0)
+    head = source.read(64)
+    skipped = kinds.of_head(head) != 'zstd'
     try:
-        found = zstandard.get_frame_parameters(source.read(64)).content_size
+        found = zstandard.get_frame_parameters(head).content_size
     except zstandard.ZstdError:
         return 0
-    # The unknown is a number without end.
-    return found if found < 1 << 62 else 0
+    # The unknown is a number without end, and that of a frame which is
+    # skipped is another.
+    return found if found < 1 << 62 and not skipped else 0
 
 
 def _xz_size(source):

@@ -21,6 +21,8 @@ from glance_import.plugin.workers import convert
 # disk_format -> what qemu calls it.
 QEMU = {'raw': 'raw', 'qcow2': 'qcow2', 'vmdk': 'vmdk', 'vdi': 'vdi',
         'vhd': 'vpc', 'vhdx': 'vhdx'}
+# No disks to be converted: discs, kernels and ramdisks.
+_AS_THEY_ARE = ('iso', 'aki', 'ari')
 # Beside the data: headers and tables of the format that is written.
 _OVERHEAD = 64 << 20
 
@@ -36,15 +38,17 @@ class _ConvertImage(rewriting.Rewrite):
         image = self.image()
         source = image.disk_format
         found = self._inspect(path, source)
-        if source == 'iso':
+        if source in _AS_THEY_ARE:
             return f'file://{path}'
-        if found.format == 'iso':
-            raise errors.ImportFailed(
-                f'its disk_format is {source}, but its content is iso')
         if source not in QEMU:
             raise errors.ImportFailed(
                 f'images of the disk_format {source} cannot be converted to '
                 f'{wanted}')
+        if found.format == 'iso' or (
+                source != wanted and found.format != source):
+            raise errors.ImportFailed(
+                f'its disk_format is {source}, but its content is '
+                f'{found.format}')
         if source == wanted:
             return f'file://{path}'
         sink = self._convert(path, source, wanted, found.virtual_size)

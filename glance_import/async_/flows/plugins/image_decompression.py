@@ -1,8 +1,10 @@
 """image_decompression: images come compressed and are stored as they are.
 
-gzip, bzip2, xz, zstd, lz4 and zip archives of one member are told by their
-first bytes; anything else passes through. container_format compressed means
-that the image shall stay as it is. Has to be listed before image_conversion.
+gzip, bzip2, xz, zstd, lz4, and zip archives and tars of one disk are told by
+their first bytes; what is compressed or archived in another way is refused by
+name, and anything else passes through. container_format compressed means that
+the image shall stay as it is; kernels and ramdisks stay too, since whoever
+boots them unpacks them. Has to be listed before image_conversion.
 """
 
 from __future__ import annotations
@@ -16,6 +18,12 @@ from glance_import.imports import rewriting
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin.workers import decompress
+from glance_import.plugin.workers import kinds
+
+# container_formats that are archives, whose files may well be compressed.
+_ARCHIVES = ('ova', 'ovf', 'docker')
+# disk_formats whose compression is part of them.
+_BOOTED = ('aki', 'ari')
 
 
 class _DecompressImage(rewriting.Rewrite):
@@ -31,10 +39,19 @@ class _DecompressImage(rewriting.Rewrite):
         super().__init__(**kwargs)
 
     def rewrite(self, path):
+        image = self.image()
         with open(path, 'rb') as file:
-            kind = decompress.kind_of(file.read(8))
-        if kind is None or self.image().container_format == 'compressed':
+            kind = kinds.kind_of(file)
+        archive = image.container_format in _ARCHIVES
+        if kind is None or image.container_format == 'compressed' \
+                or image.disk_format in _BOOTED \
+                or archive and kind not in kinds.STREAMS:
             return f'file://{path}'
+        if kind not in kinds.TAKEN:
+            raise errors.ImportFailed(
+                f'it is {kind} data (byte 0), which is not unpacked here: '
+                'upload the disk itself, or compress it with gzip, bzip2, '
+                'xz, zstd, lz4 or zip')
         cap = self.cap()
         needed = self.measure(path)
         if needed > cap:
@@ -44,7 +61,8 @@ class _DecompressImage(rewriting.Rewrite):
         # What does not say its size comes out no smaller than it is.
         self.require_room(needed or os.stat(path).st_size,
                           'to decompress the image')
-        sink = self.make(path, cap, max_ratio=self.options.max_ratio)
+        sink = self.make(path, cap, max_ratio=self.options.max_ratio,
+                         nested=archive)
         return self.adopt(sink)
 
 
