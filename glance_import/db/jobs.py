@@ -225,10 +225,10 @@ def waiting(conn: sa.Connection, *,
 
 @functools.cache
 def _waiting(everywhere: bool, all_of_them: bool) -> sa.Select:
-    reach, refused = sa.true(), tables.import_refusals.c
-    if not everywhere:
-        reach = sa.or_(Columns.area.is_(None), Columns.area.in_(
-            sa.bindparam('b_areas', expanding=True)))
+    refused = tables.import_refusals.c
+    reach = sa.true() if everywhere else sa.or_(
+        Columns.area.is_(None),
+        Columns.area.in_(sa.bindparam('b_areas', expanding=True)))
     ours = sa.true() if all_of_them else ~sa.exists().where(
         refused.job_id == Columns.id,
         refused.conductor == sa.bindparam('b_conductor'))
