@@ -54,7 +54,8 @@ def check_whole(service, image_id, data=DATA):
     assert image['checksum'] == hashlib.md5(data).hexdigest()
     assert image['os_hash_value'] == hashlib.sha512(data).hexdigest()
     assert service.download(image_id) == data
-    assert not [n for n in service.staged() if image_id in n]
+    services.wait_for(lambda: not [n for n in service.staged()
+                                   if image_id in n])
 
 
 def begun(service, image_id, sent, start=0, extra=''):

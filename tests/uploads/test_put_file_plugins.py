@@ -88,7 +88,8 @@ def test_an_image_is_active_when_the_answer_comes(service):
     assert service.download(image_id) == GOOD
     task, = service.tasks(image_id)
     assert (task['type'], task['status']) == ('api_image_import', 'success')
-    assert not [name for name in service.staged() if image_id in name]
+    services.wait_for(lambda: not [name for name in service.staged()
+                                   if image_id in name])
 
 
 @pytest.mark.parametrize('data, reason, code', [
