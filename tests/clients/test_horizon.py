@@ -91,6 +91,7 @@ def test_direct_upload(cache, keystone, make_service, tmp_path):
     service = make_service(options={
         'paste_deploy': {'flavor': 'keystone'},
         'keystone_authtoken': keystone.middleware(),
+        'image_import_opts': {'image_import_plugins': '[no_op]'},
         'cors': {'allowed_origin': origin}}).start()
     service.token = keystone.token('ann', 'red')
     images = f'http://127.0.0.1:{service.port}'
