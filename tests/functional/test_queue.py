@@ -95,7 +95,7 @@ def test_a_service_without_a_conductor_says_so(two, tmp_path, monkeypatch,
     line, = [line for line in second.text().splitlines()
              if 'no conductor is started for this service' in line]
     assert str(first.process.pid) in line and 'state_path' in line
-    assert 'no conductor' not in first.text()
+    assert 'no conductor is started' not in first.text()
     assert not [words for words in second.children().values()
                 if 'cmd.conductor' in words]
     image_id = second.ask(DATA)

@@ -26,7 +26,7 @@ class Database:
     def __exit__(self, *_):
         return False
 
-    def execute(self, _statement):
+    def execute(self, _statement, _values=None):
         return types.SimpleNamespace(rowcount=1)
 
 
