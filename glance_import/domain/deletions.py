@@ -78,8 +78,14 @@ def record_key(services: services.Services, conn: sa.Connection,
         LOG.warning('image %s goes without its key %s: set [key_manager] '
                     'backend, and install castellan', image_id, key_id)
         return None
-    payload = {'key': key_id, 'caller': sealing.seal(
-        services.area, dataclasses.asdict(caller))}
+    sealed = None
+    try:
+        sealed = sealing.seal(services.area, dataclasses.asdict(caller))
+    except sealing.NoKey as failure:
+        # The image goes all the same; who may delete its key is not kept.
+        LOG.error('image %s goes, and its key %s stays until it is deleted '
+                  'by hand: %s', image_id, key_id, failure)
+    payload = {'key': key_id, 'caller': sealed}
     return db_deletions.insert(conn, KEY, payload, image_id=image_id,
                                area=services.area.id, seconds=ATTEMPT_SECONDS)
 

@@ -22,6 +22,7 @@ from glance_import.domain import quotas
 from glance_import.domain import tasks
 from glance_import import errors
 from glance_import.net import urls
+from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import import uuids
@@ -222,8 +223,8 @@ def delete(services: services.Services, image: db_images.Image,
         encrypted volume goes with it
 
     The import loses its job row, and with it the right to write anything;
-    its task ends as a failure that says why. Bytes go after the commit: if
-    that fails, housekeeping finds them, since no live image names them.
+    its task ends as a failure that says why. Bytes go after the commit, from
+    wherever they can be removed; the log names what is left.
 
     :raises errors.Forbidden: the image is protected
     :raises errors.Conflict: the status does not allow it
@@ -232,7 +233,11 @@ def delete(services: services.Services, image: db_images.Image,
         raise errors.Forbidden(
             f'Image {image.id} is protected and cannot be deleted.')
     gone = _delete(services, image, caller)
-    services.area.discard(image.id)
+    try:
+        services.area.discard(image.id)
+    except staging.StagingError as failure:
+        LOG.error('image %s is deleted, but not what is staged of it: %s',
+                  image.id, failure)
     for location in gone.locations:
         try:
             services.stores.of(location).delete(location.url)

@@ -12,6 +12,8 @@ import dataclasses
 import json
 import typing
 
+from oslo_log import log
+
 from glance_import.domain import quotas
 from glance_import.domain import sealing
 from glance_import import errors
@@ -27,6 +29,7 @@ if typing.TYPE_CHECKING:
     from glance_import.db import images as db_images
     from glance_import import services
 
+LOG = log.getLogger(__name__)
 _INTERFACES = ('public', 'internal', 'admin')
 
 
@@ -73,7 +76,14 @@ def seal(services: services.Services, asked: dict[str, typing.Any],
         raise errors.Invalid(
             f"The service catalog has no {interface} endpoint of an image "
             f"service in the region {asked['glance_region'][:255]}.")
-    return sealing.seal(services.area, {'endpoint': found, 'token': token})
+    try:
+        return sealing.seal(services.area, {'endpoint': found,
+                                            'token': token})
+    except sealing.NoKey as failure:
+        LOG.error('a token cannot be kept for an import: %s', failure)
+        raise errors.Unavailable(
+            'The token that the import needs cannot be kept safely at the '
+            'moment. Ask again later.') from failure
 
 
 def unseal(services: services.Services, sealed: str | None) -> Access:

@@ -25,8 +25,15 @@ class Unreadable(Exception):
     """It was sealed by another key, or is nothing that was sealed."""
 
 
+class NoKey(Unreadable):
+    """The key can be neither read nor made; the text says why."""
+
+
 def seal(area: staging_area.Area, value: dict[str, typing.Any]) -> str:
-    """JSON as text that says nothing without the key."""
+    """JSON as text that says nothing without the key.
+
+    :raises NoKey: there is none
+    """
     packed = json.dumps(value).encode()
     return _key(area).encrypt(packed).decode('ascii')
 
@@ -46,6 +53,15 @@ def unseal(area: staging_area.Area, sealed: str | None
 def _key(area: staging_area.Area) -> fernet.Fernet:
     """The key of a staging area, made at its first use."""
     path = os.path.join(area.directory, KEY_FILE)
+    try:
+        return _made(path)
+    except OSError as failure:
+        raise NoKey(f'{path}: {failure.strerror}') from failure
+    except ValueError as failure:
+        raise NoKey(f'{path} holds no key') from failure
+
+
+def _made(path: str) -> fernet.Fernet:
     with contextlib.suppress(FileNotFoundError):
         return _read_key(path)
     fresh = f'{path}.{uuid.uuid4()}'

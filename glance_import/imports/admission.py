@@ -147,7 +147,7 @@ def post(services: services.Services, conn: sa.Connection,
     body = method.known(body)
     if targets is None and services.stores.many and not method.copies:
         targets = [services.stores.default.id]
-    _check_bounds(services, conn, ctx.project_id)
+    check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
     area = db_jobs.STAGES_NOTHING if method.copies else None
     if secret:
@@ -209,8 +209,8 @@ def _take_staged(services: services.Services, conn: sa.Connection,
     return record.area
 
 
-def _check_bounds(services: services.Services, conn: sa.Connection,
-                  project: str | None) -> None:
+def check_bounds(services: services.Services, conn: sa.Connection,
+                 project: str | None) -> None:
     """Refuse what would be too much to wait for, or too much for one.
 
     :raises errors.TooLarge: the project has its share

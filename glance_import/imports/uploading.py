@@ -16,6 +16,7 @@ import typing
 from oslo_log import log
 
 from glance_import.db import conductors as db_conductors
+from glance_import.db import engine
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
 from glance_import.domain import quotas
@@ -92,7 +93,7 @@ def save(services: services.Services, ctx: context.RequestContext,
     receiving.check_status(receiving.TO_IMPORT, image.id,
                            target.image.status, target.record)
     services.board.check()
-    _check_conductor(services)
+    _check_imports(services, ctx)
     task_id = ''
 
     def ask(conn: sa.Connection) -> None:
@@ -116,14 +117,17 @@ def save(services: services.Services, ctx: context.RequestContext,
     _wait(services, image.id, task_id)
 
 
-def _check_conductor(services: services.Services) -> None:
-    """Before any data comes: whether its import would be run.
+def _check_imports(services: services.Services,
+                   ctx: context.RequestContext) -> None:
+    """Before any data comes: whether its import would be taken and run.
 
-    :raises errors.Unavailable: no conductor was seen
+    :raises errors.TooLarge: the project has its share of imports
+    :raises errors.Unavailable: no conductor was seen, or the queue is full
     """
     deadline = time.monotonic() + _START
     while True:
         with services.db.read() as conn:
+            admission.check_bounds(services, conn, ctx.project_id)
             if db_conductors.any_living(conn, services.area.id):
                 return
         if time.monotonic() > deadline:
@@ -143,13 +147,12 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while True:
-        with services.db.read() as conn:
-            task = db_tasks.get(conn, task_id)
-        if task is None:
+        is_told, task = _look(services, task_id)
+        if is_told and task is None:
             raise receiving.deleted(image_id)
-        if task.status == states.SUCCESS:
+        if task is not None and task.status == states.SUCCESS:
             return
-        if task.status == states.FAILURE:
+        if task is not None and task.status == states.FAILURE:
             raise _failed(image_id, task)
         left = deadline - time.monotonic()
         if left <= 0:
@@ -160,6 +163,21 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
                 f'/v2/images/{image_id}/tasks.')
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _look(services: services.Services, task_id: str
+          ) -> tuple[bool, db_tasks.Task | None]:
+    """Whether the database has answered, and the task if there is one.
+
+    One that does not is waited for, as the import itself waits for it.
+    """
+    try:
+        with services.db.read() as conn:
+            return True, db_tasks.get(conn, task_id)
+    except engine.ERRORS as failure:
+        if not engine.may_pass(failure):
+            raise
+        return False, None
 
 
 def _failed(image_id: str, task: db_tasks.Task) -> errors.DomainError:

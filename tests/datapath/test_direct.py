@@ -107,6 +107,23 @@ def test_deleted_meanwhile(service):
             if image_id in n] == []
 
 
+def test_deleted_while_the_staging_area_is_away(make_service):
+    """What can be deleted is, and what cannot is told in the log."""
+    service = make_service().start()
+    image_id = service.create()
+    assert put(service, image_id).status == 204
+    away = service.staging.with_name('away')
+    service.staging.rename(away)
+    try:
+        assert service.request(
+            'DELETE', f'/v2/images/{image_id}').status == 204
+        assert service.stored() == []
+        services.wait_for(lambda: f'image {image_id} is deleted, but not '
+                          'what is staged of it' in service.text())
+    finally:
+        away.rename(service.staging)
+
+
 @pytest.mark.parametrize('path', ['file', 'stage'])
 def test_killed_in_mid_upload(make_service, path):
     service = make_service().start()

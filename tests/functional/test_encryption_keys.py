@@ -188,3 +188,23 @@ def test_barbican_itself(service, barbican, request, tmp_path):
     finally:
         real.stop()
         barbican.key_manager = barbican.url
+
+
+def test_who_deletes_cannot_be_kept(service):
+    """The image goes all the same, and the log says what is left."""
+    path = service.staging / '.token_key'
+    kept = path.read_bytes() if path.exists() else None
+    path.unlink(missing_ok=True)
+    path.write_text('a bad restore')
+    try:
+        key = str(uuid.uuid4())
+        delete(service, encrypted(service, key))
+        assert f'its key {key} stays' in service.text()
+        (_, kind, _, _, payload, _), = waiting(service)
+        assert kind == 'encryption_key' and json.loads(payload) == {
+            'key': key, 'caller': None}
+    finally:
+        path.unlink()
+        if kept is not None:
+            path.write_bytes(kept)
+            path.chmod(0o600)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import socket
 import time
 
@@ -220,3 +221,24 @@ def test_nobody_to_run_them(make_service):
         body, time.monotonic() - begun)
     assert service.show(image_id)['status'] == 'queued'
     assert not service.staged()
+
+
+def test_more_imports_than_a_project_may_have(make_service):
+    """This too is said before the body is read."""
+    service = make_service(options={
+        'image_import_opts': {'image_import_plugins': '[no_op]'},
+        'taskflow_executor': {'max_imports_per_project': 1,
+                              'max_attempts': 1000}}).start()
+    services.wait_for(lambda: 'runs up to' in service.text())
+    conductor = service.conductor_pid()
+    os.kill(conductor, signal.SIGSTOP)
+    try:
+        service.ask(GOOD)
+        image_id = service.create()
+        with service.raw() as sock:
+            sock.sendall(head_of(image_id, len(GOOD)))
+            status, body = services.answer_of(sock)
+        assert status == 413 and b'max_imports_per_project' in body, body
+        assert service.show(image_id)['status'] == 'queued'
+    finally:
+        os.kill(conductor, signal.SIGCONT)
