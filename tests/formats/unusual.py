@@ -261,6 +261,13 @@ TABLE = (
           ('乗亂.vmdk'.encode('gbk'), b'GBK'), (b'Disk: one of two.vmdk',),
           ('表.vmdk'.encode('cp932'), b'windows-932'),
           ('Größe.vmdk'.encode('cp1252'),), (b'a b  c.vmdk', b'x-unknown')))),
+    *(corpus.bad(f'vmdk-named-elsewhere-{number}', named(*name), 'vmdk',
+                 'names an extent')
+      for number, name in enumerate((
+          (b'/etc/shells', b'cp037'), (b'../../etc/shells', b'windows-500'),
+          (b'nbd:127.0.0.1:9', b'cp037'), (b'/etc/shells', b'cp1140'),
+          (b'fat:/etc', b'cp1026'), ('乗/a'.encode('gbk'), b'GBK'),
+          (b'c:\\a', b'cp273'), (b'/etc/shells', b'cp864')))),
     *(corpus.good(f'vhd-{creator.strip().decode().strip(chr(0))}',
                   made_by(creator), 'vhd') for creator in CREATORS),
 )
