@@ -234,6 +234,12 @@ TABLE = (
     corpus.bad('vhdx-cut-in-its-blocks', corpus.cut(
         corpus.converted('vhdx', 'block_size=1M'), -(2 << 20)), 'vhdx',
         'last block'),
+    corpus.bad('vhdx-cut-in-its-last-block', corpus.cut(
+        corpus.converted('vhdx', 'block_size=8M'), -(7 << 20)), 'vhdx',
+        'last block'),
+    corpus.bad('vhdx-cut-by-little', corpus.cut(
+        corpus.converted('vhdx', 'block_size=1M'), -1), 'vhdx',
+        'last block'),
     corpus.bad('vmdk-cut-in-its-grains', corpus.cut(
         corpus.converted('vmdk'), -(1 << 17)), 'vmdk', 'last grain'),
     corpus.bad('qcow2-cut-in-its-clusters', corpus.cut(
