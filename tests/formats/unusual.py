@@ -253,9 +253,13 @@ TABLE = (
     corpus.Case('qcow2-corrupt-bit', corpus.patched(
         corpus.converted('qcow2'), (79, b'\2')), 'qcow2', 'qcow2',
         warning='corrupt'),
-    corpus.Case('qcow2-last-cluster', corpus.cut(
-        corpus.converted('qcow2'), -600), 'qcow2', 'qcow2',
-        warning='last 600 bytes'),
+    corpus.bad('qcow2-cut-by-little', corpus.cut(
+        corpus.converted('qcow2'), -1), 'qcow2', 'last cluster'),
+    corpus.bad('qcow2-cut-in-its-last-cluster', corpus.cut(
+        corpus.converted('qcow2', 'cluster_size=2M'), -600), 'qcow2',
+        'last cluster'),
+    corpus.bad('qcow2-compressed-cut-by-little', corpus.cut(
+        corpus.compressed, -1000), 'qcow2', 'last cluster'),
     corpus.good('qcow2-extended-small', corpus.converted(
         'qcow2', 'extended_l2=on', 'cluster_size=16k'), 'qcow2'),
     corpus.good('qcow2-no-counts', corpus.written(
