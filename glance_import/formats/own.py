@@ -28,14 +28,19 @@ def vhd(file: reader.Reader) -> int:
     at_start = file.at(0, _VHD_FOOTER)
     kinds = {int.from_bytes(footer[60:64], 'big')
              for footer in (at_start, at_end) if footer[:8] == b'conectix'}
-    if kinds == {2}:
-        footer = at_end if at_end[:8] == b'conectix' else at_start
-        return int.from_bytes(footer[48:56], 'big')
     if 4 in kinds:
         raise outside.refusal('a parent disk', 'disk type 4 of its footer')
-    if kinds == {3} and at_end[:8] != b'conectix':
+    if len(kinds) == 1 and at_end[:8] != b'conectix':
         raise UnsafeFormat('it is truncated: its end is missing',
                            f'footer, byte {file.size - _VHD_FOOTER}')
+    if kinds == {2}:
+        size = int.from_bytes(at_end[48:56], 'big')
+        if size > file.size - _VHD_FOOTER:
+            raise UnsafeFormat(
+                f'it is truncated: it has {file.size - _VHD_FOOTER} of the '
+                f'{size} bytes of its disk',
+                f'footer, byte {file.size - _VHD_FOOTER + 48}')
+        return size
     if kinds != {3} or at_start[:8] != b'conectix':
         raise UnsafeFormat('its headers do not agree on what it is',
                            f'disk types {sorted(kinds)}, bytes 60 and '

@@ -83,16 +83,7 @@ def _features(file: reader.Reader) -> int:
 
 def warnings(file: reader.Reader) -> collections.abc.Iterator[str]:
     """What is odd about an image that was taken."""
-    (bits,) = file.unpack('>I', 20)
     features = _features(file)
-    header = _Header(1 << bits, file.unpack('>Q', 24)[0], features)
-    # That which lies last names the last clusters, nearly always.
-    for place in _second_tables(file, header)[:1]:
-        last, _packed = _last_places(file.long(place, header.cluster), header)
-        missing = last + header.cluster - file.size
-        if missing > 0:
-            yield (f'the last {missing} bytes of its last cluster (byte '
-                   f'{last}) are not in the file, and are read as zeros')
     if features & _CORRUPT:
         yield ('it is marked as corrupt (incompatible_features, bit 1): '
                'qemu opens it read-only until it is repaired '
@@ -131,22 +122,30 @@ def _check_counts(file: reader.Reader, version: int, cluster: int) -> None:
 # -- what the tables name
 
 def _check_tables(file: reader.Reader, header: _Header) -> None:
-    """Every cluster that is looked at begins inside of the file.
+    """Every cluster that is looked at is in the file.
 
-    Those tables first that lie last: they were written last, and name what a
-    cut takes away.
+    But for what lies behind the end of the disk. Those tables first that lie
+    last: they were written last, and name what a cut takes away.
     """
     places, left = _second_tables(file, header), file.most_tables
+    last = _last_table(file, header) if places else 0
     for place in places:
         if left < header.cluster:
             return
         left -= header.cluster
-        last = max(_last_places(file.long(place, header.cluster), header))
-        if last >= file.size:
+        end = _end(file.long(place, header.cluster), header, place == last)
+        if end > file.size:
             raise UnsafeFormat(
-                'it is truncated: its last cluster is not in the file',
-                f'second-level table at byte {place}, cluster at byte '
-                f'{last} of {file.size}')
+                'it is truncated: its last cluster is not in the file, or '
+                'not all of it', f'second-level table at byte {place}, end '
+                f'of a cluster at byte {end} of {file.size}')
+
+
+def _last_table(file: reader.Reader, header: _Header) -> int:
+    """Where the second-level table lies that the end of the disk is in."""
+    (first,) = file.unpack('>Q', 40)
+    number = max(0, header.size - 1) // (header.cluster * header.entries)
+    return int(file.unpack('>Q', first + 8 * number)[0]) & _PLACE
 
 
 def _second_tables(file: reader.Reader, header: _Header) -> list[int]:
@@ -173,23 +172,60 @@ def _second_tables(file: reader.Reader, header: _Header) -> list[int]:
     return places
 
 
-def _last_places(table: bytes, header: _Header) -> tuple[int, int]:
-    """Where the last clusters begin that a second-level table names.
+def _end(table: bytes, header: _Header, is_last: bool) -> int:
+    """Bytes that the file has at least, by what a second-level table names.
 
-    :returns: of those as they are, and of compressed ones; 0 for none
+    :param is_last: it names the cluster that the disk ends in
     """
     if not table.strip(b'\0'):
-        return 0, 0
+        return 0
     entries = struct.unpack(f'>{len(table) // 8}Q', table)
+    maps: tuple[int, ...] = ()
     if header.features & _EXTENDED:
         # Each is followed by a map of the parts that are there.
-        entries = tuple(
-            entry for entry, parts in zip(entries[::2], entries[1::2],
-                                          strict=True)
-            if entry & _COMPRESSED or parts & 0xffffffff)
-    # Of these fewer bits are the place, the more the larger a cluster is.
-    mask = (1 << 62 - (header.cluster.bit_length() - 9)) - 1
-    packed = max((entry & mask for entry in entries if entry & _COMPRESSED),
-                 default=0)
-    return max((entry & _PLACE for entry in entries
-                if not entry & (_COMPRESSED | _ZEROS)), default=0), packed
+        entries, maps = entries[::2], entries[1::2]
+    ends = [0]
+    if is_last:
+        number, offset = divmod(max(0, header.size - 1), header.cluster)
+        number %= header.entries
+        ends.append(_plain_end(entries[number], maps[number:number + 1],
+                               header, offset + 1))
+        if not entries[number] & _COMPRESSED:
+            entries = entries[:number] + entries[number + 1:]
+            maps = maps[:number] + maps[number + 1:]
+    packed = [entry for entry in entries if entry & _COMPRESSED]
+    if packed:
+        # Of these fewer bits are the place, the more the larger a cluster
+        # is; the others say how many more sectors it has. The last need not
+        # be filled up.
+        bits = 62 - (header.cluster.bit_length() - 9)
+        place, more = (1 << bits) - 1, (1 << 62 - bits) - 1
+        ends.append(1 + 512 * max(
+            ((entry & place) >> 9) + (entry >> bits & more)
+            for entry in packed))
+    if maps:
+        ends += [_plain_end(entry, (parts,), header, header.cluster)
+                 for entry, parts in zip(entries, maps, strict=True)]
+    else:
+        last = max((entry & _PLACE for entry in entries
+                    if not entry & (_COMPRESSED | _ZEROS)), default=0)
+        ends.append(last + header.cluster if last else 0)
+    return max(ends)
+
+
+def _plain_end(entry: int, maps: tuple[int, ...], header: _Header,
+               length: int) -> int:
+    """Where what is there of a cluster ends; 0 when nothing is.
+
+    :param maps: the map of its parts, in an extended table
+    :param length: bytes of it that are wanted
+    """
+    place = entry & _PLACE
+    if entry & (_COMPRESSED | _ZEROS) or not place:
+        return 0
+    for parts in maps:
+        there = (parts & 0xffffffff).bit_length()
+        if not there:
+            return 0
+        length = min(length, there * header.cluster // 32)
+    return place + length

@@ -6,6 +6,7 @@ As [MS-VHDX] describes it. Touches the reader it is given.
 from __future__ import annotations
 
 import struct
+import typing
 import uuid
 
 from glance_import.formats import outside
@@ -28,6 +29,7 @@ _BLOCKS = _guid('2dc27766-f623-4200-9d64-115e9bfd4a08')
 _METADATA = _guid('8b7ca206-4790-4b9a-b8fe-575f050f886e')
 _PARAMETERS = _guid('caa16737-fa36-4d43-b3b6-33f0aa44e76b')
 _DISK_SIZE = _guid('2fa54224-cd1b-4876-b211-5dbed83bf4b8')
+_SECTOR_SIZE = _guid('8141bf1d-a96f-4709-ba47-f233a8faab5f')
 _PARENT = _guid('a8d35f2d-b30b-454d-abf7-d3d84834ab0c')
 
 
@@ -51,6 +53,21 @@ def crc32c(data: bytes) -> int:
     return value ^ 0xffffffff
 
 
+class _Disk(typing.NamedTuple):
+    """Bytes: of the disk, of a block, of a sector."""
+
+    size: int
+    block: int
+    sector: int
+
+    def needed(self, entry: int) -> int:
+        """Bytes of the block that an entry of the table is for."""
+        # A block of bitmaps follows every so many; section 2.5.
+        ratio = (self.sector << 23) // self.block
+        begin = (entry - entry // (ratio + 1)) * self.block
+        return max(0, min(self.block, self.size - begin))
+
+
 def check(file: reader.Reader) -> int:
     """The virtual size in bytes.
 
@@ -64,12 +81,11 @@ def check(file: reader.Reader) -> int:
         raise UnsafeFormat('its two region tables do not agree',
                            f'bytes {_REGIONS[0]} and {_REGIONS[1]}')
     place, blocks, length = found.pop()
-    _check_blocks(file, blocks, length)
     signature, count = file.unpack('<8s2xH', place)
     if signature != b'metadata' or count > 2047:
         raise UnsafeFormat('it has no metadata where it says',
                            f'byte {place}')
-    size = None
+    size, block, sector = None, 0, 512
     table = file.at(place + 32, 32 * count)
     for number in range(count):
         item, offset = struct.unpack_from('<16sI', table, 32 * number)
@@ -77,6 +93,10 @@ def check(file: reader.Reader) -> int:
         if item == _PARENT or item == _PARAMETERS and file.unpack(
                 '<I', place + offset + 4)[0] & 2:
             raise outside.refusal('a parent disk', where)
+        if item == _PARAMETERS:
+            (block,) = file.unpack('<I', place + offset)
+        if item == _SECTOR_SIZE:
+            (sector,) = file.unpack('<I', place + offset)
         if item == _DISK_SIZE:
             if size is not None:
                 raise UnsafeFormat('it says its size twice', where)
@@ -84,6 +104,12 @@ def check(file: reader.Reader) -> int:
     if size is None:
         raise UnsafeFormat('it does not say its size',
                            f'metadata at byte {place}')
+    if block.bit_count() != 1 or not 1 << 20 <= block <= 256 << 20 \
+            or sector not in (512, 4096):
+        raise UnsafeFormat('its blocks have an impossible size',
+                           f'{block} bytes, in sectors of {sector}; '
+                           f'metadata at byte {place}')
+    _check_blocks(file, blocks, length, _Disk(size, block, sector))
     return int(size)
 
 
@@ -109,21 +135,29 @@ def _check_log(file: reader.Reader) -> None:
             'LogGuid of the current header', _CLOSE)
 
 
-def _check_blocks(file: reader.Reader, place: int, length: int) -> None:
-    """Every block that the table of blocks names begins in the file."""
+def _check_blocks(file: reader.Reader, place: int, length: int,
+                  disk: _Disk) -> None:
+    """Every block that the table of blocks names is in the file.
+
+    But for what lies behind the end of the disk: a fixed one ends with it.
+    """
     length = min(length, file.most_tables) // 8 * 8
     for part in range(0, length, reader.MOST):
         data = file.at(place + part, min(reader.MOST, length - part))
         if not data.strip(b'\0'):
             continue
         # The lowest bits say whether it is there at all.
-        last = max((entry & ~0xfffff for entry in struct.unpack(
-            f'<{len(data) // 8}Q', data) if entry & 7 in _PRESENT), default=0)
-        if last >= file.size:
-            raise UnsafeFormat(
-                'it is truncated: its last block is not in the file',
-                f'block allocation table at byte {place}, block at byte '
-                f'{last} of {file.size}')
+        beyond = file.size - disk.block
+        for number, entry in enumerate(
+                struct.unpack(f'<{len(data) // 8}Q', data), part // 8):
+            if entry <= beyond or entry & 7 not in _PRESENT:
+                continue
+            last = entry & ~0xfffff
+            if last >= file.size or last + disk.needed(number) > file.size:
+                raise UnsafeFormat(
+                    'it is truncated: its last block is not in the file',
+                    f'block allocation table at byte {place}, block at byte '
+                    f'{last} of {file.size}')
 
 
 def _regions(file: reader.Reader, table: int) -> tuple[int, int, int]:

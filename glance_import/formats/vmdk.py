@@ -34,12 +34,13 @@ _PROTOCOL = re.compile(
     r'nbd\S*|nfs|null-\w+|nvme\S*|preallocate|quorum|raw|rbd|replication|'
     r'sheepdog\S*|ssh|throttle|unix|virtio-\S+|vitastor|vxhs|vvfat'
     r'):', re.IGNORECASE)
-# Encodings that programs write; in all of them a quote is a quote.
+# Encodings that programs write.
 _ENCODING = re.compile(
     rb'^[ \t]*encoding[ \t]*=[ \t]*"?([a-z0-9_.:-]{1,32})', re.MULTILINE)
 _ENCODINGS = re.compile(
     r'utf-?8|gb\w+|big5\w*|shift_?jis|sjis|euc[-_]\w+|us-ascii|iso-?8859-\d+'
     r'|(?:windows|cp|ms)-?\d+')
+_ASCII = bytes(range(128))
 _AS_ONE = ('Convert it to one sparse file: qemu-img convert -O vmdk, or '
            'ovftool')
 _ELSEWHERE = ('Name the extent by its file name alone, or make the file anew '
@@ -153,16 +154,22 @@ def _check_words(data: bytes) -> None:
 
 
 def _encoding(text: bytes) -> str:
-    """That of the names; what is not known is read byte by byte."""
+    """That of the names; what is not known is read byte by byte.
+
+    So is one in which ASCII is not ASCII (EBCDIC): no reader of a descriptor
+    in which the quotes are those of ASCII goes by it.
+    """
     found = _ENCODING.search(text)
     name = found[1].decode('ascii') if found else 'utf-8'
     if not _ENCODINGS.fullmatch(name):
         return 'latin-1'
     name = re.sub(r'^(?:windows|ms)-?|^cp-', 'cp', name)
     try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return 'latin-1'
+        if _ASCII.decode(name) == _ASCII.decode('ascii'):
+            return codecs.lookup(name).name
+    except (LookupError, UnicodeDecodeError):
+        pass
+    return 'latin-1'
 
 
 def _check_name(raw: bytes, encoding: str, where: str) -> None:
@@ -171,8 +178,12 @@ def _check_name(raw: bytes, encoding: str, where: str) -> None:
         name = raw.decode(encoding)
     except UnicodeDecodeError:
         name = raw.decode('latin-1')
-    if '/' in name or '\\' in name or name in ('.', '..') \
-            or _PROTOCOL.match(name):
+    # Some read it byte by byte whatever the encoding. A backslash alone may
+    # be half of a letter then.
+    bytewise = raw.decode('latin-1')
+    if '\\' in name or any(
+            '/' in each or each in ('.', '..') or _PROTOCOL.match(each)
+            for each in (name, bytewise)):
         raise UnsafeFormat(
             'it names an extent in a way that is not understood as the name '
             'of this file', where, _ELSEWHERE)

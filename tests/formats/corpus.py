@@ -546,6 +546,11 @@ TABLE = (
     bad('vhd-header-away', patched(
         converted('vpc'), (16, b'\x7f' + b'\xff' * 7)), 'vhd',
         'lies about places'),
+    bad('vhd-fixed-without-end', written(
+        vhd_footer(2, 1 << 30), 1 << 20), 'vhd', 'its end is missing'),
+    bad('vhd-fixed-larger-than-it-is', written(
+        vhd_footer(2, 1 << 30) + bytes(1 << 20) + vhd_footer(2, 1 << 30)),
+        'vhd', 'truncated'),
     bad('vhd-cut', cut(converted('vpc'), 700), 'vhd', 'truncated'),
     bad('vhdx-cut', cut(converted('vhdx'), 300_000), 'vhdx', 'vhdx'),
     bad('vhdx-no-header', patched(

@@ -234,6 +234,12 @@ TABLE = (
     corpus.bad('vhdx-cut-in-its-blocks', corpus.cut(
         corpus.converted('vhdx', 'block_size=1M'), -(2 << 20)), 'vhdx',
         'last block'),
+    corpus.bad('vhdx-cut-in-its-last-block', corpus.cut(
+        corpus.converted('vhdx', 'block_size=8M'), -(7 << 20)), 'vhdx',
+        'last block'),
+    corpus.bad('vhdx-cut-by-little', corpus.cut(
+        corpus.converted('vhdx', 'block_size=1M'), -1), 'vhdx',
+        'last block'),
     corpus.bad('vmdk-cut-in-its-grains', corpus.cut(
         corpus.converted('vmdk'), -(1 << 17)), 'vmdk', 'last grain'),
     corpus.bad('qcow2-cut-in-its-clusters', corpus.cut(
@@ -247,9 +253,13 @@ TABLE = (
     corpus.Case('qcow2-corrupt-bit', corpus.patched(
         corpus.converted('qcow2'), (79, b'\2')), 'qcow2', 'qcow2',
         warning='corrupt'),
-    corpus.Case('qcow2-last-cluster', corpus.cut(
-        corpus.converted('qcow2'), -600), 'qcow2', 'qcow2',
-        warning='last 600 bytes'),
+    corpus.bad('qcow2-cut-by-little', corpus.cut(
+        corpus.converted('qcow2'), -1), 'qcow2', 'last cluster'),
+    corpus.bad('qcow2-cut-in-its-last-cluster', corpus.cut(
+        corpus.converted('qcow2', 'cluster_size=2M'), -600), 'qcow2',
+        'last cluster'),
+    corpus.bad('qcow2-compressed-cut-by-little', corpus.cut(
+        corpus.compressed, -1000), 'qcow2', 'last cluster'),
     corpus.good('qcow2-extended-small', corpus.converted(
         'qcow2', 'extended_l2=on', 'cluster_size=16k'), 'qcow2'),
     corpus.good('qcow2-no-counts', corpus.written(
@@ -261,6 +271,13 @@ TABLE = (
           ('乗亂.vmdk'.encode('gbk'), b'GBK'), (b'Disk: one of two.vmdk',),
           ('表.vmdk'.encode('cp932'), b'windows-932'),
           ('Größe.vmdk'.encode('cp1252'),), (b'a b  c.vmdk', b'x-unknown')))),
+    *(corpus.bad(f'vmdk-named-elsewhere-{number}', named(*name), 'vmdk',
+                 'names an extent')
+      for number, name in enumerate((
+          (b'/etc/shells', b'cp037'), (b'../../etc/shells', b'windows-500'),
+          (b'nbd:127.0.0.1:9', b'cp037'), (b'/etc/shells', b'cp1140'),
+          (b'fat:/etc', b'cp1026'), ('乗/a'.encode('gbk'), b'GBK'),
+          (b'c:\\a', b'cp273'), (b'/etc/shells', b'cp864')))),
     *(corpus.good(f'vhd-{creator.strip().decode().strip(chr(0))}',
                   made_by(creator), 'vhd') for creator in CREATORS),
 )

@@ -111,9 +111,11 @@ def outside(status, out, err, source):
         return _named(_parsed(out), source)
     text = err.decode('utf-8', 'replace').strip()
     begins = f"qemu-img: Could not open '{source}'"
-    if status != 1 or not text.startswith(begins):
+    # A driver may have said more before.
+    if status != 1 or not any(
+            line.startswith(begins) for line in text.split('\n')):
         raise Unreadable(f'it ended with status {status}: {text[-500:]}')
-    reason = text[len(begins):].replace(f"Could not open '{source}'", '')
+    reason = text.replace(f"Could not open '{source}'", '')
     if any(fault in reason for fault in _OUR_FAULT):
         raise Unreadable(reason[:500])
     reason = reason.lower()
