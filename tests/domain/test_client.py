@@ -272,3 +272,68 @@ def test_switching_protocols_is_no_interim_answer():
     with origins.Origin(lambda handler: handler.begin(101)) as origin, \
             pytest.raises(client.FetchError, match='101'):
         client.get(client.Settings(filter=OPEN), origin.url())
+
+
+# -- where an answer ends (RFC 9112, 6.3)
+
+CHUNKS = b'3\r\nabc\r\n0\r\n\r\n'
+
+
+def fetch(answer):
+    with origins.Origin(lambda handler: handler.wfile.write(
+            b'HTTP/1.1 200 OK\r\n' + answer)) as origin, client.get(
+            client.Settings(filter=OPEN), origin.url()) as response:
+        return response.read(100)
+
+
+@pytest.mark.parametrize('answer', [
+    b'Content-Length: 3, 3\r\n\r\nabcd',
+    b'Content-Length: 3\r\ncontent-length:3 \r\n\r\nabcd',
+    b'Content-Length: 03\r\n\r\nabcd',
+    b'Content-Length:\r\n 3\r\n\r\nabcd',
+    b'Content-Length: 3\nX: \xff a:b\n\nabcd',
+    b'Content-Type: multipart/mixed; boundary=x\r\nContent-Length: 3\r\n'
+    b'\r\nabcd',
+    b'Content-Type: message/rfc822\r\nContent-Length: 3\r\n\r\nabcd',
+    b'Transfer-Encoding: identity\r\nContent-Length: 3\r\n\r\nabcd',
+    b'Transfer-Encoding: Chunked \r\nContent-Length: 9\r\n\r\n' + CHUNKS,
+    b'Transfer-Encoding: ,chunked\r\n\r\n' + CHUNKS,
+    b'Transfer-Encoding: chunked\r\n\r\n03 ;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n',
+], ids=range(11))
+def test_where_an_answer_ends(answer):
+    assert fetch(answer) == b'abc'
+
+
+@pytest.mark.parametrize('answer, word', [
+    *((b'Content-Length: %b\r\n\r\nabcd' % each, 'Content-Length')
+      for each in (b'3\r\nContent-Length: 4', b'3, 4', b'1_0', b'+3', b'-3',
+                   b'', b'3,', b'0x3', b'3.0', b'3 4', b'\xb3',
+                   b'9' * 5000)),
+    *((b'Transfer-Encoding: %b\r\nContent-Length: 3\r\n\r\n' % each + CHUNKS,
+       'Transfer-Encoding')
+      for each in (b'gzip, chunked', b'gzip', b'chunked, chunked',
+                   b'chunked\r\nTransfer-Encoding: gzip', b'chunked;q=1',
+                   b'xchunked', b'chunked\x0b')),
+    *((b'Content-Length: 3\r\n%b\r\nTransfer-Encoding: chunked\r\n\r\n'
+       % each + CHUNKS, 'no header')
+      for each in (b'Foo Bar', b'Foo : bar', b': x', b'From me', b'F\xfc: x',
+                   b'X: a\rContent-Length: 1', b'X: a\0b', b'\r')),
+    (b' folded: 1\r\nContent-Length: 3\r\n\r\nabc', 'no header'),
+    *((b'Transfer-Encoding: chunked\r\n\r\n%b' % each, 'as HTTP says')
+      for each in (b'+3\r\nabc\r\n0\r\n\r\n', b'0x3\r\nabc\r\n0\r\n\r\n',
+                   b'0_3\r\nabc\r\n0\r\n\r\n', b'\r\n', b'-1\r\n',
+                   b'3\r\nabcde\r\n0\r\n\r\n'))], ids=range(34))
+def test_answers_whose_end_is_not_sure(answer, word):
+    with pytest.raises(client.FetchError, match=word) as caught:
+        fetch(answer)
+    assert not isinstance(caught.value, client.Passing)
+
+
+@pytest.mark.parametrize('answer', [
+    b'Content-Length: 3\r\nX: y\r\n', b'Content-Length: 3\r\nTransf',
+    b'Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n',
+    b'Transfer-Encoding: chunked\r\n\r\n3\r\nabc',
+    b'Transfer-Encoding: chunked\r\n\r\n1'], ids=range(5))
+def test_answers_that_are_cut(answer):
+    with pytest.raises(client.Passing):
+        fetch(answer)

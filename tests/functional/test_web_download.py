@@ -465,9 +465,12 @@ BAD = {
     'endless': (endless, 'larger than 8000000 bytes'),
     'over the cap': (too_long, 'larger than 8000000 bytes'),
     'no length at all': (unframed, 'checksum'),
-    'chunks of negative length': (bad_chunks, 'cut'),
+    'chunks of negative length': (bad_chunks, 'as HTTP says'),
     'no last chunk': (no_last_chunk, 'cut'),
     'encoded': (encoded, 'gzip'),
+    'two lengths': (lambda handler: handler.wfile.write(
+        b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n'
+        b'abc'), 'several lengths'),
     'another protocol': (not_http, 'does not answer'),
     'a circle': (circle, 'redirects'),
     'to nowhere': (nowhere, 'redirects to nowhere'),

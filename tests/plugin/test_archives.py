@@ -144,6 +144,14 @@ def tarred(*members, kind=tarfile.REGTYPE):
     return buffer.getvalue()
 
 
+def nested(depth):
+    """A disk in as many tars inside of each other."""
+    data = DISK
+    for number in range(depth):
+        data = tarred((f'{number}.tar', data))
+    return data
+
+
 MADE = {
     'skippable, zstd': (SKIPPED * 3 + zstandard.compress(DISK), None),
     'zstd, skippable, zstd': (
@@ -159,7 +167,8 @@ MADE = {
     'gz, gz, data': (gzip.compress(DISK[:9]) + gzip.compress(DISK[9:])
                      + b'metadata', '8 bytes follow'),
     'bz2 and data': (bz2.compress(DISK) + b'x', '1 bytes follow'),
-    'tar of a tar': (tarred(('a.tar', tarred(('disk', DISK)))), None),
+    'tar of a tar': (nested(2), None), 'tars in a tar': (nested(5), None),
+    'tars in a gz': (gzip.compress(nested(4)), None),
 }
 REFUSED = {
     'two in a zip': (zipped(('a', DISK), ('b', b'')), '2 files, not one (a'),
@@ -179,6 +188,14 @@ REFUSED = {
         ('._a', bytes(65 << 20)), ('a', b''))), 'beside the disk'),
     'gz in gz': (gzip.compress(gzip.compress(DISK)), 'gzip data again'),
     'gz in zip': (zipped(('a', gzip.compress(DISK))), 'gzip data again'),
+    'skipped zstd in gz': (gzip.compress(
+        SKIPPED + zstandard.compress(DISK)), 'zstd data again'),
+    'skipped zstd in zip': (zipped(('a', SKIPPED + zstandard.compress(DISK))),
+                            'zstd data again'),
+    'skipped zstd in tar': (tarred(('a', SKIPPED + zstandard.compress(DISK))),
+                            'zstd data again'),
+    'many tars': (nested(400), 'more than 4 tar archives'),
+    'gz of many tars': (gzip.compress(nested(5)), 'more than 4 tar archives'),
     'gz in tar': (tarred(('a', gzip.compress(DISK))), 'gzip data again'),
     'skippable frames to nowhere': (struct.pack('<II', 0x184d2a5f, 9 ** 9),
                                     'cut'),

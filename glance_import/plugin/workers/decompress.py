@@ -24,6 +24,8 @@ BLOCK = 1 << 20
 # many short streams.
 _PIECE = 64 << 10
 _FREE = 64 << 20
+# Tars inside of what is unpacked.
+_DEEPEST = 4
 BadData = archives.BadData
 
 
@@ -74,10 +76,12 @@ class Decompress(contract.ImagePlugin):
         return self.accept()
 
 
-def _disk(blocks, kind):
+def _disk(blocks, kind, depth=0):
     """What comes out, which has to be a disk by now.
 
     A tar is unpacked; what is compressed twice is refused.
+
+    :param depth: tars that were unpacked to come here
     """
     head = b''
     while len(head) < kinds.HEAD and (block := next(blocks, b'')):
@@ -85,7 +89,10 @@ def _disk(blocks, kind):
     inner = kinds.of_head(head[:kinds.HEAD])
     whole = _joined(head, blocks)
     if inner == 'tar':
-        return _disk(archives.untar(whole), 'tar')
+        if depth == _DEEPEST:
+            raise BadData(f'more than {_DEEPEST} tar archives are inside of '
+                          'each other', 'unpack it, and upload the disk')
+        return _disk(archives.untar(whole), 'tar', depth + 1)
     if inner:
         raise BadData(
             f'what comes out of the {kind} data is {inner} data again',
@@ -268,7 +275,7 @@ def _zstd_size(source):
     import zstandard
 
     head = source.read(64)
-    skipped = kinds.of_head(head) != 'zstd'
+    skipped = not head.startswith(b'\x28\xb5\x2f\xfd')
     try:
         found = zstandard.get_frame_parameters(head).content_size
     except zstandard.ZstdError:

@@ -74,7 +74,7 @@ def kind_of(file):
     head = file.read(HEAD)
     if _ends_split_zip(file):
         return 'zip (split)'
-    kind = 'zstd' if _is_skippable(head) else of_head(head)
+    kind = of_head(head)
     at = 0
     for _ in range(_SKIPPED if _is_skippable(head) else 0):
         at += 8 + struct.unpack_from('<I', head, 4)[0]
@@ -106,8 +106,12 @@ def _is_skippable(head):
 def of_head(head):
     """The kind of data that begins so; None for what is no such thing.
 
+    A frame that is skipped is one of zstd, as far as this can tell.
+
     :param head: HEAD bytes, fewer where there are no more
     """
+    if _is_skippable(head):
+        return 'zstd'
     for place, magic, kind in _MAGICS:
         if head[place:place + len(magic)] == magic:
             return kind
