@@ -18,6 +18,8 @@ UnsafeFormat = reader.UnsafeFormat
 WHOLE = frozenset({'monolithicsparse', 'streamoptimized'})
 # Where the directory is, in a file that is written as a stream.
 _AT_END = 2 ** 64 - 1
+# Flags of the header: grains are compressed, and have a marker in front.
+_COMPRESSED, _MARKERS = 1 << 16, 1 << 17
 _PAIR = re.compile(rb'([a-z0-9_.]+)\s*=\s*(?:"([^"]*)"|(\S*))')
 # Control characters other than a tab and the end of a line: a reader may
 # take one of them for that too.
@@ -80,10 +82,10 @@ def check(file: reader.Reader) -> int:
 
 
 def _check_tables(file: reader.Reader, capacity: int) -> None:
-    """What the grain directory names begins in the file.
+    """What the grain directory names is in the file.
 
-    Of a stream the directory is named at its end, which is looked at by
-    oslo.utils.
+    But for what lies behind the end of the disk. Of a stream the directory
+    may be named at its end, which is looked at by oslo.utils.
     """
     (grain,), (entries,) = file.unpack('<Q', 20), file.unpack('<I', 44)
     (directory,) = file.unpack('<Q', 56)
@@ -96,18 +98,46 @@ def _check_tables(file: reader.Reader, capacity: int) -> None:
             f'virtual size of {capacity * 512} bytes is wrong',
             f'gdOffset, byte 56; {4 * tables} bytes at {directory * 512} of '
             f'{file.size}')
+    (ends_in,) = file.unpack('<I', directory * 512 + 4 * (tables - 1))
     for place in file.greatest('<I', directory * 512, tables,
                                file.most_tables // 4096):
-        last = place
-        if place * 512 + 4 * entries <= file.size:
-            # 1 stands for zeros.
-            last = max(struct.unpack(f'<{entries}I', file.at(
-                place * 512, 4 * entries)))
-        if last * 512 >= file.size:
+        end = place * 512 + 4 * entries
+        if end <= file.size:
+            end = _end(file, struct.unpack(f'<{entries}I', file.at(
+                place * 512, 4 * entries)), capacity, place == ends_in)
+        if end > file.size:
             raise UnsafeFormat(
-                'it is truncated: its last grain is not in the file',
-                f'grain table at byte {place * 512}, grain at byte '
-                f'{last * 512} of {file.size}')
+                'it is truncated: its last grain is not in the file, or not '
+                'all of it', f'grain table at byte {place * 512}, end of a '
+                f'grain at byte {end} of {file.size}')
+
+
+def _end(file: reader.Reader, table: tuple[int, ...], capacity: int,
+         is_last: bool) -> int:
+    """Bytes that the file has at least, by what a grain table names.
+
+    :param is_last: it names the grain that the disk ends in
+    """
+    (flags,), (grain,) = file.unpack('<I', 8), file.unpack('<Q', 20)
+    last = max(table)
+    # 1 stands for zeros.
+    if last <= 1:
+        return 0
+    if flags & _COMPRESSED:
+        # Where there is a marker it says how long the data behind it is.
+        at, size = last * 512, 1
+        if flags & _MARKERS:
+            size += 12
+            if at + size <= file.size:
+                size = 12 + file.unpack('<QI', at)[1]
+        return at + size
+    if not is_last:
+        return (last + grain) * 512
+    number, rest = divmod(capacity - 1, grain)
+    number %= len(table)
+    others = max(table[:number] + table[number + 1:], default=0)
+    return 512 * max(others + grain if others > 1 else 0,
+                     table[number] + rest + 1 if table[number] > 1 else 0)
 
 
 def _check_lines(text: bytes) -> None:

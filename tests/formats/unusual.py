@@ -242,6 +242,11 @@ TABLE = (
         'last block'),
     corpus.bad('vmdk-cut-in-its-grains', corpus.cut(
         corpus.converted('vmdk'), -(1 << 17)), 'vmdk', 'last grain'),
+    corpus.bad('vmdk-cut-by-little', corpus.cut(
+        corpus.converted('vmdk'), -1), 'vmdk', 'last grain'),
+    corpus.bad('vmdk-stream-cut', corpus.cut(corpus.converted(
+        'vmdk', 'subformat=streamOptimized'), -65_000), 'vmdk',
+        'last grain'),
     corpus.bad('qcow2-cut-in-its-clusters', corpus.cut(
         corpus.converted('qcow2', 'extended_l2=on'), -(1 << 17)), 'qcow2',
         'last cluster'),
