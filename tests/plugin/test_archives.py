@@ -214,6 +214,99 @@ NO_ARCHIVES = {
 }
 
 
+STUB = random.Random(2).randbytes(5000)
+BOOT = bytes(510) + b'\x55\xaa' + bytes(100_000)
+KOLY = b'koly\0\0\0\4\0\0\2\0'.ljust(216, b'\0')
+PLIST = b'<?xml version="1.0"?><plist/>'
+
+
+def koly(at, length):
+    return (KOLY + struct.pack('>QQ', at, length)).ljust(512, b'\0')
+
+
+def adjusted(stub, *members):
+    """A zip behind something, whose offsets are those of the file."""
+    buffer = io.BytesIO(stub)
+    with zipfile.ZipFile(buffer, 'a', zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def wide(data):
+    """A zip as one whose directory is beyond 4 GiB."""
+    count, length, start = struct.unpack('<10xHII2x', data[-22:])
+    place = len(data) - 22
+    return (data[:-22] + struct.pack(
+        '<IQHHIIQQQQ', 0x06064b50, 44, 45, 45, 0, 0, count, count, length,
+        start) + struct.pack('<IIQI', 0x07064b50, 0, place, 1)
+        + struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0xffff, 0xffff,
+                      0xffffffff, 0xffffffff, 0))
+
+
+def seven_z():
+    rest = struct.pack('<QQI', 5, 6, 7)
+    return (b'7z\xbc\xaf\x27\x1c\0\4'
+            + struct.pack('<I', zlib.crc32(rest)) + rest + bytes(99))
+
+
+NAMED = {
+    **{f'{kind} {number}': (head + bytes(4096), kind)
+       for number, (head, kind) in enumerate((
+           (b'\xed\xab\xee\xdb\3\0', 'rpm'),
+           (b'EVF\t\r\n\xff\0\1\1\0\0\0', 'ewf'),
+           (b'EVF2\r\n\x81\0', 'ewf'), (b'WLPWM\0\0\0', 'wim'),
+           (b'MComprHD\0\0\0\x7c', 'chd'),
+           (struct.pack('<IHH', 0xed26ff3a, 1, 0), 'android sparse'),
+           (b'#!/bin/sh\n#V2.0 Format\nmodprobe cloop', 'cloop'),
+           (b'VMA\0\0\0\0\1', 'vma'), (b'pbzx\0\0\0\0\1', 'pbzx'),
+           (b'StuffIt (c)1997-', 'stuffit'), (b'IsZ!\x40', 'isz'),
+           (b'SIT!\0\1\0\0\1\0rLau', 'stuffit'), (b'070727', 'cpio'),
+           (b'\x1f\x1e\0\0\1\0\2\1', 'pack'), (b'\x1f\x9f\1', 'freeze'),
+           (b'\x1f\xa0\1', 'lzh')))},
+    'dmg of bzip2': (bz2.compress(DISK) + PLIST + koly(0, 0), 'dmg'),
+    'dmg with a list': (DISK + PLIST + koly(len(DISK), len(PLIST)), 'dmg'),
+    'zip behind MZ': (b'MZ' + STUB + zipped(('disk', DISK)),
+                      'self-extracting zip'),
+    'zip behind a script': (adjusted(b'#!/bin/sh\n' + STUB, ('disk', DISK)),
+                            'self-extracting zip'),
+    'zip behind ELF, small': (b'\x7fELF' + DISK + zipped(('a', b'x')),
+                              'self-extracting zip'),
+    'zip behind anything': (STUB + zipped(('disk', DISK)),
+                            'self-extracting zip'),
+    'zip behind anything, adjusted': (adjusted(STUB, ('disk', bytes(9999))),
+                                      'self-extracting zip'),
+    'wide zip behind anything': (STUB + wide(zipped(('disk', DISK))),
+                                 'self-extracting zip'),
+    '7z behind MZ': (b'MZ' + STUB + seven_z(), 'self-extracting 7z'),
+    'rar behind MZ': (b'MZ' + STUB + b'Rar!\x1a\7\1\0' + bytes(99),
+                      'self-extracting rar'),
+    # Disks that have such a thing as their last file, and others.
+    'disk with a jar at its end': (DISK + zipped(('META-INF/', b''),
+                                                 ('a', b'x' * 999)), None),
+    'boot disk with a zip': (BOOT + zipped(('disk', DISK)), None),
+    'disk with a dmg at its end': (
+        DISK + DISK[:4096] + PLIST + koly(4096, len(PLIST)), None),
+    'zip whose offsets are wrong': (
+        STUB + zipped(('disk', DISK))[:-6] + b'\0\0\0\7\0\0', None),
+    'zip and data behind anything': (
+        STUB + zipped(('disk', DISK)) + bytes(99), None),
+    'a script': (b'#!/bin/sh\n' + STUB, None),
+    '7z that is none': (b'MZ' + STUB + seven_z()[:9] + bytes(99), None),
+    'boot sector like freeze': (b'\x1f\x9f' + BOOT[2:], None),
+    'pack with no levels': (b'\x1f\x1e' + bytes(600), None),
+}
+
+
+@pytest.mark.parametrize('data, kind', NAMED.values(), ids=NAMED)
+def test_refused_by_name(tmp_path, data, kind):
+    (tmp_path / 'made').write_bytes(data)
+    with open(tmp_path / 'made', 'rb') as file:
+        assert kinds.kind_of(file) == kind
+        assert not file.tell()
+    assert kind not in kinds.TAKEN
+
+
 @pytest.mark.parametrize('data, warning', MADE.values(), ids=MADE)
 def test_made_and_unpacked(tmp_path, data, warning):
     (tmp_path / 'made').write_bytes(data)
