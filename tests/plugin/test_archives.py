@@ -144,6 +144,12 @@ def tarred(*members, kind=tarfile.REGTYPE):
     return buffer.getvalue()
 
 
+def labelled(kind, first, *members):
+    """A tar whose first member is of a kind of GNU tar's."""
+    return tarred(first, kind=kind)[:512 + (512 if first[1] else 0)] \
+        + tarred(*members)
+
+
 def nested(depth):
     """A disk in as many tars inside of each other."""
     data = DISK
@@ -166,6 +172,11 @@ MADE = {
                         '520 bytes follow'),
     'gz, gz, data': (gzip.compress(DISK[:9]) + gzip.compress(DISK[9:])
                      + b'metadata', '8 bytes follow'),
+    'zip and data': (zipped(('a', DISK)) + b'123', '3 bytes follow'),
+    'zip of Windows': (zipped(('a\\', b''), ('a\\d', DISK), mode=0), None),
+    'tar with a label': (labelled(b'V', ('x', b''), ('disk', DISK)), None),
+    'tar with a list': (labelled(b'D', ('x', b'Ydisk\0\0'), ('disk', DISK)),
+                        None),
     'bz2 and data': (bz2.compress(DISK) + b'x', '1 bytes follow'),
     'tar of a tar': (nested(2), None), 'tars in a tar': (nested(5), None),
     'tars in a gz': (gzip.compress(nested(4)), None),
@@ -202,6 +213,13 @@ REFUSED = {
     'zstd and data': (zstandard.compress(DISK) + b'rubbish' * 9,
                       'zstd data'),
     'xz and data': (lzma.compress(DISK) + b'rubbish' * 9, 'damaged'),
+    'xz and 3 bytes': (lzma.compress(DISK) + b'123', '3 bytes that are none'),
+    'lz4 and 3 bytes': (lz4.frame.compress(DISK) + b'123',
+                        '3 bytes that are none'),
+    'gz of nothing': (gzip.compress(b''), 'nothing is in the gzip data'),
+    'zip of nothing': (zipped(('a', b'')), 'nothing is in the zip data'),
+    'tar.xz of nothing': (lzma.compress(tarred(('a', b''))),
+                          'nothing is in the xz data'),
     'zip version': (zipped(('a', DISK)).replace(
         b'PK\1\2\x14\3\x14', b'PK\1\2\x14\3\xff'), 'not supported'),
 }
