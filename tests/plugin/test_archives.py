@@ -144,6 +144,12 @@ def tarred(*members, kind=tarfile.REGTYPE):
     return buffer.getvalue()
 
 
+def labelled(kind, first, *members):
+    """A tar whose first member is of a kind of GNU tar's."""
+    return tarred(first, kind=kind)[:512 + (512 if first[1] else 0)] \
+        + tarred(*members)
+
+
 def nested(depth):
     """A disk in as many tars inside of each other."""
     data = DISK
@@ -166,6 +172,11 @@ MADE = {
                         '520 bytes follow'),
     'gz, gz, data': (gzip.compress(DISK[:9]) + gzip.compress(DISK[9:])
                      + b'metadata', '8 bytes follow'),
+    'zip and data': (zipped(('a', DISK)) + b'123', '3 bytes follow'),
+    'zip of Windows': (zipped(('a\\', b''), ('a\\d', DISK), mode=0), None),
+    'tar with a label': (labelled(b'V', ('x', b''), ('disk', DISK)), None),
+    'tar with a list': (labelled(b'D', ('x', b'Ydisk\0\0'), ('disk', DISK)),
+                        None),
     'bz2 and data': (bz2.compress(DISK) + b'x', '1 bytes follow'),
     'tar of a tar': (nested(2), None), 'tars in a tar': (nested(5), None),
     'tars in a gz': (gzip.compress(nested(4)), None),
@@ -202,6 +213,13 @@ REFUSED = {
     'zstd and data': (zstandard.compress(DISK) + b'rubbish' * 9,
                       'zstd data'),
     'xz and data': (lzma.compress(DISK) + b'rubbish' * 9, 'damaged'),
+    'xz and 3 bytes': (lzma.compress(DISK) + b'123', '3 bytes that are none'),
+    'lz4 and 3 bytes': (lz4.frame.compress(DISK) + b'123',
+                        '3 bytes that are none'),
+    'gz of nothing': (gzip.compress(b''), 'nothing is in the gzip data'),
+    'zip of nothing': (zipped(('a', b'')), 'nothing is in the zip data'),
+    'tar.xz of nothing': (lzma.compress(tarred(('a', b''))),
+                          'nothing is in the xz data'),
     'zip version': (zipped(('a', DISK)).replace(
         b'PK\1\2\x14\3\x14', b'PK\1\2\x14\3\xff'), 'not supported'),
 }
@@ -212,6 +230,99 @@ NO_ARCHIVES = {
     'first letter of lzma': b']\0\0\0\0' + bytes(4096),
     'qcow2': b'QFI\xfb\0\0\0\3' + bytes(4096),
 }
+
+
+STUB = random.Random(2).randbytes(5000)
+BOOT = bytes(510) + b'\x55\xaa' + bytes(100_000)
+KOLY = b'koly\0\0\0\4\0\0\2\0'.ljust(216, b'\0')
+PLIST = b'<?xml version="1.0"?><plist/>'
+
+
+def koly(at, length):
+    return (KOLY + struct.pack('>QQ', at, length)).ljust(512, b'\0')
+
+
+def adjusted(stub, *members):
+    """A zip behind something, whose offsets are those of the file."""
+    buffer = io.BytesIO(stub)
+    with zipfile.ZipFile(buffer, 'a', zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def wide(data):
+    """A zip as one whose directory is beyond 4 GiB."""
+    count, length, start = struct.unpack('<10xHII2x', data[-22:])
+    place = len(data) - 22
+    return (data[:-22] + struct.pack(
+        '<IQHHIIQQQQ', 0x06064b50, 44, 45, 45, 0, 0, count, count, length,
+        start) + struct.pack('<IIQI', 0x07064b50, 0, place, 1)
+        + struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0xffff, 0xffff,
+                      0xffffffff, 0xffffffff, 0))
+
+
+def seven_z():
+    rest = struct.pack('<QQI', 5, 6, 7)
+    return (b'7z\xbc\xaf\x27\x1c\0\4'
+            + struct.pack('<I', zlib.crc32(rest)) + rest + bytes(99))
+
+
+NAMED = {
+    **{f'{kind} {number}': (head + bytes(4096), kind)
+       for number, (head, kind) in enumerate((
+           (b'\xed\xab\xee\xdb\3\0', 'rpm'),
+           (b'EVF\t\r\n\xff\0\1\1\0\0\0', 'ewf'),
+           (b'EVF2\r\n\x81\0', 'ewf'), (b'WLPWM\0\0\0', 'wim'),
+           (b'MComprHD\0\0\0\x7c', 'chd'),
+           (struct.pack('<IHH', 0xed26ff3a, 1, 0), 'android sparse'),
+           (b'#!/bin/sh\n#V2.0 Format\nmodprobe cloop', 'cloop'),
+           (b'VMA\0\0\0\0\1', 'vma'), (b'pbzx\0\0\0\0\1', 'pbzx'),
+           (b'StuffIt (c)1997-', 'stuffit'), (b'IsZ!\x40', 'isz'),
+           (b'SIT!\0\1\0\0\1\0rLau', 'stuffit'), (b'070727', 'cpio'),
+           (b'\x1f\x1e\0\0\1\0\2\1', 'pack'), (b'\x1f\x9f\1', 'freeze'),
+           (b'\x1f\xa0\1', 'lzh')))},
+    'dmg of bzip2': (bz2.compress(DISK) + PLIST + koly(0, 0), 'dmg'),
+    'dmg with a list': (DISK + PLIST + koly(len(DISK), len(PLIST)), 'dmg'),
+    'zip behind MZ': (b'MZ' + STUB + zipped(('disk', DISK)),
+                      'self-extracting zip'),
+    'zip behind a script': (adjusted(b'#!/bin/sh\n' + STUB, ('disk', DISK)),
+                            'self-extracting zip'),
+    'zip behind ELF, small': (b'\x7fELF' + DISK + zipped(('a', b'x')),
+                              'self-extracting zip'),
+    'zip behind anything': (STUB + zipped(('disk', DISK)),
+                            'self-extracting zip'),
+    'zip behind anything, adjusted': (adjusted(STUB, ('disk', bytes(9999))),
+                                      'self-extracting zip'),
+    'wide zip behind anything': (STUB + wide(zipped(('disk', DISK))),
+                                 'self-extracting zip'),
+    '7z behind MZ': (b'MZ' + STUB + seven_z(), 'self-extracting 7z'),
+    'rar behind MZ': (b'MZ' + STUB + b'Rar!\x1a\7\1\0' + bytes(99),
+                      'self-extracting rar'),
+    # Disks that have such a thing as their last file, and others.
+    'disk with a jar at its end': (DISK + zipped(('META-INF/', b''),
+                                                 ('a', b'x' * 999)), None),
+    'boot disk with a zip': (BOOT + zipped(('disk', DISK)), None),
+    'disk with a dmg at its end': (
+        DISK + DISK[:4096] + PLIST + koly(4096, len(PLIST)), None),
+    'zip whose offsets are wrong': (
+        STUB + zipped(('disk', DISK))[:-6] + b'\0\0\0\7\0\0', None),
+    'zip and data behind anything': (
+        STUB + zipped(('disk', DISK)) + bytes(99), None),
+    'a script': (b'#!/bin/sh\n' + STUB, None),
+    '7z that is none': (b'MZ' + STUB + seven_z()[:9] + bytes(99), None),
+    'boot sector like freeze': (b'\x1f\x9f' + BOOT[2:], None),
+    'pack with no levels': (b'\x1f\x1e' + bytes(600), None),
+}
+
+
+@pytest.mark.parametrize('data, kind', NAMED.values(), ids=NAMED)
+def test_refused_by_name(tmp_path, data, kind):
+    (tmp_path / 'made').write_bytes(data)
+    with open(tmp_path / 'made', 'rb') as file:
+        assert kinds.kind_of(file) == kind
+        assert not file.tell()
+    assert kind not in kinds.TAKEN
 
 
 @pytest.mark.parametrize('data, warning', MADE.values(), ids=MADE)

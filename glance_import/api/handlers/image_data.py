@@ -20,7 +20,8 @@ from glance_import import states
 from glance_import.uploads import put_data
 
 BLOCK = 1 << 20
-_LEGACY = re.compile(r'bytes ([0-9]+-([0-9]+))/([0-9]+|\*)')
+_LEGACY = re.compile(r'bytes ([0-9]+-([0-9]+))/([0-9]+|\*)',
+                     re.IGNORECASE)
 # No image has as many bytes as this number has digits.
 _DIGITS = 18
 

@@ -8,6 +8,8 @@ inside a sandbox.
 import tarfile
 import zipfile
 
+from glance_import.plugin.workers import kinds
+
 BLOCK = 1 << 20
 # What an archive of one disk has at most, directories and all.
 _MEMBERS = 1000
@@ -16,6 +18,8 @@ _LONGEST = 1 << 20
 # Bytes that are no disk.
 _BESIDE = 64 << 20
 _ADDED = ('.ds_store', 'thumbs.db', 'desktop.ini')
+# GNU tar's: the name of the volume, the list of a directory.
+_NO_FILES = (b'V', b'D')
 _REGULAR, _PIPE, _KINDS = 0o100000, 0o010000, 0o170000
 
 
@@ -65,8 +69,7 @@ def zip_member(source):
     except NotImplementedError as failure:
         raise _unsupported(failure) from failure
     members = [each for each in archive.infolist()
-               if not (each.filename.endswith('/')
-                       or _is_added(each.filename))]
+               if not (_is_directory(each) or _is_added(each.filename))]
     if len(members) != 1:
         raise _refuse('zip', [each.filename for each in members])
     member = members[0]
@@ -81,9 +84,17 @@ def zip_member(source):
     return archive, member
 
 
+def _is_directory(member):
+    """By its name; .NET on Windows has the other slash."""
+    return member.filename.endswith('/') or not member.file_size and (
+        member.filename.endswith('\\') or bool(member.external_attr & 0x10))
+
+
 def unzip(source):
-    """The bytes of the one disk."""
+    """The bytes of the one disk; what is behind becomes ``source.behind``."""
     archive, member = zip_member(source)
+    end = kinds.zip_end(source)
+    source.behind = end[1] if end else 0
     left = member.file_size
     try:
         with archive.open(member) as stream:
@@ -170,7 +181,8 @@ def untar(blocks):
             if number >= _MEMBERS:
                 raise BadData(f'the tar archive has more than {_MEMBERS} '
                               'members', _ALONE)
-            if member.isdir() or _is_added(member.name):
+            if member.isdir() or member.type in _NO_FILES \
+                    or _is_added(member.name):
                 continue
             found.append(member.name)
             if len(found) > 1:

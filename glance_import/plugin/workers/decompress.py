@@ -63,6 +63,10 @@ class Decompress(contract.ImagePlugin):
                     raise BadData(f'more than {bound} bytes come out for each '
                                   'byte of it (max_ratio)', 'upload the '
                                   'disk as it is')
+            if not sink.written:
+                raise BadData(f'nothing is in the {kind} data: what comes out '
+                              'has 0 bytes', 'put the disk into it, or upload '
+                              'it as it is')
         except BadData as failure:
             return self.reject(failure.at(source))
         except _BROKEN as failure:
@@ -112,15 +116,22 @@ _BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError,
 
 # -- streams
 
-def _streams(source, make, name, magic=b''):
+# Bytes of the longest of what streams begin with.
+_MAGIC = 6
+_LZ4 = (b'\x04\x22\x4d\x18',
+        *(bytes((0x50 | low,)) + b'\x2a\x4d\x18' for low in range(16)))
+
+
+def _streams(source, make, name, magics, *, strict=True):
     """Streams one after the other; ``make`` gives a decompressor.
 
     A decompressor has ``decompress(data, most)``, ``eof``, ``unused_data``
     and ``needs_input``, as those of bz2 and lzma. Zeros behind the last
     stream are padding.
 
-    :param magic: what a stream begins with, where anything else that follows
-        is none of it; how much that is becomes ``source.behind``
+    :param magics: what a stream may begin with
+    :param strict: refuse what follows and is none of it; else how much that
+        is becomes ``source.behind``
     """
     decoder, fresh, data = make(), True, b''
     while True:
@@ -132,10 +143,14 @@ def _streams(source, make, name, magic=b''):
                 data = more.lstrip(b'\0')
             if not data:
                 return
-            if len(data) < len(magic):
+            if len(data) < _MAGIC:
                 data += source.read(_PIECE)
-            if not data.startswith(magic):
+            if not data.startswith(magics):
                 source.behind = source.size - end
+                if strict:
+                    raise BadData(
+                        f'the {name} data is damaged: {source.behind} bytes '
+                        'that are none of it follow its end')
                 return
             decoder, fresh = make(), True
         elif decoder.needs_input:
@@ -174,17 +189,18 @@ class _Gzip:
 
 
 def _gzip(source):
-    return _streams(source, _Gzip, 'gzip', b'\x1f\x8b\x08')
+    return _streams(source, _Gzip, 'gzip', b'\x1f\x8b\x08', strict=False)
 
 
 def _bzip2(source):
-    return _streams(source, bz2.BZ2Decompressor, 'bzip2', b'BZh')
+    return _streams(source, bz2.BZ2Decompressor, 'bzip2', b'BZh',
+                    strict=False)
 
 
 def _xz(source):
     def make():
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20)
-    return _streams(source, make, 'xz')
+    return _streams(source, make, 'xz', b'\xfd7zXZ\0')
 
 
 def _zstd(source):
@@ -245,7 +261,8 @@ def _lz4(source):
             '(the package lz4 is not installed)', 'use gzip or zstd'
         ) from None
     try:
-        yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4')
+        yield from _streams(source, lz4.frame.LZ4FrameDecompressor, 'lz4',
+                            _LZ4)
     except RuntimeError as failure:
         raise BadData(f'the lz4 data is damaged ({failure})') from failure
 

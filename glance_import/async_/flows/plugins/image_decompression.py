@@ -15,6 +15,7 @@ from taskflow.patterns import linear_flow
 
 from glance_import import errors
 from glance_import.imports import rewriting
+from glance_import.imports import steps
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin.workers import decompress
@@ -63,7 +64,23 @@ class _DecompressImage(rewriting.Rewrite):
                           'to decompress the image')
         sink = self.make(path, cap, max_ratio=self.options.max_ratio,
                          nested=archive)
+        if not archive:
+            _check_product(sink, kind)
         return self.adopt(sink)
+
+
+def _check_product(path, kind):
+    """What is told by the end of what came out, if not by its beginning.
+
+    :raises errors.ImportFailed: it is no disk; it is not left
+    """
+    with open(path, 'rb') as file:
+        inner = kinds.kind_of(file)
+    if inner is not None:
+        steps.remove_file(path)
+        raise errors.ImportFailed(
+            f'what comes out of the {kind} data is {inner} data again: '
+            'unpack it, and upload the disk', code='plugin.failed')
 
 
 def get_flow(**kwargs):
