@@ -43,12 +43,13 @@ class _ConvertImage(rewriting.Rewrite):
         if source not in QEMU:
             raise errors.ImportFailed(
                 f'images of the disk_format {source} cannot be converted to '
-                f'{wanted}')
+                f'{wanted}', code='refused.format')
         if found.format == 'iso' or (
                 source != wanted and found.format != source):
             raise errors.ImportFailed(
                 f'its disk_format is {source}, but its content is '
-                f'{found.format}')
+                f'{found.format}: make an image whose disk_format is '
+                f'{found.format}', code='refused.format')
         if source == wanted:
             return f'file://{path}'
         sink = self._convert(path, source, wanted, found.virtual_size)
