@@ -147,7 +147,7 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while True:
-        is_told, task = _look(services, task_id)
+        is_told, task = _read_task(services, task_id)
         if is_told and task is None:
             raise receiving.deleted(image_id)
         if task is not None and task.status == states.SUCCESS:
@@ -165,8 +165,8 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _look(services: services.Services, task_id: str
-          ) -> tuple[bool, db_tasks.Task | None]:
+def _read_task(services: services.Services, task_id: str
+               ) -> tuple[bool, db_tasks.Task | None]:
     """Whether the database has answered, and the task if there is one.
 
     One that does not is waited for, as the import itself waits for it.

@@ -22,13 +22,13 @@ class Away:
 
 def test_a_database_that_is_away_is_waited_for():
     services = types.SimpleNamespace(db=Away(db_exc.DBConnectionError()))
-    assert uploading._look(services, 'task') == (False, None)
+    assert uploading._read_task(services, 'task') == (False, None)
 
 
 def test_a_wrong_statement_is_not():
     services = types.SimpleNamespace(db=Away(db_exc.DBDataError()))
     with pytest.raises(db_exc.DBDataError):
-        uploading._look(services, 'task')
+        uploading._read_task(services, 'task')
 
 
 @pytest.mark.parametrize('code, kind', [
