@@ -199,6 +199,8 @@ TABLE = (
         'ends at byte'),
     raw('kernel-aki', kernel(), declared='aki', size=64 << 10),
     raw('kernel-ari', kernel(), declared='ari', size=64 << 10),
+    raw('kernel-ami', kernel(), declared='ami', size=64 << 10),
+    raw('fat-three-copies', sector(fat(3, 0xf8))),
     raw('ntfs-ami', NTFS, declared='ami'),
     *(raw(name, text, size=len(text)) for name, text in (
         ('toml', b'# settings\nversion = 1\n[network]\ndhcp = true\n'),
