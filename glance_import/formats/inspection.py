@@ -147,6 +147,8 @@ def _detect(file: reader.Reader, declared: str | None
     names = set(inspectors)
     if 'vhdx' in own.begins_as(file):
         names.add('vhdx')
+    if names - {'iso', 'gpt', 'luks'} and optical.is_udf(file):
+        names.add('udf')
     if names == {'iso', 'gpt'} or (
             declared == 'iso' and names <= {'gpt'} and optical.is_disc(file)):
         # A disk image that is also a boot medium; usual.

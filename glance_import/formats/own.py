@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections.abc
 
+from glance_import.formats import optical
 from glance_import.formats import outside
 from glance_import.formats import partitions
 from glance_import.formats import qcow2
@@ -112,7 +113,7 @@ def whole(file: reader.Reader) -> int:
 
 CHECKS: dict[str, collections.abc.Callable[[reader.Reader], int]] = {
     'qcow2': qcow2.check, 'vmdk': vmdk.check, 'vhd': vhd,
-    'vhdx': vhdx.check, 'vdi': vdi,
+    'vhdx': vhdx.check, 'vdi': vdi, 'iso': optical.check,
 }
 
 
@@ -120,6 +121,7 @@ CHECKS: dict[str, collections.abc.Callable[[reader.Reader], int]] = {
 WARNINGS: dict[str, collections.abc.Callable[
     [reader.Reader], collections.abc.Iterator[str]]] = {
     'qcow2': qcow2.warnings, 'raw': partitions.warnings,
+    'iso': optical.warnings,
 }
 
 

@@ -15,6 +15,8 @@ _SECTOR = 512
 _TABLE, _SIGNATURE = 446, b'\x55\xaa'
 _PROTECTIVE = 0xee
 _GPT = b'EFI PART'
+# Of an x86 kernel, behind its boot sector (Linux: x86/boot, 1.3).
+_KERNEL = b'HdrS'
 _VOLUMES = (b'NTFS    ', b'EXFAT   ', b'ReFS\0\0\0\0')
 
 
@@ -26,7 +28,7 @@ def warnings(file: reader.Reader) -> collections.abc.Iterator[str]:
         if gpt is not None:
             yield ('it has a GPT, and no protective master boot record '
                    '(byte 510)')
-    elif not is_volume(head):
+    elif not is_volume(head) and file.up_to(_SECTOR + 2, 4) != _KERNEL:
         yield from _of_table(head, file.size, gpt is not None)
     if gpt is not None and gpt > file.size:
         yield (f'its GPT is of a disk of {gpt} bytes, and it has '
@@ -44,7 +46,7 @@ def is_volume(head: bytes) -> bool:
         return True
     size, cluster, _reserved, copies = struct.unpack_from('<HBHB', head, 11)
     return (size in (512, 1024, 2048, 4096) and cluster.bit_count() == 1
-            and copies in (1, 2) and head[21] >= 0xf0)
+            and copies in (1, 2, 3, 4) and head[21] >= 0xf0)
 
 
 def _of_table(head: bytes, size: int, gpt: bool

@@ -570,6 +570,13 @@ TABLE = (
         ISO_MAGIC, 32 << 10), 'iso', 'several'),
     bad('vdi-iso', patched(converted('vdi'), (32 << 10, ISO_MAGIC)), 'iso',
         'several'),
+    *(bad(f'{name}-udf', patched(make, (32 << 10, b''.join(
+        (b'\0' + word + b'\1').ljust(2048, b'\0')
+        for word in (b'BEA01', b'NSR02', b'TEA01')))), name, 'several')
+      for name, make in (
+          ('qcow2', converted('qcow2')), ('vdi', converted('vdi')),
+          ('vhdx', converted('vhdx')),
+          ('vmdk', converted('vmdk')))),
     bad('qcow2-mbr', patched(converted('qcow2'), (510, b'\x55\xaa')),
         'qcow2', 'several'),
     bad('descriptor-iso', both(descriptor(), ISO_MAGIC, 32 << 10), 'iso',

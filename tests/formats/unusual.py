@@ -199,6 +199,8 @@ TABLE = (
         'ends at byte'),
     raw('kernel-aki', kernel(), declared='aki', size=64 << 10),
     raw('kernel-ari', kernel(), declared='ari', size=64 << 10),
+    raw('kernel-ami', kernel(), declared='ami', size=64 << 10),
+    raw('fat-three-copies', sector(fat(3, 0xf8))),
     raw('ntfs-ami', NTFS, declared='ami'),
     *(raw(name, text, size=len(text)) for name, text in (
         ('toml', b'# settings\nversion = 1\n[network]\ndhcp = true\n'),
@@ -219,6 +221,13 @@ TABLE = (
             *BOOT, *EFI, '-isohybrid-gpt-basdat',
             '-isohybrid-apm-hfsplus', '-partition_offset', '16')),
         ('iso-protective', xorriso('--protective-msdos-label')))),
+    corpus.bad('iso-cut', corpus.cut(corpus.iso, 40_000), 'iso',
+               'of its volume'),
+    corpus.bad('iso-cut-at-its-end', corpus.cut(corpus.iso, -400_000), 'iso',
+               'of its volume'),
+    corpus.Case('iso-less-padding', corpus.written(
+        bytes(32768) + iso9660(512), (1 << 20) - 4096), 'iso', 'iso',
+        1 << 20, warning='last 4096 bytes'),
     corpus.good('udf-as-raw', disc(b'BEA01', b'NSR02', b'TEA01'), 'raw',
                 size=None),
     corpus.good('iso-as-raw', corpus.iso, 'raw', 'iso', size=None),

@@ -113,6 +113,7 @@ def test_reference_counts_that_lag_are_converted(unpacking, tmp_path):
         image, task = import_it(unpacking, data, disk_format='qcow2')
         assert image['status'] == 'active', image
         assert image['disk_format'] == 'raw'
+        assert ('out of date' in task['message']) == (name == 'qcow2-killed')
         corpus.run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw',
                    tmp_path / name, tmp_path / 'raw')
         assert image['os_hash_value'] == hashlib.sha512(
@@ -138,6 +139,17 @@ def test_what_is_not_unpacked_is_no_disk(unpacking, head, kind):
     image, _task = import_it(unpacking, data)
     assert image['status'] == 'uploading'
     assert f'it is {kind} data (byte 0)' in image['os_glance_import_error']
+
+
+@pytest.mark.parametrize('name', (
+    'qcow2-cut-in-its-last-cluster', 'qcow2-compressed-cut-by-little',
+    'vmdk-cut-by-little', 'vhdx-cut-by-little'))
+def test_what_is_cut_is_not_converted(unpacking, tmp_path, name):
+    data = made(tmp_path, name)
+    image, _task = import_it(unpacking, data,
+                             disk_format=CASES[name].declared)
+    assert image['status'] == 'uploading'
+    assert 'it is truncated' in image['os_glance_import_error']
 
 
 @pytest.mark.parametrize('attributes', (

@@ -14,6 +14,7 @@ from taskflow.patterns import linear_flow
 
 from glance_import import errors
 from glance_import.formats import inspection
+from glance_import.imports import changes
 from glance_import.imports import rewriting
 from glance_import.plugin import host
 from glance_import.plugin.workers import convert
@@ -52,6 +53,10 @@ class _ConvertImage(rewriting.Rewrite):
                 f'{found.format}', code='refused.format')
         if source == wanted:
             return f'file://{path}'
+        for each in found.warnings:
+            # Nothing in what is made of it tells.
+            changes.warn(self.rt, f'{self.plugin}: the image is converted as '
+                         f'it is, but {each}.')
         sink = self._convert(path, source, wanted, found.virtual_size)
         return self.adopt(
             sink, disk_format=wanted, container_format='bare',
