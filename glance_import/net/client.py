@@ -79,7 +79,8 @@ class Response:
     def range(self) -> tuple[int | None, int | None]:
         """(first byte, bytes in all) of a 206, as far as it says."""
         found = re.fullmatch(r'bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)',
-                             self.headers.get('Content-Range', '').strip())
+                             self.headers.get('Content-Range', '').strip(),
+                             re.ASCII | re.IGNORECASE)
         if found is None:
             return None, None
         total = found[2]

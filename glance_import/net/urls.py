@@ -13,6 +13,8 @@ import re
 import socket
 import urllib.parse
 
+import idna
+
 from glance_import.net import addresses
 
 DEFAULT_PORTS = {'http': 80, 'https': 443}
@@ -142,7 +144,11 @@ def redirected(url: str, location: str) -> str:
         # Not one that its server has encoded: it has another meaning to
         # other programs.
         if not host.isascii() and parts.netloc == _quoted(host.encode()):
-            parts = parts._replace(netloc=host.encode('idna').decode())
+            name, colon, port = host.partition(':')
+            # As browsers and curl have it; the codec is that of IDNA 2003,
+            # for which some names are those of others (UTS 46, 1.3).
+            name = idna.encode(name, uts46=True).decode()
+            parts = parts._replace(netloc=name + colon + port)
     except ValueError as failure:
         raise UrlRefused(f'it is not a URL: {failure}') from failure
     return parts.geturl()

@@ -173,6 +173,10 @@ def latin(text):
     ('//other.example/a b', 'http://other.example/a%20b'),
     ('https://other.example:8443/\u00fc',
      'https://other.example:8443/%C3%BC'),
+    ('http://stra\u00dfe.example/', 'http://xn--strae-oqa.example/'),
+    ('//FA\u00df.example:81/\u00df', 'http://xn--fa-hia.example:81/%C3%9F'),
+    ('http://\u03b2\u03cc\u03bb\u03bf\u03c2.example/',
+     'http://xn--nxasmm1c.example/'),
     ('http://b\u00fccher.example:81/a', 'http://xn--bcher-kva.example:81/a'),
 ])
 def test_what_a_redirect_means(location, leads_to):
@@ -193,6 +197,7 @@ def test_bytes_that_are_no_utf_8_are_sent_back():
 @pytest.mark.parametrize('location', [
     '/a\\b', 'http:\\\\evil.example/', '/a\x00b', '/a\x7f', '/a\x0bb',
     'http://a b.example/', 'http://%31%30.0.0.1/',
+    'http://\u00fc\uff1a81/', 'http://\u00fc:\uff18/', 'http://[::\u00fc]/',
     'http://\uff11\uff10.0.0.1/', 'http://%c3%bc.example/',
     'http://\u00fc.example%2Fx/',
     'http://u\u00fc@one.example/', 'http://[::1/',

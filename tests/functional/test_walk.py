@@ -128,6 +128,7 @@ def test_ranges(service):
                           ('bytes 3-9', 416), ('bytes 3-9/x', 416),
                           ('bytes 3-16/15', 416), ('bytes 3-15/15', 416),
                           ('bytes 3-14/15', 206), ('bytes 0-0/0', 416),
+                          ('Bytes 3-14/15', 206), ('Byte 3-14/15', 416),
                           ('bytes 9-3/15', 416), ('bytes 0-0/1', 206)):
         answer = service.request('GET', path, headers={
             'Content-Range': given})
