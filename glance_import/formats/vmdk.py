@@ -241,28 +241,24 @@ _DESCRIBES = (b'createtype', b'parentfilenamehint', b'parentcid',
 def check_text(file: reader.Reader) -> None:
     """A file that says where the data is instead of having it.
 
-    Text that only begins with a version, as a descriptor does, is none.
+    Text that only begins with a version, or mentions descriptors in a
+    comment, is none: without a createType, a parent or an extent no program
+    finds anything in it.
 
     :raises reader.UnsafeFormat: it is one, whatever comes behind the text
     """
     head = file.up_to(0, 1 << 16)
     begins = _begins(head)
-    if begins is None:
-        raise _text_refusal()
     text = _text(file)
     found = text.lower() + b'\n' + (head.lower() if begins else b'')
     extent = _TEXT_EXTENT.search(found) is not None
     if begins and (extent or any(word in found for word in _DESCRIBES)) \
             or extent and b'createtype' in found:
-        raise _text_refusal()
+        raise outside.refusal('it is a text descriptor', 'vmdk, byte 0')
 
 
-def _text_refusal() -> UnsafeFormat:
-    return outside.refusal('it is a text descriptor', 'vmdk, byte 0')
-
-
-def _begins(head: bytes) -> bool | None:
-    """Whether it begins with a version; None when it says that it is one.
+def _begins(head: bytes) -> bool:
+    """Whether it begins with a version, or says that it is a descriptor.
 
     Comments come first. A line ends at LF and nowhere else, whatever else a
     comment holds.
@@ -271,7 +267,7 @@ def _begins(head: bytes) -> bool | None:
         line = line.strip()
         if line.startswith(b'#'):
             if b'disk descriptorfile' in line.lower():
-                return None
+                return True
         elif line:
             return _VERSION.match(line) is not None
     return False

@@ -205,6 +205,8 @@ TABLE = (
     *(raw(name, text, size=len(text)) for name, text in (
         ('toml', b'# settings\nversion = 1\n[network]\ndhcp = true\n'),
         ('ini', b'version=2\nname=x\n'),
+        ('script', b'#!/bin/sh\n# Write what begins "# Disk DescriptorFile"'
+         b'.\necho version=1\n'),
         ('yaml', b'# cloud-config\nversion: 1\nethernets: {}\n'),
         ('probed', b'version=1\nnothing of a descriptor\n'))),
     *(corpus.good(name, make, 'iso', size=None) for name, make in (
