@@ -11,6 +11,7 @@ import random
 import pytest
 
 from glance_import.formats import inspection
+from glance_import.plugin.workers import info
 from tests.formats import corpus
 
 NAMES = {'vpc': 'vhd'}
@@ -100,3 +101,16 @@ def same(one, other):
         return all(
             piece == second.read(len(piece)) for piece in itertools.takewhile(
                 bool, iter(lambda: first.read(1 << 20), b'')))
+
+
+def test_what_a_driver_says_before_the_error():
+    """qemu-img on a cut VHDX: it says no name, so nothing is outside."""
+    said = ("qemu-img: VHDX BAT entry 3 end offset 38388735 points after end "
+            "of file (34603008). Image has probably been truncated.\n"
+            "qemu-img: Could not open '/x': Could not open '/x': Invalid "
+            "argument\n")
+    assert info.outside(1, b'', said.encode(), '/x') is None
+    assert info.outside(1, b'', said.replace(
+        'Invalid', "Could not open '/y': Invalid").encode(), '/x')
+    with pytest.raises(info.Unreadable):
+        info.outside(1, b'', said.splitlines()[0].encode(), '/x')
