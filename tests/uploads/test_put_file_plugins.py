@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import socket
 import time
 
@@ -223,22 +222,23 @@ def test_nobody_to_run_them(make_service):
     assert not service.staged()
 
 
-def test_more_imports_than_a_project_may_have(make_service):
+def test_more_imports_than_a_project_may_have(make_service, tmp_path):
     """This too is said before the body is read."""
-    service = make_service(options={
-        'image_import_opts': {'image_import_plugins': '[no_op]'},
-        'taskflow_executor': {'max_imports_per_project': 1,
-                              'max_attempts': 1000}}).start()
-    services.wait_for(lambda: 'runs up to' in service.text())
-    conductor = service.conductor_pid()
-    os.kill(conductor, signal.SIGSTOP)
-    try:
-        service.ask(GOOD)
-        image_id = service.create()
-        with service.raw() as sock:
-            sock.sendall(head_of(image_id, len(GOOD)))
-            status, body = services.answer_of(sock)
-        assert status == 413 and b'max_imports_per_project' in body, body
-        assert service.show(image_id)['status'] == 'queued'
-    finally:
-        os.kill(conductor, signal.SIGCONT)
+    gate = tmp_path / 'open'
+    plugins = services.write_distribution(
+        tmp_path / 'plugins', 'gate', {'gate': GATE},
+        {'glance.image_import.plugins': {'gate': 'gate:get_flow'}})
+    service = make_service(path=[plugins], options={
+        'image_import_opts': {'image_import_plugins': '[gate]'},
+        'taskflow_executor': {'max_imports_per_project': 1}})
+    service.environment['GATE'] = str(gate)
+    service.start()
+    held = service.ask(b'WAIT:' + GOOD)
+    image_id = service.create()
+    with service.raw() as sock:
+        sock.sendall(head_of(image_id, len(GOOD)))
+        status, body = services.answer_of(sock)
+    assert status == 413 and b'max_imports_per_project' in body, body
+    assert service.show(image_id)['status'] == 'queued'
+    gate.touch()
+    service.wait_status(held, 'active')
