@@ -18,15 +18,13 @@ from oslo_log import log
 from glance_import.db import conductors as db_conductors
 from glance_import.db import engine
 from glance_import.db import tasks as db_tasks
-from glance_import.domain import images
 from glance_import.domain import quotas
-from glance_import.domain import signatures
 from glance_import import errors
 from glance_import.imports import admission
 from glance_import.imports import methods
 from glance_import import states
+from glance_import.uploads import put_data
 from glance_import.uploads import receiving
-from glance_import.uploads import recovery
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -85,13 +83,7 @@ def save(services: services.Services, ctx: context.RequestContext,
     :raises errors.Gone: the image was deleted meanwhile
     """
     image = target.image
-    images.check_formats(image, 'take data')
-    signatures.check(services.conf, image.properties)
-    cap = quotas.cap(services, target.use)
-    announced.check(cap)
-    target = recovery.recovered(services, target)
-    receiving.check_status(receiving.TO_IMPORT, image.id,
-                           target.image.status, target.record)
+    cap = put_data.check(services, receiving.TO_IMPORT, target, announced)
     services.board.check()
     _check_imports(services, ctx)
     task_id = ''

@@ -60,13 +60,7 @@ def save(services: services.Services, target: receiving.Target,
     """
     image = target.image
     content.check_plugins(services, image.id)
-    images.check_formats(image, 'take data')
-    signatures.check(services.conf, image.properties)
-    cap = quotas.cap(services, target.use)
-    announced.check(cap)
-    target = recovery.recovered(services, target)
-    receiving.check_status(receiving.PUT_FILE, image.id,
-                           target.image.status, target.record)
+    cap = check(services, receiving.PUT_FILE, target, announced)
     with receiving.Receiver(services, receiving.PUT_FILE, image.id, cap=cap,
                             digests=announced.digests) as receiver:
         epoch = receiver.begin(announced.expected)
@@ -77,6 +71,25 @@ def save(services: services.Services, target: receiving.Target,
     LOG.info('image %s is active: %d bytes', image.id, sealed.staged.size)
     # What earlier attempts had stored when they were killed.
     placement.sweep(services, image.id, below=epoch)
+
+
+def check(services: services.Services, kind: receiving.Kind,
+          target: receiving.Target, announced: stage.Announced
+          ) -> quotas.Cap:
+    """What can be said of PUT file before the first byte; what it may have.
+
+    :param kind: how the data is taken
+    :raises errors.DomainError: it is not taken
+    """
+    image = target.image
+    images.check_formats(image, 'take data')
+    signatures.check(services.conf, image.properties)
+    cap = quotas.cap(services, target.use)
+    announced.check(cap)
+    target = recovery.recovered(services, target)
+    receiving.check_status(kind, image.id, target.image.status,
+                           target.record)
+    return cap
 
 
 def _store(services: services.Services, image: db_images.Image,
