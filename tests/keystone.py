@@ -235,6 +235,12 @@ class Keystone:
             for interface in ('public', 'internal', 'admin')]
         return made[0]
 
+    def remove_endpoints(self, url: str) -> None:
+        """Of a service that is gone, so that no client is led there."""
+        for each in self.call('GET', '/endpoints')['endpoints']:
+            if each['url'] == url:
+                self.call('DELETE', f'/endpoints/{each["id"]}')
+
     def variables(self, user: str, project: str) -> dict[str, str]:
         """What clients read from the environment."""
         return {

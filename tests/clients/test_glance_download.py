@@ -29,9 +29,10 @@ def other_region(cache, keystone, tmp_path_factory):
     glance.sync()
     glance.start()
     keystone.add_region('North')
-    keystone.add_endpoint('image', 'north',
-                          f'http://127.0.0.1:{glance.port}', 'North')
+    url = f'http://127.0.0.1:{glance.port}'
+    keystone.add_endpoint('image', 'north', url, 'North')
     yield glance
+    keystone.remove_endpoints(url)
     glance.kill()
 
 
@@ -41,9 +42,10 @@ def bad_region(keystone):
     with origins.Origin(lambda handler: handler.begin(
             500, Content_Length=0)) as origin:
         keystone.add_region('Bad')
-        keystone.add_endpoint('image', 'bad', origin.url('/image/v2/'),
-                              'Bad')
+        url = origin.url('/image/v2/')
+        keystone.add_endpoint('image', 'bad', url, 'Bad')
         yield origin
+        keystone.remove_endpoints(url)
 
 
 @pytest.fixture(scope='module')

@@ -104,6 +104,7 @@ def test_direct_upload(cache, keystone, make_service, tmp_path):
              str(tmp_path / 'disk.raw'), str(screenshot)],
             env={**os.environ, 'HOME': str(tmp_path)}, text=True,
             capture_output=True, timeout=600)
+    keystone.remove_endpoints(images)
     assert done.returncode == 0, (done.stderr, service.text()[-3000:])
     image, = service.request('GET', '/v2/images').json['images']
     assert (image['name'], image['status']) == ('from-horizon', 'active')

@@ -25,7 +25,9 @@ def connect():
         password=os.environ['OS_PASSWORD'],
         project_name=os.environ['OS_PROJECT_NAME'],
         user_domain_id='default', project_domain_id='default')
-    return glanceclient.Client('2', session=session.Session(auth=plugin))
+    # Other regions have images too.
+    return glanceclient.Client('2', session=session.Session(auth=plugin),
+                               region_name=os.environ['OS_REGION_NAME'])
 
 
 def wait(client, image_id, wanted):
