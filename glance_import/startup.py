@@ -35,7 +35,6 @@ from glance_import.plugin import entry_points
 from glance_import.plugin import registry
 from glance_import.plugin import second_opinion
 from glance_import.plugin import sections
-from glance_import import policies
 from glance_import.policies import protections
 from glance_import.policies import rules_file
 from glance_import.server import limits
@@ -59,23 +58,39 @@ def read(argv: collections.abc.Sequence[str], prog: str) -> cfg.ConfigOpts:
 
     :raises StartupError: a file is absent or malformed
     """
-    try:
-        conf = configuration.load(argv, prog=prog)
-    except cfg.Error as failure:
-        raise StartupError(_one_line(failure)) from failure
+    conf = load(argv, prog)
     set_up_logging(conf)
     return conf
 
 
+def load(argv: collections.abc.Sequence[str], prog: str) -> cfg.ConfigOpts:
+    """The configuration alone: the process logs as it did.
+
+    :raises StartupError: a file is absent or malformed
+    """
+    try:
+        return configuration.load(argv, prog=prog)
+    except cfg.Error as failure:
+        raise StartupError(_one_line(failure)) from failure
+
+
 def set_up_logging(conf: cfg.ConfigOpts) -> None:
-    """oslo.log for everything, with the request id on every line."""
+    """oslo.log for everything, with the request id on every line.
+
+    :raises StartupError: its options cannot be used
+    """
     log.set_defaults(default_log_levels=[
         'sqlalchemy=WARNING', 'alembic=WARNING', 'taskflow=WARNING',
         # What stops an engine is told by who runs it, without its trace.
         'taskflow.engines=CRITICAL',
         'stevedore=WARNING', 'keystonemiddleware=WARNING',
         'keystoneauth=WARNING', 'urllib3=WARNING', 'routes=WARNING'])
-    log.setup(conf, 'glance_import')
+    try:
+        log.setup(conf, 'glance_import')
+    except (log.LogConfigError, OSError, ValueError) as failure:
+        raise StartupError(
+            f'the log cannot be written as asked for: {_one_line(failure)}'
+        ) from failure
     warnings.filterwarnings('ignore', category=DeprecationWarning)
 
 
@@ -175,14 +190,6 @@ def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
         if isinstance(plugin, registry.FlowPlugin):
             _extension(conf, 'image_import_plugins', 'image_import_opts',
                        functools.partial(found.check_needs, plugin))
-
-
-def check_policy(conf: cfg.ConfigOpts) -> None:
-    """:raises StartupError: the policy file cannot be used"""
-    try:
-        policies.new_enforcer(conf)
-    except rules_file.BrokenRules as failure:
-        raise _broken_rules(conf, failure) from failure
 
 
 def _broken_rules(conf: cfg.ConfigOpts,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import sys
+
+from oslo_config import cfg
+from oslo_log import log
 
 from glance_import.api import deploy
 from glance_import.api import serving
+from glance_import.conf import changes
 from glance_import.imports import embedded
 from glance_import.server import parent
-from glance_import.server import settings
 from glance_import import services
 from glance_import import signals
 from glance_import import startup
 
+LOG = log.getLogger(__name__)
 PROG = 'glance-import-api'
 
 
@@ -23,41 +28,68 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         conf = startup.read(arguments, PROG)
-        startup.check_options(conf)
-        deploy.check_exposure(conf)
-        plugins = startup.check_extensions(conf)
-        box = startup.open_all(conf, plugins)
-        deploy.load(box)
-        startup.warn_unknown(conf)
-        box.close()
+        first = _generation(conf)
     except (startup.StartupError, deploy.DeployError) as failure:
         return startup.fail(PROG, failure)
-
     supervisor = embedded.Supervisor(conf, arguments)
 
-    def load_app():
-        # With the plugins that were judged, whatever the files say by now.
-        return deploy.load(services.build(conf, plugins))
-
-    def reload() -> settings.Settings:
+    def reload() -> parent.Generation:
         """Judge the files before a running service takes them over."""
-        nonlocal plugins
-        fresh = startup.read(arguments, PROG)
-        startup.check_options(fresh)
-        deploy.check_exposure(fresh)
-        plugins = startup.check_extensions(fresh)
-        startup.check_policy(fresh)
-        conf.reload_config_files()
-        startup.set_up_logging(conf)
-        supervisor.reload()
-        return serving.server_settings(conf)
+        old, fresh = conf, startup.load(arguments, PROG)
+        generation = _generation(fresh)
+        fixed = changes.needing_restart(old, fresh)
+        if fixed:
+            raise startup.StartupError(
+                f'{", ".join(fixed)} cannot change while the service runs: '
+                'restart it')
+        _log_as(fresh, old)
+
+        def decided(up: bool) -> None:
+            nonlocal conf
+            if not up:
+                startup.set_up_logging(old)
+                return
+            conf = fresh
+            for change in changes.named(old, fresh):
+                LOG.info('changed: %s', change)
+            supervisor.reload(fresh)
+        return dataclasses.replace(generation, decided=decided)
 
     supervisor.start()
     try:
-        return parent.serve(serving.server_settings(conf), load_app,
-                            reload=reload)
+        return parent.serve(first, reload=reload)
     finally:
         supervisor.stop()
+
+
+def _generation(conf: cfg.ConfigOpts) -> parent.Generation:
+    """What workers are started with, once all of it was tried here.
+
+    :raises startup.StartupError, deploy.DeployError: it cannot be used
+    """
+    startup.check_options(conf)
+    deploy.check_exposure(conf)
+    plugins = startup.check_extensions(conf)
+    box = startup.open_all(conf, plugins)
+    try:
+        deploy.load(box)
+    finally:
+        box.close()
+    startup.warn_unknown(conf)
+    # With the plugins that were judged, whatever the files say by now.
+    return parent.Generation(
+        serving.server_settings(conf),
+        lambda: deploy.load(services.build(conf, plugins)))
+
+
+def _log_as(fresh: cfg.ConfigOpts, old: cfg.ConfigOpts) -> None:
+    """:raises startup.StartupError: it cannot be done; logging is as it was
+    """
+    try:
+        startup.set_up_logging(fresh)
+    except startup.StartupError:
+        startup.set_up_logging(old)
+        raise
 
 
 if __name__ == '__main__':

@@ -9,18 +9,25 @@ import collections.abc
 import gc
 import os
 import signal
+import subprocess  # nosec B404
 import sys
 import threading
 
+from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.conf import changes
 from glance_import.imports import conductor
 from glance_import.imports import embedded
+from glance_import import services
 from glance_import import signals
 from glance_import import startup
 
 LOG = log.getLogger(__name__)
 PROG = 'glance-import-conductor'
+# Asks a process to start as far as it can, say why not, and end.
+TRIAL = '--trial'
+TRIAL_SECONDS = 120
 
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
@@ -28,7 +35,8 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     signals.survive()
     given = list(sys.argv[1:] if argv is None else argv)
     parent = [word for word in given if word.startswith(embedded.FLAG)]
-    arguments = [word for word in given if word not in parent]
+    trial = TRIAL in given
+    arguments = [word for word in given if word not in (*parent, TRIAL)]
     try:
         if parent:
             embedded.follow_parent(parent[0])
@@ -37,21 +45,30 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         # should they have been spoilt since, imports go on: each brings what
         # it is judged by.
         if not parent:
-            _check_files(arguments)
-        box = startup.open_all(conf, accepting=False)
+            startup.check_options(conf)
+            startup.check_extensions(conf)
+        opened = startup.open_all(conf, accepting=False)
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
-    runner = conductor.Conductor(box)
+    if trial:
+        opened.close()
+        return 0
+    return _run(opened, conf, given, arguments)
+
+
+def _run(opened: services.Services, conf: cfg.ConfigOpts,
+         given: list[str], arguments: list[str]) -> int:
+    runner = conductor.Conductor(opened)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
-    begin_again = _reload_on_hangup(runner, arguments)
+    begin_again = _reload_on_hangup(runner, conf, arguments)
     # One that came since the files were read has waited.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     # What was loaded stays: the collector need not walk through it each time.
     gc.collect()
     gc.freeze()
     runner.run(patience=conf.graceful_shutdown_timeout)
-    box.close()
+    opened.close()
     if begin_again.is_set():
         # In the same process: whoever started it sees no end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -61,37 +78,62 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_files(arguments: collections.abc.Sequence[str]) -> None:
-    """:raises startup.StartupError: the files cannot be used"""
-    fresh = startup.read(arguments, PROG)
-    startup.check_options(fresh)
-    startup.check_extensions(fresh)
-
-
-def _reload_on_hangup(runner: conductor.Conductor,
-                      arguments: collections.abc.Sequence[str]
-                      ) -> threading.Event:
-    """On SIGHUP: judge the files, and if they can be used end the conductor.
+def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
+                      arguments: list[str]) -> threading.Event:
+    """On SIGHUP: try the files, and if they can be used end the conductor.
 
     Imports that run are handed over, and go on with the options they were
     asked for with. The event says that it ends to begin again.
     """
     begin_again = threading.Event()
+    one_at_a_time = threading.Lock()
 
     def reload() -> None:
-        try:
-            _check_files(arguments)
-        except startup.StartupError as failure:
-            LOG.error('not reloaded: %s', failure)
-            return
-        LOG.info('reloading the configuration')
-        begin_again.set()
-        runner.stop()
+        with one_at_a_time:
+            fresh, wrong = _read_and_try(arguments)
+            if fresh is None:
+                LOG.error('not reloaded: %s', wrong)
+                return
+            LOG.info('reloading the configuration')
+            for change in changes.named(conf, fresh):
+                LOG.info('changed: %s', change)
+            begin_again.set()
+            runner.stop()
 
-    # Judging starts plugins, which a signal handler must not wait for.
+    # Trying takes long, which a signal handler must not.
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(
         target=reload, daemon=True, name='reload').start())
     return begin_again
+
+
+def _read_and_try(arguments: list[str]
+                  ) -> tuple[cfg.ConfigOpts | None, str]:
+    """The files, read; else None, and why they cannot be used."""
+    try:
+        fresh = startup.load(arguments, PROG)
+        _try(arguments)
+    except startup.StartupError as failure:
+        return None, str(failure)
+    return fresh, ''
+
+
+def _try(arguments: list[str]) -> None:
+    """Let another process start as this one will, as far as it can.
+
+    :raises startup.StartupError: it could not
+    """
+    command = embedded.command([TRIAL, *arguments])
+    try:
+        # Our own interpreter, on our own module.
+        done = subprocess.run(  # nosec B603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, timeout=TRIAL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise startup.StartupError(f'trying failed: {failure}') from failure
+    if done.returncode:
+        said = done.stderr.strip().split('\n')[-1]
+        raise startup.StartupError(said.removeprefix(f'{PROG}: ')
+                                   or f'status {done.returncode}')
 
 
 if __name__ == '__main__':

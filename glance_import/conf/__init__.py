@@ -189,40 +189,48 @@ def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
                 continue
             group = None if section == 'DEFAULT' else section
             for name in values:
-                if not _registered(conf, group, name):
+                if option(conf, group, name) is None:
                     unknown.add(f'[{section}] {name}')
     return sorted(unknown)
 
 
-def sections(conf: cfg.ConfigOpts) -> dict[str, dict[str, list[str]]]:
-    """What the files say, word by word: option -> values, by section.
+def words(conf: cfg.ConfigOpts) -> dict[tuple[str, str], list[str]]:
+    """What the files say, word by word: (section, option) -> values.
 
-    Without [DEFAULT]. The values of the file that counts most come last.
+    The values of the file that counts most come last.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     namespace = conf._namespace  # type: ignore[attr-defined]
     for parsed in reversed(getattr(namespace, '_parsed', ())):
         for section, values in parsed.items():
-            if section == 'DEFAULT':
-                continue
             for name, said in values.items():
-                found.setdefault(section, {}).setdefault(
-                    name, []).extend(said)
+                found.setdefault((section, name), []).extend(said)
     return found
 
 
-def _registered(conf: cfg.ConfigOpts, group: str | None, name: str) -> bool:
+def sections(conf: cfg.ConfigOpts) -> dict[str, dict[str, list[str]]]:
+    """What the files say: option -> values, by section; no [DEFAULT]."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for (section, name), said in words(conf).items():
+        if section != 'DEFAULT':
+            found.setdefault(section, {})[name] = said
+    return found
+
+
+def option(conf: cfg.ConfigOpts, group: str | None, name: str
+           ) -> cfg.Opt | None:
+    """The option of that name, also by an old name; None for one unknown."""
     if group is None:
         known = conf._opts  # type: ignore[attr-defined]
     elif group in conf._groups:  # type: ignore[attr-defined]
         known = conf._groups[group]._opts  # type: ignore[attr-defined]
     else:
-        return False
+        return None
     wanted = name.replace('-', '_')
     if wanted in known:
-        return True
+        return known[wanted]['opt']
     for info in known.values():
         for old in info['opt'].deprecated_opts:
             if old.name and old.name.replace('-', '_') == wanted:
-                return True
-    return False
+                return info['opt']
+    return None

@@ -60,6 +60,8 @@ class Supervisor:
         self._wanted = conf.taskflow_executor.embedded_conductor
         self._identity = queue_watch.identity(conf)
         self._watch = queue_watch.QueueWatch(conf, _starting)
+        # What the queue is watched by from the next look on.
+        self._fresh: cfg.ConfigOpts | None = None
         self._said = ''
         self._pid = os.getpid()
         # The conductor follows the death of the thread that started it, so
@@ -91,8 +93,12 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
 
-    def reload(self) -> None:
-        """Have the conductor read its files again."""
+    def reload(self, conf: cfg.ConfigOpts) -> None:
+        """Have the conductor read its files again; ``conf`` is them, read."""
+        self._identity = queue_watch.identity(conf)
+        self._fresh = conf
+        if self._lock_fd is not None:
+            self._sign(self._lock_fd)
         child = self._child
         if child is not None and os.getpid() == self._pid:
             child.send_signal(signal.SIGHUP)
@@ -107,6 +113,10 @@ class Supervisor:
     def _run(self) -> None:
         while not self._stop.is_set() and not (self._wanted
                                                and self._take_lock()):
+            if self._fresh is not None:
+                self._watch.forget()
+                self._watch = queue_watch.QueueWatch(self._fresh, _starting)
+                self._fresh = None
             if not self._wanted or self._is_of_another_service():
                 self._watch.check()
             self._stop.wait(RETRY_SECONDS)
@@ -130,13 +140,17 @@ class Supervisor:
         try:
             fd = queue_watch.take_lock(self._state_path, LOCK_FILE)
             if fd is not None:
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f'{self._identity} {self._pid}'.encode(), 0)
+                self._sign(fd)
         except (OSError, state.StateError) as failure:
             self._say(f'cannot start a conductor: {failure}')
             return False
         self._lock_fd = fd
         return fd is not None
+
+    def _sign(self, fd: int) -> None:
+        """Say in the lock file whose it is."""
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f'{self._identity} {self._pid}'.encode(), 0)
 
     def _is_of_another_service(self) -> bool:
         """Whether who has the lock runs no imports of ours; said once."""

@@ -37,7 +37,6 @@ LOG = logging.getLogger(__name__)
 
 WSGIApp = collections.abc.Callable[..., collections.abc.Iterable[bytes]]
 LoadApp = collections.abc.Callable[[], WSGIApp]
-Reload = collections.abc.Callable[[], options.Settings]
 
 # Seconds a child may take to load the application.
 START_LIMIT = 60
@@ -55,6 +54,23 @@ _HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
                       signal.SIGCHLD})
 # Sent to a worker of an old generation; nobody sends it by hand.
 _RETIRE = signal.SIGRTMIN
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """What workers are started with.
+
+    :param load_app: called in each worker, after the fork
+    :param decided: called in the parent of new workers: whether all of them
+        came up, or the old ones go on
+    """
+
+    settings: options.Settings
+    load_app: LoadApp
+    decided: collections.abc.Callable[[bool], None] = lambda up: None
+
+
+Reload = collections.abc.Callable[[], Generation]
 
 
 class CannotListen(Exception):
@@ -83,16 +99,16 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     return listener
 
 
-def serve(settings: options.Settings, load_app: LoadApp, *,
-          reload: Reload | None = None) -> int:
+def serve(first: Generation, *, reload: Reload | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
 
-    :param load_app: called in each worker, after the fork
-    :param reload: called in the parent on SIGHUP; returns the settings of
-        the next workers, which keep the address. When it raises, or when the
-        new workers do not come up, the old ones go on
+    :param reload: called in the parent on SIGHUP; what the next workers are
+        started with, which keep the address. When it raises, or when the
+        new workers do not come up, the old ones go on, and so does what
+        they were started with
     :returns: exit status of the process
     """
+    settings = first.settings
     try:
         listener = listen(settings.bind_host, settings.bind_port,
                           settings.backlog)
@@ -100,7 +116,7 @@ def serve(settings: options.Settings, load_app: LoadApp, *,
         _print_error(str(failure))
         return 1
     LOG.info('listening on %s port %d', *listener.getsockname()[:2])
-    return Parent(settings, listener, load_app, reload).run()
+    return Parent(first, listener, reload).run()
 
 
 @dataclasses.dataclass
@@ -140,17 +156,20 @@ class Child:
 class Parent:
     """Keeps the number of workers that the settings name."""
 
-    def __init__(self, settings: options.Settings, listener: socket.socket,
-                 load_app: LoadApp, reload: Reload | None) -> None:
-        self._settings = settings
+    def __init__(self, first: Generation, listener: socket.socket,
+                 reload: Reload | None) -> None:
+        self._generation = first
         self._listener = listener
-        self._load_app = load_app
         self._reload = reload
         self._children: dict[int, Child] = {}
         self._young_deaths = 0
         self._next_start = 0.0
         self._stopping = False
         self._kill_at: float | None = None
+
+    @property
+    def _settings(self) -> options.Settings:
+        return self._generation.settings
 
     def run(self) -> int:
         # Signals wait for sigtimedwait(), so none is lost between a check of
@@ -236,7 +255,7 @@ class Parent:
             child.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         from glance_import.server import worker as workers
-        app = self._load_app()
+        app = self._generation.load_app()
         self._listener.setblocking(False)
         worker = workers.Worker(self._listener, app, self._settings,
                                 beat.turn)
@@ -318,25 +337,33 @@ class Parent:
     # -- reloading ------------------------------------------------------
 
     def _replace_all(self) -> None:
-        old = self._current()
+        old, before = self._current(), self._generation
         LOG.info('reloading the configuration')
+        wrong = None
         try:
             if self._reload is not None:
-                self._settings = self._reload()
+                self._generation = self._reload()
         except Exception as failure:  # noqa: BLE001
-            LOG.error('not reloaded: %s', _one_line(failure))
+            wrong = _one_line(failure)
+        if wrong is not None:
+            LOG.error('not reloaded: %s', wrong)
             return
         for child in old:
             child.retired = True
-        if not self._start_generation():
-            LOG.error('not reloaded: the new workers did not come up; '
-                      'the old ones go on')
+        fresh, up = self._generation, self._start_generation()
+        if up:
+            for child in old:
+                child.signal(_RETIRE)
+        else:
+            self._generation = before
             for child in old:
                 child.retired = False
-            return
-        for child in old:
-            child.signal(_RETIRE)
-        LOG.info('reloaded')
+        fresh.decided(up)
+        if up:
+            LOG.info('reloaded')
+        else:
+            LOG.error('not reloaded: the new workers did not come up; '
+                      'the old ones go on')
 
 
 def _wait_until_up(child: Child, deadline: float) -> bool:

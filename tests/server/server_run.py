@@ -34,11 +34,16 @@ def main():
     conf = options.load(sys.argv[1:])
 
     def reload():
-        conf.reload_config_files()
-        return serving.server_settings(conf)
+        fresh = options.load(sys.argv[1:])
 
-    return parent.serve(serving.server_settings(conf), load_app,
-                        reload=reload)
+        def decided(up):
+            print('decided:', up, flush=True)
+        return parent.Generation(serving.server_settings(fresh), load_app,
+                                 decided)
+
+    return parent.serve(
+        parent.Generation(serving.server_settings(conf), load_app),
+        reload=reload)
 
 
 if __name__ == '__main__':

@@ -543,10 +543,19 @@ def test_sighup_with_a_configuration_that_is_wrong(start, tmp_path):
     server = start(env={'TEST_APP_BROKEN': str(wrong)})
     old = server.children()
     wrong.touch()
+    server.config.write_text(server.config.read_text() + 'workers = 2\n')
     server.process.send_signal(signal.SIGHUP)
     server_harness.wait_for(lambda: 'the old ones go on' in server.output())
     server_harness.wait_for(lambda: server.children() == old)
     assert ask_json(server, '/state')['pid'] == old[0]
+    assert 'decided: False' in server.output()
+    # A worker that has to be replaced is started as the old ones were.
+    wrong.unlink()
+    os.kill(old[0], signal.SIGKILL)
+    server_harness.wait_for(
+        lambda: server.children() and server.children() != old)
+    assert ask_json(server, '/state')
+    assert len(server.children()) == 1
 
 
 def test_killed_worker_is_replaced(start):
