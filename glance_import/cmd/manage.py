@@ -17,6 +17,7 @@ import typing
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.cmd import manage_conductors
 from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
@@ -29,7 +30,8 @@ from glance_import import state
 PROG = 'glance-import-manage'
 
 # One line a group.
-GROUPS = (manage_db, manage_images, manage_imports, manage_plugins)
+GROUPS = (manage_db, manage_images, manage_imports, manage_conductors,
+          manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,

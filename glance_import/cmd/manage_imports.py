@@ -19,6 +19,7 @@ from glance_import.db import conductors as db_conductors
 from glance_import.db import job_admin as db_job_admin
 from glance_import import errors
 from glance_import.imports import administration
+from glance_import.imports import holding
 from glance_import.imports import orphans
 
 NAME = 'imports'
@@ -96,8 +97,9 @@ def list_(conf: cfg.ConfigOpts) -> int:
               else f', the oldest for {_age(totals.oldest)}')
     nobody = ('' if not unattended else
               f'; no conductor lives that could run {len(unattended)} of them')
+    held = f'; {totals.held} held' if totals.held else ''
     print(f'{totals.waiting} waiting{oldest}; {totals.running} running'
-          f'{nobody}')
+          f'{held}{nobody}')
     for entry in found:
         row = _row(entry, refusals[entry.id])
         print(row + ('  no conductor' if entry.id in unattended else ''))
@@ -215,6 +217,20 @@ def retry(conf: cfg.ConfigOpts) -> int:
         administration.retry, current=conf.command.current), accepting=True)
 
 
+def approve(conf: cfg.ConfigOpts) -> int:
+    """Let imports go on that a plugin holds.
+
+    Who had held one is not asked again; all others are.
+    """
+    return _each(conf, holding.approve)
+
+
+def refuse(conf: cfg.ConfigOpts) -> int:
+    """Refuse imports that a plugin holds; their users read the reason."""
+    return _each(conf, functools.partial(
+        holding.refuse, reason=conf.command.reason))
+
+
 def conductors(conf: cfg.ConfigOpts) -> int:
     """List the conductors, the latest heard of first.
 
@@ -229,7 +245,9 @@ def conductors(conf: cfg.ConfigOpts) -> int:
                          indent=2))
         return 0
     for each in found:
-        state = ('alive' if each.ago < db_conductors.LIVING_SECONDS
+        state = ('draining' if each.draining and
+                 each.ago < db_conductors.LIVING_SECONDS
+                 else 'alive' if each.ago < db_conductors.LIVING_SECONDS
                  else 'not heard of')
         print(f'{each.name}  {state}, seen {_age(each.ago)} ago  '
               f'area {each.area}  version {each.version}  honours '
@@ -273,6 +291,9 @@ COMMANDS: dict[str, tuple] = {
     'retry': (retry, (_IDS, (('--current',), {
         'action': 'store_true',
         'help': 'judge one that waits by what is configured now'}))),
+    'approve': (approve, (_IDS,)),
+    'refuse': (refuse, (_IDS, (('--reason',), {
+        'default': '', 'help': 'a sentence for who asked for the import'}))),
     'conductors': (conductors, (_JSON,)),
     'release': (release, (
         (('id',), {'nargs': '*', 'help': 'ids of imports or of images'}),

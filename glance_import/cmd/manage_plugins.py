@@ -176,8 +176,10 @@ def _tell(conf: cfg.ConfigOpts, records: list[verdicts.Result],
         print(f'{record.plugin}: {cmd_plugin.describe(record)}')
         if record.verdict == verdicts.ERROR and record.detail:
             print(record.detail)
-    print(f'the image would be refused by {refused.plugin}' if refused
-          else 'the image would pass')
+    would = ('pass' if refused is None else
+             f'be held by {refused.plugin}' if refused.verdict
+             == verdicts.HOLD else f'be refused by {refused.plugin}')
+    print(f'the image would {would}')
 
 
 # -- the flow, drawn

@@ -25,7 +25,7 @@ from glance_import.plugin import skeleton
 from glance_import.plugin import verdicts
 
 PROG = 'glance-import-plugin'
-ACCEPTED, REJECTED, USAGE, FAILED = 0, 1, 2, 3
+ACCEPTED, REJECTED, USAGE, FAILED, HELD = 0, 1, 2, 3, 4
 _WORDS = {'yes': True, 'true': True, 'on': True, '1': True,
           'no': False, 'false': False, 'off': False, '0': False}
 _NUMBERS = ('size', 'virtual_size', 'min_disk', 'min_ram')
@@ -274,7 +274,7 @@ def _show(arguments: argparse.Namespace,
             print(record.detail, file=sys.stderr)
     last = records[-1].verdict
     return {'accept': ACCEPTED, 'warn': ACCEPTED,
-            'reject': REJECTED}.get(last, FAILED)
+            'reject': REJECTED, verdicts.HOLD: HELD}.get(last, FAILED)
 
 
 def describe(record: verdicts.Result) -> str:

@@ -94,6 +94,11 @@ OPTS = (
              'can run as it was asked for, because a plugin or a secret '
              'option is missing or another one there. What a client staged '
              'is kept.'),
+    cfg.FloatOpt(
+        'hold_lifetime', default=604800.0, min=1.0,
+        help='Seconds that an import waits for an operator when a plugin '
+             'holds it. One that nobody has approved by then is refused. '
+             'What a client staged is kept.'),
     cfg.IntOpt(
         'max_queued_imports', default=0, min=0,
         help='Imports that may wait for a conductor. One more is refused '

@@ -25,6 +25,10 @@ LIVING_SECONDS = 60.0
 _FORGET_SECONDS = 86400.0
 
 
+_DRAINING = sa.select(_CONDUCTORS.draining).where(
+    _CONDUCTORS.name == sa.bindparam('b_name'))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conductor:
     """A conductor as it announced itself; ``ago`` is in seconds."""
@@ -34,6 +38,7 @@ class Conductor:
     area: str
     version: str
     honours: str | None
+    draining: bool
     ago: float
 
 
@@ -58,6 +63,32 @@ def announce(conn: sa.Connection, *, name: str, node: str, area: str,
         conn.execute(sa.insert(table).values(name=name, **values))
 
 
+def drain(conn: sa.Connection, name: str, wanted: bool) -> int:
+    """Have a conductor take no more imports, or take them again.
+
+    :param name: of a conductor, or of a node
+    :returns: how many there are of that name
+    """
+    return conn.execute(
+        sa.update(tables.import_conductors)
+        .where(sa.or_(_CONDUCTORS.name == name, _CONDUCTORS.node == name))
+        .values(draining=wanted)).rowcount
+
+
+def is_draining(conn: sa.Connection, name: str) -> bool:
+    """Whether it is to take no more imports."""
+    return bool(conn.execute(_DRAINING, {'b_name': name}).scalar())
+
+
+def running(conn: sa.Connection, name: str) -> int:
+    """How many imports a conductor, or those of a node, have leased."""
+    return conn.execute(
+        sa.select(sa.func.count()).where(
+            sa.or_(_JOBS.conductor == name, _JOBS.conductor.startswith(
+                f'{name}:', autoescape=True)),
+            sa.not_(jobs.free()))).scalar_one()
+
+
 def leave(conn: sa.Connection, name: str) -> None:
     """The conductor ends."""
     conn.execute(sa.delete(tables.import_conductors).where(
@@ -77,16 +108,18 @@ def all_(conn: sa.Connection) -> list[Conductor]:
     ago = tables.db_now() - _CONDUCTORS.seen
     return [Conductor(**row._mapping) for row in conn.execute(
         sa.select(_CONDUCTORS.name, _CONDUCTORS.node, _CONDUCTORS.area,
-                  _CONDUCTORS.version, _CONDUCTORS.honours, ago.label('ago'))
+                  _CONDUCTORS.version, _CONDUCTORS.honours,
+                  _CONDUCTORS.draining, ago.label('ago'))
         .order_by(_CONDUCTORS.seen.desc(), _CONDUCTORS.name))]
 
 
 def _living() -> sa.ColumnElement[bool]:
-    return _CONDUCTORS.seen >= tables.db_now() - LIVING_SECONDS
+    return sa.and_(_CONDUCTORS.seen >= tables.db_now() - LIVING_SECONDS,
+                   sa.not_(_CONDUCTORS.draining))
 
 
 def any_living(conn: sa.Connection, area: str | None = None) -> bool:
-    """Whether any conductor was heard of lately.
+    """Whether any conductor that takes imports was heard of lately.
 
     :param area: only of those that have the bytes of this area
     """

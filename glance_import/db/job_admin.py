@@ -16,16 +16,16 @@ from glance_import.db import jobs
 from glance_import.db import tables
 
 _JOBS = tables.import_jobs.c
-RUNNING, WAITING, HELD_BACK, EXPIRED = (
-    'running', 'waiting', 'held back', 'claim expired')
+RUNNING, WAITING, HELD, HELD_BACK, EXPIRED = (
+    'running', 'waiting', 'held', 'held back', 'claim expired')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """One import. Ages and times are seconds.
 
-    ``state``: running; waiting for a conductor; held back until it is tried
-    again; or claimed by a conductor that has not been heard of in time.
+    ``state``: running; waiting for a conductor; held by a plugin until an
+    operator approves it; held back until it is tried again; or claimed by a conductor that has not been heard of in time.
     """
 
     id: str
@@ -45,20 +45,29 @@ class Entry:
     age: float
     running_for: float | None
     due_in: float | None
+    held_for: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
-    """How long the queue is, and how old its oldest import (seconds)."""
+    """How long the queue is, and how old its oldest import (seconds).
+
+    Those that wait for an operator are in ``held`` alone.
+    """
 
     waiting: int
     running: int
+    held: int
     oldest: float | None
 
 
 def _live() -> sa.ColumnElement[bool]:
     return sa.and_(_JOBS.owner.is_not(None),
                    _JOBS.claim_expires >= tables.db_now())
+
+
+def _waits() -> sa.ColumnElement[bool]:
+    return sa.and_(sa.not_(_live()), _JOBS.held_at.is_(None))
 
 
 def entries(conn: sa.Connection, *, project: str | None = None,
@@ -72,6 +81,7 @@ def entries(conn: sa.Connection, *, project: str | None = None,
     now = tables.db_now()
     state = sa.case(
         (_live(), RUNNING), (_JOBS.owner.is_not(None), EXPIRED),
+        (_JOBS.held_at.is_not(None), HELD),
         (_JOBS.not_before > now, HELD_BACK), else_=WAITING)
     query = sa.select(
         *(_JOBS[name] for name in (
@@ -80,7 +90,8 @@ def entries(conn: sa.Connection, *, project: str | None = None,
             'cancel', 'message')),
         state.label('state'), (now - _JOBS.created_at).label('age'),
         (now - _JOBS.started_at).label('running_for'),
-        (_JOBS.not_before - now).label('due_in'))
+        (_JOBS.not_before - now).label('due_in'),
+        (now - _JOBS.held_at).label('held_for'))
     if project is not None:
         query = query.where(_JOBS.project == project)
     if area is not None:
@@ -95,11 +106,11 @@ def entries(conn: sa.Connection, *, project: str | None = None,
 def totals(conn: sa.Connection) -> Totals:
     """Of all projects."""
     row = conn.execute(sa.select(
-        sa.func.count(),
-        sa.func.coalesce(sa.func.sum(sa.case((_live(), 1), else_=0)), 0),
+        *(sa.func.coalesce(sa.func.sum(sa.case((each, 1), else_=0)), 0)
+          for each in (_waits(), _live(), _JOBS.held_at.is_not(None))),
         tables.db_now() - sa.func.min(sa.case(
-            (_live(), None), else_=_JOBS.created_at)))).one()
-    return Totals(row[0] - int(row[1]), int(row[1]), row[2])
+            (_waits(), _JOBS.created_at), else_=None)))).one()
+    return Totals(*map(int, row[:3]), row[3])
 
 
 def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
@@ -130,6 +141,54 @@ def release(conn: sa.Connection, job_id: str) -> bool:
         .values(owner=None, claim_expires=None)).rowcount == 1
 
 
+def hold(conn: sa.Connection, lease: jobs.Lease, *,
+         by: collections.abc.Sequence[str], message: str) -> bool:
+    """End a lease and let the import wait for an operator.
+
+    :param by: "hook plugin" of each plugin that wants it so
+    """
+    return jobs.release(
+        conn, lease, refund_attempt=True, held_at=tables.db_now(),
+        held_by=json.dumps(list(by)), message=message)
+
+
+def held(conn: sa.Connection, job_id: str) -> str | None:
+    """What an import waits for an operator for; None if it does not."""
+    return conn.execute(sa.select(_JOBS.message).where(
+        _JOBS.id == job_id, _JOBS.held_at.is_not(None))).scalar()
+
+
+def approve(conn: sa.Connection, job_id: str) -> list[str] | None:
+    """Let a held import go on; who had held it, None if nobody had."""
+    row = conn.execute(
+        sa.select(_JOBS.held_by, _JOBS.approved)
+        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), jobs.free())
+        .with_for_update()).first()
+    if row is None:
+        return None
+    by = json.loads(row.held_by or '[]')
+    before = json.loads(row.approved or '[]')
+    free = conn.execute(
+        sa.update(tables.import_jobs)
+        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), jobs.free())
+        .values(held_at=None, held_by=None, message=None,
+                approved=json.dumps([*before, *by]))).rowcount == 1
+    return by if free else None
+
+
+def held_too_long(conn: sa.Connection, area: str, seconds: float
+                  ) -> list[str]:
+    """Ids of imports that have waited so long for an operator.
+
+    Of those with bytes in that staging area, or nowhere.
+    """
+    return list(conn.execute(
+        sa.select(_JOBS.id)
+        .where(_JOBS.held_at < tables.db_now() - seconds,
+               jobs.within_reach([area]))
+        .order_by(_JOBS.held_at)).scalars())
+
+
 def unbind(conn: sa.Connection, job_id: str) -> bool:
     """Let an import fetch its bytes anew, wherever there is room.
 
@@ -156,8 +215,8 @@ def rebind(conn: sa.Connection, job_id: str, *,
         sa.update(tables.import_jobs)
         .where(_JOBS.id == job_id, sa.not_(_live()))
         .values(plugins=json.dumps(list(plugins)), snapshot=snapshot,
-                requirement=requirement, owner=None,
-                claim_expires=None)).rowcount == 1
+                requirement=requirement, owner=None, claim_expires=None,
+                held_at=None, held_by=None, approved=None)).rowcount == 1
     if free:
         jobs.forget_flow(conn, [job_id])
         jobs.forget_refusals(conn, [job_id])

@@ -67,6 +67,8 @@ class Job:
     stores: list[str] | None = None
     # The plugins and options it is judged by; None of an earlier release.
     snapshot: str | None = None
+    # "hook plugin" of each that an operator has approved it for.
+    approved: list[str] | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
 
@@ -82,7 +84,9 @@ STAGES_NOTHING = ''
 
 _COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
                  if field.name != 'damaged')
-_JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
+_JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list,
+         'approved': list}
+_MAY_BE_NULL = ('stores', 'approved')
 
 # Statements of every import are made once: making one takes five times as
 # long as running it. What they are given is named b_..., since a name of a
@@ -96,7 +100,7 @@ _DELETE = sa.delete(_TABLE).where(_ID)
 def _job(row: sa.Row) -> Job:
     values = dict(row._mapping)
     for name, kind in _JSON.items():
-        if name == 'stores' and values[name] is None:
+        if name in _MAY_BE_NULL and values[name] is None:
             continue
         try:
             values[name] = tables.from_json(values[name])
@@ -186,11 +190,20 @@ def of_image(conn: sa.Connection, image_id: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
+def free() -> sa.ColumnElement[bool]:
+    """Condition on import_jobs: no lease is in force."""
+    return sa.or_(Columns.owner.is_(None),
+                  Columns.claim_expires < tables.db_now())
+
+
 def claimable() -> sa.ColumnElement[bool]:
-    """Condition on import_jobs: no lease is in force, and it is due."""
+    """Condition on import_jobs: no lease is in force, and it is due.
+
+    One that waits for an operator is due only to be cancelled.
+    """
     now = tables.db_now()
     return sa.and_(
-        sa.or_(Columns.owner.is_(None), Columns.claim_expires < now),
+        free(), sa.or_(Columns.held_at.is_(None), Columns.cancel),
         sa.or_(Columns.not_before.is_(None), Columns.not_before <= now))
 
 
@@ -291,25 +304,31 @@ def count(conn: sa.Connection, project: str | None = None, *,
     return conn.execute(query).scalar_one()
 
 
-_CLAIM = (
-    sa.update(_TABLE).where(_ID, claimable())
-    .values(area=sa.func.coalesce(Columns.area, sa.bindparam(
-                'b_area', type_=sa.String)),
-            attempts=Columns.attempts + 1,
-            started_at=sa.func.coalesce(Columns.started_at, tables.db_now()),
-            claim_expires=tables.db_now() + sa.bindparam(
-                'b_seconds', type_=sa.Float)))
+def _claim_where(condition: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(_TABLE).where(_ID, condition).values(
+        area=sa.func.coalesce(Columns.area, sa.bindparam(
+            'b_area', type_=sa.String)),
+        attempts=Columns.attempts + 1,
+        started_at=sa.func.coalesce(Columns.started_at, tables.db_now()),
+        claim_expires=tables.db_now() + sa.bindparam(
+            'b_seconds', type_=sa.Float))
+
+
+_CLAIM = _claim_where(claimable())
+_CLAIM_HELD = _claim_where(sa.and_(free(), Columns.held_at.is_not(None)))
 _UPDATE = sa.update(_TABLE).where(_ID)
 
 
 def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
-          seconds: float, area: str | None = None) -> Job | None:
+          seconds: float, area: str | None = None, held: bool = False
+          ) -> Job | None:
     """Take the job for ``seconds``; None when somebody else was faster.
 
     :param area: where it will stage what it fetches: from its first claim on
         its bytes are there, and within reach of that area's nodes only
+    :param held: one that waits for an operator, and no other
     """
-    taken = conn.execute(_CLAIM, {
+    taken = conn.execute(_CLAIM_HELD if held else _CLAIM, {
         'b_id': job_id, 'b_area': area, 'b_seconds': seconds,
         'owner': token, 'conductor': conductor})
     if taken.rowcount != 1:

@@ -300,6 +300,11 @@ import_jobs = sa.Table(
     # that a conductor must have itself; NULL where that is nothing.
     sa.Column('snapshot', sa.Text),
     sa.Column('requirement', sa.String(64)),
+    # Since when it waits for an operator, for which plugins, and for which it
+    # was approved already (JSON: lists of "hook plugin").
+    sa.Column('held_at', sa.Double),
+    sa.Column('held_by', sa.Text),
+    sa.Column('approved', sa.Text),
     sa.Index('import_jobs_image_idx', 'image_id'),
     sa.Index('import_jobs_order_idx', 'created_at', 'id'),
     sa.Index('import_jobs_project_idx', 'project', 'created_at'),
@@ -332,6 +337,8 @@ import_conductors = sa.Table(
     sa.Column('version', sa.String(64), nullable=False),
     sa.Column('honours', sa.String(64)),
     sa.Column('seen', sa.Double, nullable=False),
+    # It takes no more imports, and ends those that it has.
+    _bool('draining', default=False, server_default=sa.false()),
     **MYSQL)
 
 # Imports that a conductor left to others, and why: it cannot honour what they

@@ -155,6 +155,11 @@ def set_result(conn: sa.Connection, task_id: str,
                                 'result': json.dumps(result)})
 
 
+def set_message(conn: sa.Connection, task_id: str, message: str) -> None:
+    """Write what users are told of a task that goes on."""
+    conn.execute(_UPDATE_INFO, {'b_id': task_id, 'message': message})
+
+
 def expire(conn: sa.Connection) -> int:
     """Soft-delete the tasks whose time is over; how many there were."""
     now = engine.utcnow()

@@ -92,6 +92,10 @@ def retry(services: services.Services, wanted: str, *,
         return _ask_again(services, wanted)
     if current:
         _rebind(services, entry)
+    elif entry.state == db_job_admin.HELD:
+        raise errors.Conflict(
+            f'import {entry.id} is held ({entry.message}): approve or refuse '
+            'it')
     with services.db.write() as conn:
         db_job_admin.hurry(conn, entry.id)
         db_jobs.forget_refusals(conn, [entry.id])

@@ -39,6 +39,8 @@ class Announcer:
         self._node = node
         self._version = _version()
         self._said: str | None = None
+        # An operator wants it to take no more.
+        self._draining = False
 
     def announce(self) -> None:
         """We live, and run imports like those asked for with our options."""
@@ -48,6 +50,17 @@ class Announcer:
                 conn, name=self._name, node=self._node,
                 area=self._services.area.id, version=self._version,
                 honours=honours)
+
+    def may_take(self) -> bool:
+        """Whether no operator has drained us; a change is said once."""
+        with self._services.db.read() as conn:
+            draining = db_conductors.is_draining(conn, self._name)
+        if draining != self._draining:
+            LOG.info('conductor %s %s', self._name,
+                     'takes no more imports: it is drained' if draining
+                     else 'takes imports again')
+        self._draining = draining
+        return not draining
 
     def leave(self) -> None:
         """We end; what we refused is no longer refused by us."""

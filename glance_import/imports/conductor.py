@@ -28,6 +28,7 @@ from glance_import import housekeeping
 from glance_import.imports import announcer
 from glance_import.imports import ending
 from glance_import.imports import executor
+from glance_import.imports import holding
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import jobboard
@@ -138,7 +139,7 @@ class Conductor:
         with self._lock:
             free = self._slots - len(self._running)
             mine = {*self._running, *self._owed}
-        if free <= 0:
+        if free <= 0 or not self._announcer.may_take():
             return 0
         offers = self._board.offers([self._services.area.id],
                                     free + len(mine), self.name)
@@ -258,6 +259,8 @@ class Conductor:
         except snapshot.NotHonoured as failure:
             refusal = failure
             self._guarded(lambda: self._refuse(work, refusal))
+        except holding.Held:
+            self._board.abandon(work.offer, work.lease.token)
         except executor.Interrupted:
             LOG.info('import %s is handed over', job.id)
             self._guarded(lambda: self._give_back(work))
@@ -320,13 +323,15 @@ class Conductor:
     def _announce(self) -> None:
         """In a thread: say that we live, and mind what we cannot run."""
         options = self._services.conf.taskflow_executor
-        pause = min(announcer.SECONDS,
+        pause = min(announcer.SECONDS, options.hold_lifetime / 4,
                     options.unhonoured_import_lifetime / 4)
         while not self._stop.is_set():
             self._guarded(self._announcer.announce)
             if self._guarded(self._announcer.reconsider):
                 services.poke(self._services.conf.state_path)
             self._guarded(self._announcer.end_unhonoured)
+            self._guarded(lambda: holding.end_forgotten(self._services,
+                                                        self.name))
             self._stop.wait(pause)
 
     def _heartbeat(self) -> None:

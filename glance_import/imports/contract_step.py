@@ -16,6 +16,7 @@ from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import import errors
 from glance_import.imports import changes
+from glance_import.imports import holding
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import.imports import steps
@@ -68,6 +69,7 @@ class Step(steps.Step):
         """Have every plugin look at the image.
 
         :raises Rejected: one of them does not let it pass
+        :raises holding.Held: one of them wants an operator to decide
         """
         conf = self.rt.services.conf.image_import_opts
         self._begin()
@@ -76,6 +78,9 @@ class Step(steps.Step):
             image=self._image(path), data=path, log=self._log,
             cancelled=self.rt.stopped.is_set,
             parallel=conf.parallel_inspectors,
+            approved={plugin.label for plugin in self.plugins
+                      if f'{self.hook} {plugin.label}'
+                      in (self.rt.job.approved or ())},
             around=self.rt.context.update_store))
 
     def _begin(self) -> None:
@@ -92,11 +97,20 @@ class Step(steps.Step):
         self.rt.unwritten.append(lambda conn: changes.note_verdicts(
             conn, self.rt.lease, said))
         blocker = chain.blocker(results)
-        if blocker is not None:
-            raise Rejected(blocker)
+        if blocker is None:
+            return
+        if blocker.verdict == verdicts.HOLD:
+            waits_for = [each for each in results
+                         if each.blocks and each.verdict == verdicts.HOLD]
+            raise holding.Held(
+                [f'{self.hook} {each.plugin}' for each in waits_for],
+                '; '.join(f'plugin {each.plugin}: {each.reason}'
+                          for each in waits_for))
+        raise Rejected(blocker)
 
     def _report(self, result: verdicts.Result) -> None:
-        level = (LOG.info if result.verdict in ('accept', chain.SKIPPED)
+        level = (LOG.info if result.verdict in ('accept', chain.SKIPPED,
+                                             chain.APPROVED)
                  else LOG.warning)
         level('plugin %s %s: %s%s%s in %.2f s', result.plugin, result.step,
               result.verdict, f' {result.code}' if result.code else '',

@@ -29,6 +29,7 @@ from glance_import import errors
 from glance_import.imports import admission
 from glance_import.imports import ending
 from glance_import.imports import flow as import_flow
+from glance_import.imports import holding
 from glance_import.imports import outcome as outcomes
 from glance_import.imports import recording
 from glance_import.imports import runtime
@@ -76,6 +77,8 @@ class TaskFlowExecutor:
         :raises errors.LeaseLost: somebody else has it; nothing was written
         :raises Interrupted: ``stopped`` was set; the job can be given back
         :raises snapshot.NotHonoured: nor can its plugins be had here
+        :raises holding.Held: it waits for an operator, and is not ours any
+            more
         :raises LeftAlone: another release must go on with it
         :raises oslo_db.exception.DBError: the database is away; likewise
         """
@@ -83,8 +86,11 @@ class TaskFlowExecutor:
             user_id=job.user_id, project_id=job.project, roles=job.roles,
             request_id=job.request_id, read_only=False)
         rt = runtime.Runtime(self._services, job, lease, ctx, stopped)
+        held = None
         try:
             self._bring_to_an_end(rt)
+        except holding.Held as failure:
+            held = failure
         except (errors.LeaseLost, Interrupted):
             ending.clean_up_lost(self._services, lease, rt.job.image_id)
             raise
@@ -96,6 +102,9 @@ class TaskFlowExecutor:
             LOG.exception('import %s: unexpected error', job.id)
             self._fail(rt, outcomes.internal(type(failure).__name__,
                                              job.request_id))
+        if held is not None:
+            holding.hold(rt, held)
+            raise held
         ending.close(self._services, lease)
 
     def _bring_to_an_end(self, rt: runtime.Runtime) -> None:

@@ -17,6 +17,7 @@ from oslo_log import log
 
 from glance_import.db import conductors as db_conductors
 from glance_import.db import engine
+from glance_import.db import job_admin as db_job_admin
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import quotas
 from glance_import import errors
@@ -139,13 +140,18 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while True:
-        is_told, task = _read_task(services, task_id)
+        is_told, task, held = _read_task(services, task_id)
         if is_told and task is None:
             raise receiving.deleted(image_id)
         if task is not None and task.status == states.SUCCESS:
             return
         if task is not None and task.status == states.FAILURE:
             raise _failed(image_id, task)
+        if held is not None:
+            raise errors.Conflict(
+                f'The data has come and {held} Image {image_id} becomes '
+                'active when it is approved, or says why not; its tasks are '
+                f'at /v2/images/{image_id}/tasks.')
         left = deadline - time.monotonic()
         if left <= 0:
             raise errors.Unavailable(
@@ -158,18 +164,19 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
 
 
 def _read_task(services: services.Services, task_id: str
-               ) -> tuple[bool, db_tasks.Task | None]:
-    """Whether the database has answered, and the task if there is one.
+               ) -> tuple[bool, db_tasks.Task | None, str | None]:
+    """Whether the database has answered; the task; who holds the import.
 
     One that does not is waited for, as the import itself waits for it.
     """
     try:
         with services.db.read() as conn:
-            return True, db_tasks.get(conn, task_id)
+            return (True, db_tasks.get(conn, task_id),
+                    db_job_admin.held(conn, task_id))
     except engine.ERRORS as failure:
         if not engine.may_pass(failure):
             raise
-        return False, None
+        return False, None, None
 
 
 def _failed(image_id: str, task: db_tasks.Task) -> errors.DomainError:

@@ -27,7 +27,7 @@ BASE_NAMES = frozenset({
     'created_at', 'updated_at', 'self', 'file', 'schema', 'direct_url',
     'stores', 'locations', 'location', 'deleted', 'deleted_at'})
 
-SKIPPED = 'skipped'
+SKIPPED, APPROVED = 'skipped', 'approved'
 _RETRY = 'retry:'
 
 
@@ -121,6 +121,8 @@ def _run(isolation, plugin: Plugin, hook: str, image, data, sink, log: Log,
         return verdicts.Result(verdicts.ERROR, 'it breaks the contract: '
                                + '; '.join(result.problems))
     problem = _property_problem(plugin, result.properties)
+    if result.verdict == verdicts.HOLD and hook == TRANSFORM:
+        problem = 'it wants to hold the image that it was to write anew'
     if problem:
         return dataclasses.replace(result, verdict=verdicts.ERROR, code=None,
                                    reason=problem, properties={})
@@ -142,7 +144,7 @@ def _property_problem(plugin: Plugin, properties: dict[str, str]
 def _blocks(settings: Settings, verdict: str) -> bool:
     if verdict == verdicts.ERROR:
         return settings.failure_policy != 'open'
-    if verdict == 'reject':
+    if verdict in ('reject', verdicts.HOLD):
         return settings.enforcement == 'enforce'
     return verdict == host.CANCELLED
 
@@ -152,15 +154,18 @@ def inspect(isolation: sandbox.Sandbox,
             image: dict[str, typing.Any], data: str | None, log: Log,
             cancelled: IsCancelled = host.never, parallel: int = 4,
             around: collections.abc.Callable[[], None] = lambda: None,
+            approved: collections.abc.Collection[str] = (),
             ) -> list[verdicts.Result]:
     """Verdicts of plugins that only look, in the order of the list.
 
     They run side by side, but as if in order: who comes after one that
-    blocks is ended and its verdict does not count.
+    refuses is ended and its verdict does not count. Who holds the image ends
+    nobody, so that all that is to be approved is known at once.
 
     :param around: called first in each thread
+    :param approved: names of plugins that an operator has answered for
     """
-    if len(plugins) == 1:
+    if len(plugins) == 1 and plugins[0].label not in approved:
         return [run(isolation, plugins[0], hook, image=image, data=data,
                     log=log, cancelled=cancelled)]
     lock = threading.Lock()
@@ -173,11 +178,15 @@ def inspect(isolation: sandbox.Sandbox,
         def ended() -> bool:
             return cancelled() or first_blocker < index
 
+        if plugins[index].label in approved:
+            return _of(plugins[index], hook, verdicts.Result(
+                APPROVED, 'an operator has approved it'))
         if ended():
             return _skipped(plugins[index], hook)
         result = run(isolation, plugins[index], hook, image=image, data=data,
                      log=log, cancelled=ended)
-        if result.blocks and result.verdict != host.CANCELLED:
+        if result.blocks and result.verdict not in (host.CANCELLED,
+                                                    verdicts.HOLD):
             with lock:
                 first_blocker = min(first_blocker, index)
         return result
@@ -198,8 +207,10 @@ def _skipped(plugin: Plugin, hook: str) -> verdicts.Result:
 
 def blocker(results: collections.abc.Iterable[verdicts.Result]
             ) -> verdicts.Result | None:
-    """The first that keeps the image from passing."""
-    return next((each for each in results if each.blocks), None)
+    """The first that refuses the image; else the first that holds it."""
+    found = [each for each in results if each.blocks]
+    return next((each for each in found if each.verdict != verdicts.HOLD),
+                found[0] if found else None)
 
 
 @dataclasses.dataclass(frozen=True)

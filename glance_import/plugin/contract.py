@@ -16,6 +16,7 @@ API = 1
 ACCEPT = 'accept'
 REJECT = 'reject'
 WARN = 'warn'
+HOLD = 'hold'
 
 # What an author's method may name; it is given only what it names.
 ARGUMENTS = {
@@ -203,7 +204,8 @@ class ImagePlugin:
     * ``transform(self, image, source, sink, ctx)``: write other data.
 
     Each takes only the arguments it names and returns ``self.accept()``,
-    ``self.reject(...)`` or ``self.warn(...)``. An exception is an error of
+    ``self.reject(...)``, ``self.warn(...)`` or, the first two, also
+    ``self.hold(...)``. An exception is an error of
     the plugin: the image is refused with a reference for the operator.
     """
 
@@ -233,3 +235,11 @@ class ImagePlugin:
              ) -> Verdict:
         """The image passes, and ``reason`` is kept with its import."""
         return Verdict(WARN, reason, code, properties)
+
+    def hold(self, reason: str, code: str | None = None) -> Verdict:
+        """The import waits until an operator has approved or refused it.
+
+        Of ``precheck`` and ``inspect``. Nothing of it runs meanwhile; once
+        approved it goes on without asking this plugin again.
+        """
+        return Verdict(HOLD, reason, code)

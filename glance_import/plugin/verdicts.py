@@ -13,7 +13,7 @@ import math
 import signal
 import typing
 
-ERROR = 'error'
+ERROR, HOLD = 'error', 'hold'
 REASON = 1000
 CODE = 100
 _PROPERTIES = 64
@@ -174,7 +174,7 @@ def _verdict(said: dict[str, typing.Any], bytes_read: int | None) -> Result:
         properties = {}
     problem = None
     if not isinstance(verdict, str) or verdict not in (
-            'accept', 'reject', 'warn'):
+            'accept', 'reject', 'warn', HOLD):
         problem = f'it gave the unknown verdict {ascii(verdict)[:40]}'
     elif verdict != 'accept' and not (
             isinstance(reason, str) and one_line(reason)):

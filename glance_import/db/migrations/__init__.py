@@ -10,7 +10,7 @@ VERSION_TABLE = 'import_alembic_version'
 
 # Every revision, oldest first. Written down so that a service at start knows
 # where it stands without loading alembic; a test compares it with versions/.
-REVISIONS = ('r1_0001', 'r1_0002', 'r1_0003', 'r1_0004')
+REVISIONS = ('r1_0001', 'r1_0002', 'r1_0003', 'r1_0004', 'r1_0005')
 HEAD = REVISIONS[-1]
 # What a database may be at that was made before the first release. It is
 # taken over from the first revision on, as one of which nothing is known.
