@@ -42,6 +42,7 @@ from glance_import import services
 from glance_import import staging
 from glance_import import state
 from glance_import.stores import configured as store_registry
+from glance_import import version
 
 LOG = log.getLogger(__name__)
 # What is in state_path by default, and is opened by its name.
@@ -69,7 +70,7 @@ def load(argv: collections.abc.Sequence[str], prog: str) -> cfg.ConfigOpts:
     :raises StartupError: a file is absent or malformed
     """
     try:
-        return configuration.load(argv, prog=prog)
+        return configuration.load(argv, prog=prog, version=version.text())
     except cfg.Error as failure:
         raise StartupError(_one_line(failure)) from failure
 

@@ -20,7 +20,7 @@ WORDS = {
         'IsCancelled, Digests, StagedState, KnownLocation, StoreOutcome, '
         'DigestSnapshot, ImageParts, ExpectedDigest, Lease',
     r'\bdef _?(settle|settled|look|_look_up|look_up)\(': 'what it does',
-    r'\bdef (hold|wanted)\(': 'check_fence, not_stopped',
+    r'\bdef (hold|wanted)\((?!self\b)': 'check_fence, not_stopped',
     r'\bdef _?judge\(': 'inspect, check, run, validate',
     r'\b(several|patience|scratch)\.py\b': 'multi_store, retries, free_space',
     r'import (several|patience|extensions|scratch|direct)$':

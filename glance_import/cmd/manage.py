@@ -22,20 +22,23 @@ from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
 from glance_import.cmd import manage_plugins
+from glance_import.cmd import manage_staging
+from glance_import.cmd import output
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.plugin import entry_points
 from glance_import import state
+from glance_import import version
 
 PROG = 'glance-import-manage'
 
 # One line a group.
 GROUPS = (manage_db, manage_images, manage_imports, manage_conductors,
-          manage_plugins)
+          manage_staging, manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,
-          state.StateError)
+          state.StateError, *engine.ERRORS)
 
 
 class Command(typing.Protocol):
@@ -54,11 +57,14 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     try:
         conf = configuration.load(
             words, prog=PROG,
+            version=version.text(),
             cli_opts=[cfg.SubCommandOpt('command', handler=_add_groups)])
         with _logging(conf):
             return conf.command.run(conf)
     except ERRORS as e:
-        print(f'{PROG}: {engine.one_line(e)}', file=sys.stderr)
+        where = ('the database does not answer: '
+                 if isinstance(e, engine.ERRORS) else '')
+        print(f'{PROG}: {where}{engine.one_line(e)}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -85,6 +91,9 @@ def _add_command(commands, name: str, function: Command,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     for flags, options in arguments:
         parser.add_argument(*flags, **options)
+    if not any('--format' in flags for flags, _options in arguments):
+        for flags, options in (output.FORMAT, output.AS_JSON):
+            parser.add_argument(*flags, **options)
     parser.set_defaults(run=function)
 
 

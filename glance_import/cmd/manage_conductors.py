@@ -28,11 +28,11 @@ def drain(conf: cfg.ConfigOpts) -> int:
     until "resume".
     """
     with opening.opened(conf) as services:
-        if not _set(services, conf.command.name, True):
+        if not _set(services, conf.command.conductor, True):
             return 1
         if not conf.command.wait:
             return 0
-        while running := _running(services, conf.command.name):
+        while running := _running(services, conf.command.conductor):
             print(f'{running} running', flush=True)
             time.sleep(_LOOK_SECONDS)
         print('none running')
@@ -42,7 +42,7 @@ def drain(conf: cfg.ConfigOpts) -> int:
 def resume(conf: cfg.ConfigOpts) -> int:
     """Let a conductor that was drained take imports again."""
     with opening.opened(conf) as services:
-        return 0 if _set(services, conf.command.name, False) else 1
+        return 0 if _set(services, conf.command.conductor, False) else 1
 
 
 def _set(services: all_services.Services, name: str, wanted: bool) -> bool:
@@ -62,7 +62,7 @@ def _running(services: all_services.Services, name: str) -> int:
         return db_conductors.running(conn, name)
 
 
-_NAME = (('name',), {'help': 'of a conductor, or of its node'})
+_NAME = (('conductor',), {'help': 'of a conductor, or of its node'})
 
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {

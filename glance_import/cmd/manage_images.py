@@ -16,6 +16,7 @@ import typing
 from oslo_config import cfg
 
 from glance_import.cmd import opening
+from glance_import.cmd import output
 from glance_import.db import images as db_images
 from glance_import.domain import rejudging
 from glance_import.plugin import chain
@@ -47,14 +48,27 @@ def check_again(conf: cfg.ConfigOpts) -> int:
         if services.adviser.trouble():
             print('without a second opinion of qemu-img: '
                   f'{services.adviser.trouble()}', file=sys.stderr)
+        rows: list[output.Row] = []
         last = None if words.anew else place.read()
         if last is not None:
-            print(f'going on behind image {last}', flush=True)
+            print(f'going on behind image {last}', flush=True,
+                  file=sys.stderr if output.chosen(conf) else sys.stdout)
         for image in rejudging.after(services, words.status, last):
-            run.check(image)
+            found = run.check(image)
+            if found is not None:
+                rows.append(found)
+                if not output.chosen(conf):
+                    print('  '.join((
+                        found['image'], f'name {found["name"]}',
+                        f'owner {found["owner"]}', f'store {found["store"]}',
+                        f'{found["verdict"]}: {found["reason"]}')),
+                        flush=True)
             place.write(image.id)
         place.write(None)
-    print(run.summary())
+    if output.chosen(conf):
+        output.rows(conf, rows)
+    print(run.summary(),
+          file=sys.stderr if output.chosen(conf) else sys.stdout)
     return 1 if run.refused or run.unknown else 0
 
 
@@ -69,13 +83,13 @@ class _Run:
         self._deactivate = deactivate
         self.judged = self.refused = self.unknown = self.deactivated = 0
 
-    def check(self, image: db_images.Image) -> None:
-        """Judge one image, and say what there is to say of it."""
+    def check(self, image: db_images.Image) -> dict[str, str] | None:
+        """Judge one image; what there is to say of it, if anything."""
         self.judged += 1
         found = rejudging.inspect_stored(self._services, image, self._rate,
                                          self._plugins)
         if found is None:
-            return
+            return None
         if found.refused:
             self.refused += 1
             verdict = 'would be refused'
@@ -86,10 +100,10 @@ class _Run:
         else:
             self.unknown += 1
             verdict = 'cannot be judged'
-        print('  '.join(map(_plain, (
-            image.id, f'name {image.name}', f'owner {image.owner}',
-            f'store {found.store}', f'{verdict}: {found.reason}'))),
-            flush=True)
+        return {name: _plain(str(value)) for name, value in (
+            ('image', image.id), ('name', image.name),
+            ('owner', image.owner), ('store', found.store),
+            ('verdict', verdict), ('reason', found.reason))}
 
     def summary(self) -> str:
         """The last line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
 import functools
 import json
 
@@ -15,25 +16,28 @@ from oslo_config import cfg
 import sqlalchemy as sa
 
 from glance_import.cmd import opening
+from glance_import.cmd import output
 from glance_import.db import conductors as db_conductors
+from glance_import.db import engine
 from glance_import.db import job_admin as db_job_admin
 from glance_import import errors
 from glance_import.imports import administration
 from glance_import.imports import holding
 from glance_import.imports import orphans
+from glance_import import states
 
 NAME = 'imports'
 HELP = 'See and steer the imports that wait or run; free what Glance left.'
 
 
-def _say(orphan: orphans.Orphan) -> None:
+def _told(orphan: orphans.Orphan) -> str:
     staged = ('no bytes staged on this node' if orphan.staged_bytes is None
               else f'{orphan.staged_bytes} bytes staged on this node')
     if orphan.staged_on:
         staged += f', staged by Glance at {orphan.staged_on}'
     heard = (f'{orphan.heard.isoformat()}Z' if orphan.heard else 'never')
-    print(f'{orphan.image_id}  owner {orphan.owner}  '
-          f'task {orphan.task_id or "none"}  last news {heard}  {staged}')
+    return (f'{orphan.image_id}  owner {orphan.owner}  '
+            f'task {orphan.task_id or "none"}  last news {heard}  {staged}')
 
 
 def stranded(conf: cfg.ConfigOpts) -> int:
@@ -43,8 +47,16 @@ def stranded(conf: cfg.ConfigOpts) -> int:
     still serves this database: see the time of the last news.
     """
     with opening.opened(conf) as services:
-        for orphan in orphans.find(services):
-            _say(orphan)
+        found = list(orphans.find(services))
+    if output.chosen(conf):
+        output.rows(conf, [{
+            'image': each.image_id, 'owner': each.owner,
+            'task': each.task_id, 'heard': each.heard and f'{each.heard}Z',
+            'staged_bytes': each.staged_bytes, 'staged_on': each.staged_on}
+            for each in found])
+        return 0
+    for each in found:
+        print(_told(each))
     return 0
 
 
@@ -55,20 +67,13 @@ def free(conf: cfg.ConfigOpts) -> int:
     lie in this node's staging area are deleted: nobody knows whether they
     are complete. No other Glance may be importing them.
     """
-    refused = 0
     with opening.opened(conf) as services:
         wanted = conf.command.image
         if conf.command.all:
             wanted = [orphan.image_id for orphan in orphans.find(services)]
-        for image_id in wanted:
-            try:
-                fate = orphans.free(services, image_id)
-            except errors.DomainError as failure:
-                print(failure)
-                refused = 1
-                continue
-            print(f'{image_id}  is queued again; {fate}')
-    return refused
+        return output.each(
+            conf, wanted, lambda image_id: f'{image_id}  is queued again; '
+            f'{orphans.free(services, image_id)}')
 
 
 # -- imports of this service
@@ -85,13 +90,22 @@ def list_(conf: cfg.ConfigOpts) -> int:
                                      area=conf.command.area)
         refusals = _refusals(conn, found)
         unattended = db_conductors.unattended(conn)
-    if conf.command.json:
+    if output.chosen(conf) == output.JSON:
         print(json.dumps({**dataclasses.asdict(totals), 'unattended': len(
             unattended), 'imports': [
             {**dataclasses.asdict(entry), 'unattended': entry.id in unattended,
              'refusals': [
                 dataclasses.asdict(each) for each in refusals[entry.id]]}
             for entry in found]}, indent=2))
+        return 0
+    if output.chosen(conf):
+        output.rows(conf, [{
+            'id': each.id, 'image': each.image_id, 'project': each.project,
+            'method': each.method, 'state': each.state, 'age': each.age,
+            'step': each.step, 'retries': each.retries,
+            'conductor': each.conductor,
+            'unattended': each.id in unattended, 'message': each.message}
+            for each in found])
         return 0
     oldest = ('' if totals.oldest is None
               else f', the oldest for {_age(totals.oldest)}')
@@ -165,12 +179,15 @@ def show(conf: cfg.ConfigOpts) -> int:
              {'id': task.id, 'image_id': task.image_id, 'state': task.status,
               'message': task.message or None})
     warnings = (task.result or {}).get('warnings', [])
-    if conf.command.json:
+    if output.chosen(conf) == output.JSON:
         print(json.dumps({
             **known, 'warnings': warnings, 'refusals': [
                 dataclasses.asdict(each) for each in refusals],
             'steps': [{'name': name, 'state': state}
                       for name, state in steps]}, indent=2))
+        return 0
+    if output.chosen(conf):
+        output.rows(conf, [known])
         return 0
     for name, value in known.items():
         if value is not None:
@@ -185,18 +202,34 @@ def show(conf: cfg.ConfigOpts) -> int:
     return 0
 
 
+def failed(conf: cfg.ConfigOpts) -> int:
+    """List imports that have failed, the latest first.
+
+    With the code and the reason that their users read, as long as their tasks
+    are kept (task_time_to_live). --all: those that succeeded as well.
+    """
+    words = conf.command
+    since = engine.utcnow() - datetime.timedelta(hours=words.hours)
+    with opening.opened(conf) as services, services.db.read() as conn:
+        found = db_job_admin.ended(
+            conn, since=since, project=words.project,
+            statuses=((states.FAILURE, states.SUCCESS) if words.all
+                      else (states.FAILURE,)))
+    output.rows(conf, [{
+        'id': each.id, 'image': each.image_id, 'project': each.owner,
+        'ended': f'{each.updated_at:%Y-%m-%dT%H:%M:%SZ}',
+        'status': each.status,
+        'code': (each.result or {}).get('code'),
+        'reason': each.message or None} for each in found])
+    return 0
+
+
 def _each(conf: cfg.ConfigOpts, do: collections.abc.Callable, *,
           accepting: bool = False) -> int:
     """Do something to each import named; 1 when one of them refused."""
-    refused = 0
     with opening.opened(conf, accepting=accepting) as services:
-        for wanted in conf.command.id:
-            try:
-                print(do(services, wanted))
-            except errors.DomainError as failure:
-                print(failure)
-                refused = 1
-    return refused
+        return output.each(conf, conf.command.id,
+                           functools.partial(do, services))
 
 
 def cancel(conf: cfg.ConfigOpts) -> int:
@@ -240,9 +273,12 @@ def conductors(conf: cfg.ConfigOpts) -> int:
     """
     with opening.opened(conf) as services, services.db.read() as conn:
         found = db_conductors.all_(conn)
-    if conf.command.json:
+    if output.chosen(conf) == output.JSON:
         print(json.dumps([dataclasses.asdict(each) for each in found],
                          indent=2))
+        return 0
+    if output.chosen(conf):
+        output.rows(conf, [dataclasses.asdict(each) for each in found])
         return 0
     for each in found:
         state = ('draining' if each.draining and
@@ -266,27 +302,24 @@ def release(conf: cfg.ConfigOpts) -> int:
     if not conf.command.area:
         return _each(conf, administration.release)
     with opening.opened(conf) as services:
-        try:
-            for line in administration.release_area(services,
-                                                    conf.command.area):
-                print(line)
-        except errors.DomainError as failure:
-            print(failure)
-            return 1
-    return 0
+        return output.each(conf, [conf.command.area], functools.partial(
+            administration.release_area, services))
 
 
-_JSON = (('--json',), {'action': 'store_true', 'help': 'print JSON'})
 _IDS = (('id',), {'nargs': '+', 'help': 'ids of imports or of images'})
 
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
     'list': (list_, (
         (('--project',), {'help': 'of one project only'}),
-        (('--area',), {'help': 'with bytes in one staging area only'}),
-        _JSON)),
-    'show': (show, ((('id',), {'help': 'id of an import or of an image'}),
-                    _JSON)),
+        (('--area',), {'help': 'with bytes in one staging area only'}))),
+    'show': (show, ((('id',), {'help': 'id of an import or of an image'}),)),
+    'failed': (failed, (
+        (('--project',), {'help': 'of one project only'}),
+        (('--hours',), {'type': float, 'default': 24.0,
+                        'help': 'that ended in the last HOURS (24)'}),
+        (('--all',), {'action': 'store_true',
+                      'help': 'those that succeeded as well'}))),
     'cancel': (cancel, (_IDS,)),
     'retry': (retry, (_IDS, (('--current',), {
         'action': 'store_true',
@@ -294,7 +327,7 @@ COMMANDS: dict[str, tuple] = {
     'approve': (approve, (_IDS,)),
     'refuse': (refuse, (_IDS, (('--reason',), {
         'default': '', 'help': 'a sentence for who asked for the import'}))),
-    'conductors': (conductors, (_JSON,)),
+    'conductors': (conductors, ()),
     'release': (release, (
         (('id',), {'nargs': '*', 'help': 'ids of imports or of images'}),
         (('--area',), {'help': 'a staging area that is gone for good'}))),

@@ -20,6 +20,7 @@ from oslo_config import cfg
 from oslo_config import generator
 from taskflow import flow
 
+from glance_import.cmd import output
 from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
 from glance_import.conf import plugins as conf_plugins
@@ -59,8 +60,13 @@ def list_(conf: cfg.ConfigOpts) -> int:
     isolation = conf.image_import_opts.isolation
     rows = [_row(number, plugin, isolation)
             for number, plugin in enumerate(loaded, 1)]
-    if conf.command.json:
+    if output.chosen(conf) == output.JSON:
         print(json.dumps(rows, indent=2))
+        return 0
+    if output.chosen(conf):
+        output.rows(conf, [{name: row.get(name) for name in (
+            'order', 'name', 'kind', 'version', 'isolation', 'section',
+            'enforcement')} for row in rows])
         return 0
     if not rows:
         print('no plugins are configured')
@@ -169,8 +175,8 @@ def _log(plugin: chain.Plugin, text: str) -> None:
 
 def _tell(conf: cfg.ConfigOpts, records: list[verdicts.Result],
           refused: verdicts.Result | None) -> None:
-    if conf.command.json:
-        print(json.dumps([record.audit() for record in records], indent=2))
+    if output.chosen(conf):
+        output.rows(conf, [record.audit() for record in records])
         return
     for record in records:
         print(f'{record.plugin}: {cmd_plugin.describe(record)}')
@@ -304,16 +310,13 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 _DRAWN = {'text': _text, 'dot': _dot, 'svg': _svg}
 
-_JSON = (('--json',), {'action': 'store_true', 'help': 'print JSON'})
-
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
-    'list': (list_, (_JSON,)),
+    'list': (list_, ()),
     'dry-run': (dry_run, (
         (('--image',), {'required': True, 'help': 'the local file'}),
         (('--meta',), {'action': 'append', 'metavar': 'K=V',
-                       'help': 'metadata; what is no field is a property'}),
-        _JSON)),
+                       'help': 'metadata; what is no field is a property'}))),
     'sample': (sample, ()),
     'draw': (draw, (
         (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',

@@ -138,7 +138,7 @@ def environment_args(environ: collections.abc.Mapping[str, str]) -> list[str]:
 
 def load(argv: collections.abc.Sequence[str] = (), *,
          prog: str = 'glance-import-api',
-         usage: str | None = None,
+         usage: str | None = None, version: str | None = None,
          cli_opts: collections.abc.Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
     """Read the configuration as the command line asks for it.
 
@@ -153,7 +153,7 @@ def load(argv: collections.abc.Sequence[str] = (), *,
     conf = new()
     conf.register_cli_opts(cli_opts)
     conf(args=expand_args(list(argv)), project='glance', prog=prog,
-         usage=usage, default_config_files=default_files(),
+         usage=usage, version=version, default_config_files=default_files(),
          default_config_dirs=[])
     return conf
 

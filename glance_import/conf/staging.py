@@ -25,4 +25,10 @@ OPTS = (
              'on with, counted from the last request that added some. Then '
              'they are removed and the image is queued again. 0 keeps them '
              'until the upload or the image is deleted.'),
+    cfg.IntOpt(
+        'failed_import_lifetime', default=168, min=0,
+        help='Hours that the bytes of a failed import are kept, to be '
+             'imported again without uploading them. Then they are removed '
+             'and the image is queued again. 0 keeps them until the image is '
+             'deleted.'),
 )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
 import json
 
 import sqlalchemy as sa
 
 from glance_import.db import jobs
 from glance_import.db import tables
+from glance_import.db import tasks
 
 _JOBS = tables.import_jobs.c
 RUNNING, WAITING, HELD, HELD_BACK, EXPIRED = (
@@ -25,7 +27,8 @@ class Entry:
     """One import. Ages and times are seconds.
 
     ``state``: running; waiting for a conductor; held by a plugin until an
-    operator approves it; held back until it is tried again; or claimed by a conductor that has not been heard of in time.
+    operator approves it; held back until it is tried again; or claimed by a
+    conductor that has not been heard of in time.
     """
 
     id: str
@@ -110,7 +113,7 @@ def totals(conn: sa.Connection) -> Totals:
           for each in (_waits(), _live(), _JOBS.held_at.is_not(None))),
         tables.db_now() - sa.func.min(sa.case(
             (_waits(), _JOBS.created_at), else_=None)))).one()
-    return Totals(*map(int, row[:3]), row[3])
+    return Totals(int(row[0]), int(row[1]), int(row[2]), row[3])
 
 
 def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
@@ -123,6 +126,20 @@ def steps(conn: sa.Connection, job_id: str) -> list[tuple[str, str]]:
         .where(atoms.parent_uuid == job_id)).all())
     return [(name, state[name]) for name in meta.get('steps', ())
             if name in state]
+
+
+def ended(conn: sa.Connection, *, since: datetime.datetime,
+          project: str | None = None,
+          statuses: collections.abc.Collection[str]) -> list[tasks.Task]:
+    """Imports that have ended and whose tasks are kept, the latest first.
+
+    :param since: naive UTC
+    """
+    wanted = [tasks.Columns.status.in_(statuses),
+              tasks.Columns.updated_at >= since]
+    if project is not None:
+        wanted.append(tasks.Columns.owner == project)
+    return tasks.matching(conn, *wanted)
 
 
 def hurry(conn: sa.Connection, job_id: str) -> bool:
@@ -141,8 +158,8 @@ def release(conn: sa.Connection, job_id: str) -> bool:
         .values(owner=None, claim_expires=None)).rowcount == 1
 
 
-def hold(conn: sa.Connection, lease: jobs.Lease, *,
-         by: collections.abc.Sequence[str], message: str) -> bool:
+def suspend(conn: sa.Connection, lease: jobs.Lease, *,
+            by: collections.abc.Sequence[str], message: str) -> bool:
     """End a lease and let the import wait for an operator.
 
     :param by: "hook plugin" of each plugin that wants it so

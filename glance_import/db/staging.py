@@ -81,11 +81,12 @@ def begin(conn: sa.Connection, image_id: str, *, upload_id: str, area: str,
         'created_at': now, 'updated_at': now})
 
 
-def opened(conn: sa.Connection, area: str) -> list[Record]:
-    """Uploads into an area that are under way or were cut."""
+def in_states(conn: sa.Connection, area: str,
+              wanted: collections.abc.Collection[str]) -> list[Record]:
+    """What an area has that is in one of these states."""
     return [Record(**row._mapping) for row in conn.execute(
         sa.select(*_COLUMNS).where(
-            _TABLE.c.area == area, _TABLE.c.state == states.OPEN))]
+            _TABLE.c.area == area, _TABLE.c.state.in_(wanted)))]
 
 
 def move(conn: sa.Connection, image_id: str,

@@ -128,6 +128,14 @@ def of_image(conn: sa.Connection, image_id: str) -> list[Task]:
         .order_by(Columns.created_at.desc(), Columns.id.desc()))]
 
 
+def matching(conn: sa.Connection, *conditions: sa.ColumnElement[bool]
+             ) -> list[Task]:
+    """Every live task of which these hold, the latest changed first."""
+    return [_task(row) for row in conn.execute(
+        _SELECT.where(_LIVE, *conditions)
+        .order_by(Columns.updated_at.desc(), Columns.id))]
+
+
 def move(conn: sa.Connection, task_id: str, expected: str, target: str, *,
          expires_at: datetime.datetime | None = None,
          result: dict[str, typing.Any] | None = None,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections.abc
 import functools
-import importlib.metadata
 
 from oslo_log import log
 
@@ -23,6 +22,7 @@ from glance_import import jobboard
 from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
 from glance_import import services as all_services
+from glance_import import version
 
 LOG = log.getLogger(__name__)
 # Between two announcements; a third of what makes a conductor count as dead.
@@ -37,7 +37,7 @@ class Announcer:
         self._services = services
         self._name = name
         self._node = node
-        self._version = _version()
+        self._version = version.text()[:64]
         self._said: str | None = None
         # An operator wants it to take no more.
         self._draining = False
@@ -149,13 +149,6 @@ class Announcer:
                         'used: %s', problem)
         self._said = problem
         return found
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(entry_points.DISTRIBUTION)[:64]
-    except importlib.metadata.PackageNotFoundError:
-        return 'unknown'
 
 
 def _unhonoured(reason: str, job: db_jobs.Job) -> outcome.Outcome:

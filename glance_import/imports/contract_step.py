@@ -109,9 +109,8 @@ class Step(steps.Step):
         raise Rejected(blocker)
 
     def _report(self, result: verdicts.Result) -> None:
-        level = (LOG.info if result.verdict in ('accept', chain.SKIPPED,
-                                             chain.APPROVED)
-                 else LOG.warning)
+        level = (LOG.info if result.verdict in (
+            'accept', chain.SKIPPED, chain.APPROVED) else LOG.warning)
         level('plugin %s %s: %s%s%s in %.2f s', result.plugin, result.step,
               result.verdict, f' {result.code}' if result.code else '',
               f' ({result.reason})' if result.reason else '', result.seconds)

@@ -103,7 +103,7 @@ class TaskFlowExecutor:
             self._fail(rt, outcomes.internal(type(failure).__name__,
                                              job.request_id))
         if held is not None:
-            holding.hold(rt, held)
+            holding.suspend(rt, held)
             raise held
         ending.close(self._services, lease)
 

@@ -42,7 +42,7 @@ class Held(errors.Interrupted):
 
 
 @engine.retried
-def hold(rt: runtime.Runtime, held: Held) -> None:
+def suspend(rt: runtime.Runtime, held: Held) -> None:
     """End the lease and let the import wait.
 
     :raises errors.LeaseLost: it was over before
@@ -50,8 +50,8 @@ def hold(rt: runtime.Runtime, held: Held) -> None:
     message = images.storable(
         f'waits for the approval of an operator: {held}')
     with rt.services.db.write() as conn:
-        if not db_job_admin.hold(conn, rt.lease, by=held.by,
-                                 message=message):
+        if not db_job_admin.suspend(conn, rt.lease, by=held.by,
+                                    message=message):
             raise errors.LeaseLost(f'import {rt.job.id} is no longer ours')
         db_tasks.set_message(conn, rt.job.id, message)
         # What its plugins have said so far.

@@ -2,8 +2,9 @@
 
 A PUT file whose process died leaves an image ``saving`` with a part file that
 nobody has locked; a partial upload expires after
-``incomplete_upload_lifetime``. Either way the data goes and the image is
-queued again. Touches the staging area, the image and the record of its
+``incomplete_upload_lifetime``, and what an import that failed gave back after
+``failed_import_lifetime``. Each way the data goes and the image is queued
+again. Touches the staging area, the image and the record of its
 staged data.
 """
 
@@ -61,6 +62,17 @@ def _is_over(services: services.Services) -> Condition:
             status == states.SAVING or status == states.UPLOADING
             and when is not None and when < engine.utcnow())
     return is_over
+
+
+def _is_forgotten(services: services.Services) -> Condition:
+    """Of a failed import, and nobody has asked for it again."""
+    hours = services.conf.failed_import_lifetime
+    before = engine.utcnow() - datetime.timedelta(hours=hours)
+
+    def is_forgotten(status: str, record: db_staging.Record) -> bool:
+        return (bool(hours) and record.state == states.RETURNED
+                and status == states.UPLOADING and record.updated_at < before)
+    return is_forgotten
 
 
 def expiry(services: services.Services, since: datetime.datetime
@@ -128,10 +140,13 @@ def _state_if(services: services.Services, image_id: str,
 def discard_abandoned(services: services.Services) -> None:
     """Discard what nobody will go on with: expired, or its process died."""
     with services.db.read() as conn:
-        records = db_staging.opened(conn, services.area.id)
+        records = db_staging.in_states(conn, services.area.id,
+                                       (states.OPEN, states.RETURNED))
     for record in records:
         try:
-            give_up(services, record.image_id, _is_over(services))
+            give_up(services, record.image_id, _is_over(services)
+                    if record.state == states.OPEN
+                    else _is_forgotten(services))
         except staging.UploadInProgress:
             continue
         except (staging.StagingError, errors.DomainError) as failure:

@@ -90,3 +90,14 @@ def test_as_a_program(tmp_path):
 
     assert (done.returncode, done.stderr) == (1, '')
     assert done.stdout == 'the database is empty\n'
+
+
+def test_purge(run, tmp_path):
+    url = f'sqlite:///{tmp_path}/glance.sqlite'
+    run(url, 'db', 'sync')
+    status, out, err = run(url, 'db', 'purge', '--format', 'value')
+    assert (status, err) == (0, '')
+    assert 'tasks\t0' in out.splitlines()
+    for words in (('--age-in-days', '0'), ('--age-in-days', 'x')):
+        status, out, err = run(url, 'db', 'purge-images', *words)
+        assert status == 2 and 'number of days' in err

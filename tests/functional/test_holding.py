@@ -64,7 +64,8 @@ def service(tmp_path_factory):
     top = tmp_path_factory.mktemp('service')
     for name, text in CLASSES.items():
         (top / f'{name}.py').write_text(textwrap.dedent(text))
-    names = ', '.join(f'file:{top}/{name}.py:{name.title()}' for name in CLASSES)
+    names = ', '.join(f'file:{top}/{name}.py:{name.title()}'
+                      for name in CLASSES)
     running = services.Service(top, options={
         'image_import_opts': {'image_import_plugins': f'[{names}]'},
         'taskflow_executor': {'hold_lifetime': 600}}).start()
@@ -215,8 +216,7 @@ def run_plugin(*words):
 def test_tried_without_the_service(service):
     """The commands for authors and for the operator's list."""
     (service.directory / 'image').write_bytes(DATA)
-    done = run_plugin( f'{service.directory}/first.py:First',
-                       '--image', f'{service.directory}/image', '--meta',
-                       'first=1')
+    done = run_plugin(f'{service.directory}/first.py:First', '--image',
+                      f'{service.directory}/image', '--meta', 'first=1')
     assert done.returncode == 4, done
     assert 'inspect: hold site.look (someone has to look)' in done.stdout
