@@ -107,6 +107,16 @@ OPTS = (
         'max_imports_per_project', default=0, min=0,
         help='Imports that one project may have waiting or running. One '
              'more is refused with 413. 0: no limit.'),
+    cfg.IntOpt(
+        'max_running_imports_per_project', default=0, min=0,
+        help='Imports of one project that run at once; others of it wait. A '
+             'conductor looks before it takes one, so where several look at '
+             'the same moment it may be one more each. 0: no limit.'),
+    cfg.IntOpt(
+        'max_running_imports_per_store', default=0, min=0,
+        help='Imports that write to one store at once, copies included; '
+             'others wait. Counted like max_running_imports_per_project. 0: '
+             'no limit.'),
     cfg.BoolOpt(
         'embedded_conductor', default=True,
         help='Start one conductor beside the API on this node, as a process '

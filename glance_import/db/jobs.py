@@ -10,6 +10,7 @@ whose transaction the caller owns.
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import functools
@@ -219,25 +220,35 @@ def within_reach(areas: collections.abc.Collection[str] | None
 
 def waiting(conn: sa.Connection, *,
             areas: collections.abc.Collection[str] | None,
-            limit: int, conductor: str | None = None) -> list[str]:
+            limit: int, conductor: str | None = None, share: int = 0,
+            full: collections.abc.Collection[str] = ()) -> list[str]:
     """Ids of claimable jobs whose bytes are within reach (None: all jobs).
 
     Without those that ``conductor`` has left to others.
+
+    :param share: jobs of one project that may run at once; 0 for any number
+    :param full: ids of stores that no further job may go to now; '' for the
+        only one
 
     Projects take turns: a project's next job counts as the later, the more
     of its jobs run already or stand before it; among equals the project that
     was served the longest ago comes first, then the oldest job.
     """
+    query = _waiting(areas is None, conductor is None, share > 0)
+    if full:
+        query = query.where(query.selected_columns.id.in_(
+            sa.select(Columns.id).where(*map(_avoids, full))))
     return list(conn.execute(
-        _waiting(areas is None, conductor is None),
-        {'b_limit': limit,
+        query,
+        {'b_limit': limit, **({'b_share': share} if share else {}),
          **({} if areas is None else {'b_areas': [*areas, STAGES_NOTHING]}),
          **({} if conductor is None else {'b_conductor': conductor})}
     ).scalars())
 
 
 @functools.cache
-def _waiting(everywhere: bool, all_of_them: bool) -> sa.Select:
+def _waiting(everywhere: bool, all_of_them: bool, shared: bool
+             ) -> sa.Select:
     refused = tables.import_refusals.c
     reach = sa.true() if everywhere else sa.or_(
         Columns.area.is_(None),
@@ -265,9 +276,27 @@ def _waiting(everywhere: bool, all_of_them: bool) -> sa.Select:
         .where(claimable(), reach, ours)
         .subquery())
     return (sa.select(turns.c.id)
+            .where(turns.c.turn <= sa.bindparam('b_share', type_=sa.Integer)
+                   if shared else sa.true())
             .order_by(turns.c.turn, turns.c.served, turns.c.created_at,
                       turns.c.id)
             .limit(sa.bindparam('b_limit')))
+
+
+def _avoids(store: str) -> sa.ColumnElement[bool]:
+    if not store:
+        return Columns.stores.is_not(None)
+    return sa.or_(Columns.stores.is_(None), sa.not_(Columns.stores.contains(
+        json.dumps(store), autoescape=True)))
+
+
+def running_in_stores(conn: sa.Connection) -> collections.Counter[str]:
+    """How many jobs run that go to each store; '' where there is one."""
+    found: collections.Counter[str] = collections.Counter()
+    for said in conn.execute(sa.select(Columns.stores).where(
+            sa.not_(free()))).scalars():
+        found.update(json.loads(said) if said else [''])
+    return found
 
 
 _DEMANDING = sa.select(Columns.id, Columns.snapshot).where(

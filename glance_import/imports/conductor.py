@@ -141,13 +141,20 @@ class Conductor:
             mine = {*self._running, *self._owed}
         if free <= 0 or not self._announcer.may_take():
             return 0
-        offers = self._board.offers([self._services.area.id],
-                                    free + len(mine), self.name)
+        options = self._services.conf.taskflow_executor
+        per_store = options.max_running_imports_per_store
+        offers = self._board.offers(
+            [self._services.area.id], free + len(mine), self.name,
+            per_project=options.max_running_imports_per_project,
+            per_store=per_store)
         if self._database_away:
             self._database_away = False
             LOG.info('the database answers again')
         # Never what still runs here, whatever became of its lease.
         new = [offer for offer in offers if offer.job_id not in mine][:free]
+        if per_store:
+            # How many run there is looked at before each.
+            new = new[:1]
         ours = self._announcer.sift(new)
         # What was refused now makes room for others at once.
         return (sum(map(self._claim_one, ours)) + len(new) - len(ours))

@@ -118,16 +118,23 @@ class Board:
     # -- for who runs them
 
     def offers(self, areas: collections.abc.Collection[str],
-               limit: int, conductor: str | None = None) -> list[Offer]:
+               limit: int, conductor: str | None = None, *,
+               per_project: int = 0, per_store: int = 0) -> list[Offer]:
         """What may be claimed, whose turn it is first.
 
-        Without what ``conductor`` has left to others.
+        Without what ``conductor`` has left to others, nor what would be more
+        than may run at once of a project or to a store (0: any number).
+        Whoever looks at the same moment may see the same.
 
         :raises BoardAway: the board does not answer
         """
         with self._database.read() as conn:
-            ids = db_jobs.waiting(conn, areas=areas, limit=limit,
-                                  conductor=conductor)
+            busy = db_jobs.running_in_stores(conn) if per_store else {}
+            ids = db_jobs.waiting(
+                conn, areas=areas, limit=limit, conductor=conductor,
+                share=per_project, full=[
+                    store for store, running in busy.items()
+                    if running >= per_store])
         if not ids:
             return []
         if not self.outside:

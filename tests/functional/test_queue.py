@@ -131,3 +131,27 @@ def test_a_service_without_a_conductor_says_so(two, tmp_path, monkeypatch,
     assert second.run('manage', 'imports', 'list').stdout == (
         '0 waiting; 0 running\n')
     watch.forget()
+
+
+WATCH = (
+    'CREATE TABLE seen (running INTEGER)',
+    'CREATE TRIGGER watch AFTER UPDATE OF owner ON import_jobs BEGIN '
+    'INSERT INTO seen SELECT count(*) FROM import_jobs '
+    'WHERE owner IS NOT NULL; END')
+
+
+@pytest.mark.parametrize('limit', ['project', 'store'])
+def test_running_at_once(make_service, limit):
+    """All of them get their turn, and never two at a time."""
+    service = make_service(options={'taskflow_executor': {
+        f'max_running_imports_per_{limit}': 1, 'max_workers': 4,
+        'embedded_conductor': False}}).start()
+    for statement in WATCH:
+        service.execute(statement)
+    images = [service.ask(DATA) for _ in range(5)]
+    service.configure(taskflow_executor={'embedded_conductor': True})
+    service.stop()
+    service.start()
+    for image_id in images:
+        service.wait_status(image_id, 'active')
+    assert service.execute('SELECT max(running) FROM seen') == [(1,)]

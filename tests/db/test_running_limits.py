@@ -1,0 +1,72 @@
+"""How many imports of a project, or to a store, may run at once."""
+
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from glance_import.db import jobs
+from glance_import.db import tables
+
+AREA = str(uuid.uuid4())
+
+
+def post(conn, project, stores=None):
+    job_id = str(uuid.uuid4())
+    jobs.insert(conn, id=job_id, image_id=str(uuid.uuid4()), project=project,
+                method='glance-direct', area=AREA, request={}, plugins=[],
+                roles=[], stores=stores)
+    return job_id
+
+
+@pytest.fixture
+def board(shared):
+    """Three of red, one of blue, in this order; names of the ids."""
+    with shared.write() as conn:
+        conn.execute(sa.delete(tables.import_jobs))
+        ids = [post(conn, 'red', ['fast', 'a_%"b']),
+               post(conn, 'red', ['slow']), post(conn, 'red'),
+               post(conn, 'blue', ['slow', 'fast'])]
+        # Of one instant, they would be in the order of their ids.
+        for number, job_id in enumerate(ids):
+            conn.execute(sa.update(tables.import_jobs).where(
+                tables.import_jobs.c.id == job_id).values(
+                    created_at=float(number)))
+    return dict(zip(('red-0', 'red-1', 'red-2', 'blue-0'), ids,
+                    strict=True))
+
+
+def waiting(shared, board, **how):
+    names = {job_id: name for name, job_id in board.items()}
+    with shared.read() as conn:
+        return {names[job_id] for job_id in jobs.waiting(
+            conn, areas=[AREA], limit=10, **how)}
+
+
+def claim(shared, job_id):
+    with shared.write() as conn:
+        assert jobs.claim(conn, job_id, token=uuid.uuid4().hex,
+                          conductor='c', seconds=60)
+
+
+def test_of_a_project(shared, board):
+    assert waiting(shared, board) == set(board)
+    assert waiting(shared, board, share=1) == {'red-0', 'blue-0'}
+    claim(shared, board['red-0'])
+    assert waiting(shared, board, share=1) == {'blue-0'}
+    assert waiting(shared, board, share=2) == {'red-1', 'blue-0'}
+    assert waiting(shared, board, share=3) == {'red-1', 'red-2', 'blue-0'}
+
+
+def test_of_a_store(shared, board):
+    assert waiting(shared, board, full=['slow']) == {'red-0', 'red-2'}
+    assert waiting(shared, board, full=['fast', 'slow']) == {'red-2'}
+    assert waiting(shared, board, full=['']) == {'red-0', 'red-1', 'blue-0'}
+    # Names are compared whole and letter by letter.
+    assert waiting(shared, board, full=['a_%"b']) == {
+        'red-1', 'red-2', 'blue-0'}
+    assert waiting(shared, board, full=['low', 'a%']) == set(board)
+    claim(shared, board['blue-0'])
+    claim(shared, board['red-2'])
+    with shared.read() as conn:
+        assert jobs.running_in_stores(conn) == {'slow': 1, 'fast': 1, '': 1}
