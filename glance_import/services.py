@@ -31,6 +31,7 @@ from glance_import import policies
 from glance_import.policies import enforce
 from glance_import.policies import protections
 from glance_import.staging import area as staging_area
+from glance_import.staging import room
 from glance_import import state
 from glance_import.stores import configured as store_registry
 
@@ -158,6 +159,8 @@ def build(conf: cfg.ConfigOpts,
 
     area = staging_area.Area.open(reserved.staging_uri(conf),
                                   readers=sandbox.READERS)
+    area.room = room.Room(area.directory, reserve=conf.staging_reserve,
+                          high_water=conf.staging_high_water)
     return Services(
         conf=conf,
         db=database,

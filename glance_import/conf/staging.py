@@ -26,6 +26,16 @@ OPTS = (
              'they are removed and the image is queued again. 0 keeps them '
              'until the upload or the image is deleted.'),
     cfg.IntOpt(
+        'staging_reserve', default=64, min=0,
+        help='MiB of the file system of the staging area that uploads leave '
+             'free, but no more than a sixteenth of it. What would not fit '
+             'is refused with 413 before it is sent, where its size is '
+             'known.'),
+    cfg.IntOpt(
+        'staging_high_water', default=90, min=0, max=100,
+        help='Percent of the file system of the staging area from which on '
+             'the log says that it fills up. 0: never.'),
+    cfg.IntOpt(
         'failed_import_lifetime', default=168, min=0,
         help='Hours that the bytes of a failed import are kept, to be '
              'imported again without uploading them. Then they are removed '

@@ -23,6 +23,7 @@ import uuid
 from glance_import.staging import digests as running
 from glance_import.staging import errors
 from glance_import.staging import identity as identities
+from glance_import.staging import room as rooms
 from glance_import.staging import scratch as scratches
 from glance_import.staging import upload as uploads
 from glance_import import uuids
@@ -66,6 +67,8 @@ class Area:
         self.directory = directory
         self.id = area_id
         self._readers = readers
+        # Of a file system that may be filled, until somebody says otherwise.
+        self.room = rooms.Room(directory)
         self.suspended = running.SuspendedDigests()
 
     @classmethod

@@ -27,6 +27,7 @@ from glance_import.domain import images
 from glance_import.domain import quotas
 from glance_import import errors
 from glance_import import staging
+from glance_import.staging import room
 from glance_import import states
 from glance_import.uploads import integrity
 
@@ -238,9 +239,11 @@ class Receiver:
         :param verified: bytes to keep if it ends early; None for all
         :returns: the image's next epoch, by which a store will name the
             data; 0 where none does
-        :raises staging.StagingError: UploadInProgress: it is taken
+        :raises staging.StagingError: UploadInProgress: it is taken;
+            StagingFull: it would not fit
         :raises errors.Conflict, errors.NotFound: the image takes no data now
         """
+        self._services.area.room.require(expected or 0)
         self.open_anew()
         epoch = self._record_begin(expected, verified)
         self._is_recorded = True
@@ -307,7 +310,12 @@ class Receiver:
 
         :raises staging.StagingError: the area does not take them
         """
+        unseen = 0
         for block in blocks:
+            unseen += len(block)
+            if unseen > room.STEP:
+                self._services.area.room.require(unseen)
+                unseen = 0
             self.upload.write(block)
             # Or its buffer would live until the next block comes.
             del block
