@@ -6,13 +6,10 @@ database nor the staging area.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-import functools
 import json
 import os
 import sys
-import tempfile
 import types
 import typing
 
@@ -20,6 +17,7 @@ from oslo_config import cfg
 from oslo_config import generator
 from taskflow import flow
 
+from glance_import.cmd import dry_run as trial
 from glance_import.cmd import output
 from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
@@ -34,7 +32,6 @@ from glance_import.imports import runtime
 from glance_import.plugin import chain
 from glance_import.plugin import entry_points
 from glance_import.plugin import registry
-from glance_import.plugin import verdicts
 from glance_import import services
 
 NAME = 'plugins'
@@ -113,79 +110,49 @@ def _amount(name: str, value: float) -> str:
 
 
 def dry_run(conf: cfg.ConfigOpts) -> int:
-    """Run the configured contract plugins on a local file; store nothing.
+    """Import a local file with the configured plugins; store nothing.
 
-    Exit status 0 when the image would pass, 1 when it would be refused.
-    get_flow plugins need an import and are left out.
+    All that an import does, in a temporary directory, on a copy of the file:
+    the judge of contents, contract and get_flow plugins, in their order. Exit
+    status 0 when the image would pass, 1 when it would be refused or held.
     """
-    known, loaded = _load(conf)
-    path = os.path.abspath(conf.command.image)
+    words = conf.command
+    path = os.path.abspath(words.image)
     if not os.path.isfile(path):
         raise entry_points.ExtensionError(f'there is no file {path}')
     try:
-        image = cmd_plugin._image(conf.command.meta or [], path)
+        image = cmd_plugin._image(words.meta or [], path)
     except cmd_plugin.Unusable as failure:
         raise entry_points.ExtensionError(str(failure)) from failure
-    records: list[verdicts.Result] = []
-    with tempfile.TemporaryDirectory(prefix='dry-run-') as directory:
-        for batch in _batches(known, loaded, image, path, directory):
-            records += batch
-            if chain.blocker(batch) is not None:
-                break
-    refused = chain.blocker(records)
-    _tell(conf, records, refused)
-    return 1 if refused else 0
-
-
-def _batches(known: registry.Registry, loaded: list[registry.Loaded],
-             image: dict[str, typing.Any], path: str, directory: str
-             ) -> typing.Iterator[list[verdicts.Result]]:
-    """Step by step, as an import would."""
-    early = chain.prechecks(loaded)
-    if early:
-        yield chain.inspect(known.isolation, early, chain.PRECHECK,
-                            image=image, data=None, log=_log)
-    for number, stage in enumerate(chain.stages(loaded)):
-        if stage.hook == chain.FLOW:
-            print(f'{stage.plugins[0].name}: get_flow plugin, not run')
-        elif stage.hook == chain.INSPECT:
-            yield chain.inspect(known.isolation, stage.plugins, stage.hook,
-                                image=image, data=path, log=_log)
-        else:
-            made = os.path.join(directory, str(number))
-            record = chain.run(
-                known.isolation, stage.plugins[0], stage.hook, image=image,
-                data=path, sink=functools.partial(_empty, made), log=_log)
-            yield [record]
-            if record.verdict in ('accept', 'warn'):
-                path = made
-                image = {**image, 'size': os.path.getsize(made)}
-
-
-def _empty(path: str) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    return path
-
-
-def _log(plugin: chain.Plugin, text: str) -> None:
-    print(f'{plugin.label}: log: {text}')
-
-
-def _tell(conf: cfg.ConfigOpts, records: list[verdicts.Result],
-          refused: verdicts.Result | None) -> None:
+    # Found out, not told.
+    for name in ('id', 'size', 'virtual_size', 'detected_format'):
+        image.pop(name, None)
+    found = trial.run(
+        conf, path, {**image.pop('properties'), **image},
+        lambda plugin, text: print(f'{plugin}: log: {text}',
+                                   file=sys.stderr if output.chosen(conf)
+                                   else sys.stdout),
+        directory=words.directory)
     if output.chosen(conf):
-        output.rows(conf, [record.audit() for record in records])
-        return
-    for record in records:
+        output.rows(conf, [record.audit() for record in found.verdicts])
+    else:
+        _tell(found)
+    return 0 if found.passed else 1
+
+
+def _tell(found: trial.Found) -> None:
+    for record in found.verdicts:
         print(f'{record.plugin}: {cmd_plugin.describe(record)}')
-        if record.verdict == verdicts.ERROR and record.detail:
-            print(record.detail)
-    would = ('pass' if refused is None else
-             f'be held by {refused.plugin}' if refused.verdict
-             == verdicts.HOLD else f'be refused by {refused.plugin}')
-    print(f'the image would {would}')
+    for warning in found.warnings:
+        print(f'warning: {warning}')
+    if found.failed is not None:
+        print(f'the image would be refused: {found.failed}')
+    elif found.held is not None:
+        print(f'the image would be held: {found.held}')
+    else:
+        print(f'the image would be {found.image.size} bytes of '
+              f'{found.image.disk_format}')
+        print('the image would pass')
 
 
 # -- the flow, drawn
@@ -316,7 +283,9 @@ COMMANDS: dict[str, tuple] = {
     'dry-run': (dry_run, (
         (('--image',), {'required': True, 'help': 'the local file'}),
         (('--meta',), {'action': 'append', 'metavar': 'K=V',
-                       'help': 'metadata; what is no field is a property'}))),
+                       'help': 'metadata; what is no field is a property'}),
+        (('--directory',), {'help': 'where there is room for a copy of it '
+                            '($TMPDIR)'}))),
     'sample': (sample, ()),
     'draw': (draw, (
         (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',

@@ -15,6 +15,7 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import import errors
+from glance_import.formats import inspection
 from glance_import.imports import changes
 from glance_import.imports import holding
 from glance_import.imports import outcome
@@ -27,6 +28,7 @@ from glance_import.staging import formats
 from glance_import.uploads import staged_state
 
 LOG = log.getLogger(__name__)
+_ANY = inspection.Options(match=False, max_virtual_size=0)
 
 
 class Rejected(outcome.PluginFailed):
@@ -140,6 +142,7 @@ class Step(steps.Step):
         view['detected_format'] = record.detected_format if record else None
         if path is not None:
             view['size'] = os.stat(path).st_size
+            view['virtual_size'] = _virtual_size(path)
         if path in (None, services.area.path(self.image_id)) \
                 and record is not None:
             view.update(self._digests(record))
@@ -156,6 +159,17 @@ class Step(steps.Step):
         return {'size': record.size, 'checksum': record.checksum,
                 'os_hash_algo': record.hash_algo,
                 'os_hash_value': record.hash_value}
+
+
+def _virtual_size(path: str) -> int | None:
+    """Bytes of the disk that a file holds; None if nobody can say.
+
+    Whether the file is one to be accepted is asked later, and of others.
+    """
+    try:
+        return inspection.inspect_format(path, None, _ANY).virtual_size
+    except (inspection.FormatRefused, OSError):
+        return None
 
 
 class Precheck(Step):
