@@ -121,7 +121,7 @@ class Rewrite(steps.Step):
         isolation = self.rt.services.registry.isolation
         result = host.run(
             isolation, self.target, hook, image={}, data=path, sink=sink,
-            by_name=True, log=said, cancelled=self.rt.stopped.is_set,
+            log=said, cancelled=self.rt.stopped.is_set,
             options={**options, 'source': isolation.path(path, sandbox.DATA),
                      'sink': (isolation.path(sink, sandbox.SINK)
                               if sink else '')},

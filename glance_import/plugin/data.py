@@ -23,11 +23,15 @@ class Data:
     """Read-only data of an image: ``for block in data:``, or as a file.
 
     ``size`` is in bytes. ``read``, ``seek`` and ``tell`` are those of a
-    binary file; iterating goes on from the current position.
+    binary file; iterating goes on from the current position. ``path`` is a
+    name by which programs and libraries can open it, read-only; None where
+    there is no sandbox to give one.
     """
 
     def __init__(self, fd: int, size: int, *, block: int = BLOCK,
-                 beat: collections.abc.Callable[[], None] = _nothing) -> None:
+                 beat: collections.abc.Callable[[], None] = _nothing,
+                 path: str | None = None) -> None:
+        self.path = path
         self._fd = fd
         self._block = block
         self._beat = beat

@@ -87,7 +87,7 @@ def run(isolation: sandbox.Sandbox, target: Target, hook: str, *,
         image: dict[str, typing.Any] | None = None,
         options: dict[str, typing.Any] | None = None,
         data: str | None = None, sink: str | None = None,
-        by_name: bool = False, limits: Limits = Limits(),
+        limits: Limits = Limits(),
         log: collections.abc.Callable[[str], None] = lambda text: None,
         cancelled: collections.abc.Callable[[], bool] = never
         ) -> verdicts.Result:
@@ -95,13 +95,12 @@ def run(isolation: sandbox.Sandbox, target: Target, hook: str, *,
 
     :param data: path of the image's bytes
     :param sink: path of an existing, empty file for ``transform``
-    :param by_name: let it open the data by name: see ``sandbox.Job``
     :param log: called with each line the plugin logs, in this thread
     :param cancelled: asked several times a second
     :raises sandbox.SandboxError: the sandbox itself cannot be started
     """
     started_at = time.monotonic()
-    running = _Run(isolation, target, hook, limits, log, by_name)
+    running = _Run(isolation, target, hook, limits, log)
     try:
         running.start(image or {}, options or {}, data, sink)
         running.watch(cancelled)
@@ -116,10 +115,8 @@ class _Run:
     """One process and what it has said so far."""
 
     def __init__(self, isolation, target: Target, hook: str, limits: Limits,
-                 log: collections.abc.Callable[[str], None],
-                 by_name: bool) -> None:
+                 log: collections.abc.Callable[[str], None]) -> None:
         self._isolation = isolation
-        self._by_name = by_name
         self._target = target
         self._hook = hook
         self._limits = limits
@@ -155,9 +152,7 @@ class _Run:
         try:
             started = self._started = isolation.start(
                 sandbox.Job(data=data, sink=sink, read=self._binds(),
-                            tmp_bytes=self._limits.tmp,
-                            by_name=(self._by_name
-                                     or self._target.kind == 'exec')),
+                            tmp_bytes=self._limits.tmp),
                 answer_write)
             to_close += started.descriptors[1:]
             order = {**self._order(image, options, sink), **started.order}

@@ -189,7 +189,7 @@ def _call_hook(order, opened, answers, cls):
     if 'data' in opened:
         data = plugin_data.Data(opened['data'],
                                 os.fstat(opened['data']).st_size,
-                                beat=answers.beat)
+                                beat=answers.beat, path=_named(order))
         answers.data = data
     if 'sink' in opened:
         sink = plugin_data.Sink(opened['sink'], order['sink_limit'],
@@ -214,6 +214,13 @@ def _call_hook(order, opened, answers, cls):
         code=verdict.code, properties=verdict.properties,
         bytes=data.bytes_read if data is not None else 0,
         written=sink.written if sink is not None else None)
+
+
+def _named(order):
+    """The name of the data in here, if there is a wall around and it may
+    be opened by it."""
+    path = order['data'] if order.get('walled') else None
+    return path if path and os.access(path, os.R_OK) else None
 
 
 def _verdict_problem(verdict, kind):

@@ -56,15 +56,13 @@ class Job:
     """What one start needs from the outside; paths are the host's.
 
     ``read`` are (source, destination) pairs, bound read-only; ``tmp_bytes``
-    bounds the temporary directory; ``by_name`` says that the data is to be
-    opened by name, not only read from a descriptor.
+    bounds the temporary directory.
     """
 
     data: str | None = None
     sink: str | None = None
     read: tuple[tuple[str, str], ...] = ()
     tmp_bytes: int = 64 << 20
-    by_name: bool = False
 
 
 @dataclasses.dataclass
@@ -199,14 +197,14 @@ class Strict:
 
         return Started(
             command, [answer_fd, filter_fd, write_status],
-            {'uid': uid, 'groups': self._groups(job), 'tmp': TMP,
+            {'uid': uid, 'walled': True, 'groups': self._groups(job), 'tmp': TMP,
              'data': DATA if job.data is not None else None,
              'sink': SINK if job.sink is not None else None},
             clean, read_status)
 
     def _groups(self, job: Job) -> list[int]:
         """Those that let the run open the data by name."""
-        if not (self._as_root and job.by_name and job.data is not None):
+        if not (self._as_root and job.data is not None):
             return []
         found = os.stat(job.data)
         return [READERS] if found.st_gid == READERS else []

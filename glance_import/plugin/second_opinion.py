@@ -157,7 +157,6 @@ class Adviser:
         timeout = float(self._options.second_opinion_timeout)
         return host.run(
             isolation, self._target(program), 'inspect', data=path,
-            by_name=True,
             options={'program': program, 'formats': names,
                      'source': isolation.path(path, sandbox.DATA)},
             log=LOG.debug, cancelled=stopped,

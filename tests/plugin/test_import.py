@@ -370,6 +370,41 @@ echo "{\\"verdict\\": \\"accept\\",
     assert service.download(image['id']) == b'SOME WORDS'
 
 
+def test_a_class_opens_the_data_by_name(make_service, write_plugin):
+    """A program that it starts reads it; nobody writes it."""
+    text = '''
+    import subprocess
+
+    from glance_import.plugin import ImagePlugin
+
+
+    class {name}(ImagePlugin):
+        api = 1
+
+        def inspect(self, image, data, ctx):
+            assert data.path.startswith('/glance/'), data.path
+            read = subprocess.run(['cat', data.path], capture_output=True,
+                                  check=True).stdout
+            assert read == data.read(), read
+            try:
+                open(data.path, 'r+b').close()
+            except OSError:
+                return self.accept(properties={{'{name}_read': str(len(read))}})
+            return self.reject('it can be written')
+    '''
+    service = make_service(
+        [write_plugin('before', text.format(name='Before')),
+         write_plugin('upper', UPPER),
+         write_plugin('after', text.format(name='After'))],
+        {'before': {'allowed_properties': 'Before_'},
+         'upper': {'allowed_properties': 'upper'},
+         'after': {'allowed_properties': 'After_'}})
+    service.start()
+    image, _task = do_import(service, b'some words')
+    assert image['status'] == 'active', (image, service.text()[-3000:])
+    assert image['Before_read'] == image['After_read'] == '10'
+
+
 def test_a_transform_survives_the_death_of_the_conductor(
         make_service, write_plugin, tmp_path):
     """Begun again from the original, and nothing of the first is left."""
