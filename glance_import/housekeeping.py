@@ -23,6 +23,7 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import deletions
 from glance_import import states
 from glance_import.stores import base as stores
@@ -52,6 +53,9 @@ def clean(services: services.Services) -> None:
     with services.db.write() as conn:
         expired = db_tasks.expire(conn)
         db_conductors.forget(conn)
+        hours = services.conf.image_import_opts.plugin_audit_lifetime
+        if hours:
+            db_verdicts.expire(conn, hours * 3600.0)
     if expired:
         LOG.info('removed %d expired tasks', expired)
     deletions.retry(services)

@@ -132,9 +132,15 @@ def _import(services: all_services.Services, path: str,
     assert task is not None and now is not None
     result = task.result or {}
     return Found(
-        [verdicts.Result(**each) for each in result.get('plugins', ())],
+        [_result(each) for each in result.get('plugins', ())],
         list(result.get('warnings', ())), held,
         task.message if task.status == states.FAILURE else None, now)
+
+
+def _result(kept: dict[str, typing.Any]) -> verdicts.Result:
+    names = {field.name for field in dataclasses.fields(verdicts.Result)}
+    return verdicts.Result(**{name: value for name, value in kept.items()
+                              if name in names})
 
 
 def _run(services: all_services.Services, task_id: str) -> str | None:

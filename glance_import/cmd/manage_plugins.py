@@ -1,7 +1,7 @@
 """glance-import-manage plugins: what is listed, what it would say, the flow.
 
-Starts plugins as the service would, on local files; touches neither the
-database nor the staging area.
+Starts plugins as the service would, on local files; of the database it reads
+what plugins have said.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextvars
 import json
 import os
 import sys
+import time
 import types
 import typing
 
@@ -18,12 +19,14 @@ from oslo_config import generator
 from taskflow import flow
 
 from glance_import.cmd import dry_run as trial
+from glance_import.cmd import opening
 from glance_import.cmd import output
 from glance_import.cmd import plugin as cmd_plugin
 from glance_import import conf as configuration
 from glance_import.conf import plugins as conf_plugins
 from glance_import import context
 from glance_import.db import jobs as db_jobs
+from glance_import.db import verdicts as db_verdicts
 from glance_import.imports import admission
 from glance_import.imports import flow as import_flow
 from glance_import.imports import methods
@@ -153,6 +156,25 @@ def _tell(found: trial.Found) -> None:
         print(f'the image would be {found.image.size} bytes of '
               f'{found.image.disk_format}')
         print('the image would pass')
+
+
+def audit(conf: cfg.ConfigOpts) -> int:
+    """Show what plugins have said of an image, in imports that have ended.
+
+    As long as plugin_audit_lifetime says. "let_through": the plugin wanted
+    otherwise, and its section let the image pass. "digest" is that of the
+    code and options that ran.
+    """
+    with opening.opened(conf) as opened, opened.db.read() as conn:
+        found = db_verdicts.of(conn, conf.command.id)
+    output.rows(conf, [{
+        'import': kept.id, 'image': kept.image_id,
+        'ended': time.strftime('%Y-%m-%dT%H:%M:%SZ',
+                               time.gmtime(kept.ended_at)),
+        **{name: said.get(name) for name in (
+            'plugin', 'step', 'verdict', 'let_through', 'code', 'reason',
+            'digest')}} for kept in found for said in kept.plugins])
+    return 0
 
 
 # -- the flow, drawn
@@ -286,6 +308,8 @@ COMMANDS: dict[str, tuple] = {
                        'help': 'metadata; what is no field is a property'}),
         (('--directory',), {'help': 'where there is room for a copy of it '
                             '($TMPDIR)'}))),
+    'audit': (audit, (
+        (('id',), {'help': 'of an image or of an import'}),)),
     'sample': (sample, ()),
     'draw': (draw, (
         (('--format',), {'choices': sorted(_DRAWN), 'default': 'text',

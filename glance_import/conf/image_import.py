@@ -51,4 +51,8 @@ OPTS = (
         'parallel_inspectors', default=4, min=1,
         help='Plugins of one import that may read the image at the same '
              'time.'),
+    cfg.IntOpt(
+        'plugin_audit_lifetime', default=2160, min=0,
+        help='Hours for which it is kept what plugins have said in imports '
+             'that have ended, longer than their tasks. 0: for ever.'),
 )

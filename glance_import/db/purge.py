@@ -17,7 +17,8 @@ from glance_import.db import tables
 # What hangs on an image; of those the first four are deleted softly.
 _OF_IMAGE = (tables.image_properties, tables.image_tags,
              tables.image_locations, tables.image_members)
-_OURS = (tables.import_staging, tables.import_epochs)
+_OURS = (tables.import_staging, tables.import_epochs,
+         tables.import_verdicts)
 
 
 def rows(conn: sa.Connection, before: datetime.datetime, most: int

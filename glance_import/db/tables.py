@@ -351,6 +351,17 @@ import_refusals = sa.Table(
     sa.Column('since', sa.Double, nullable=False),
     **MYSQL)
 
+# What plugins said in an import that has ended; the id is its task's.
+import_verdicts = sa.Table(
+    'import_verdicts', metadata,
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('image_id', sa.String(36), nullable=False),
+    sa.Column('ended_at', sa.Double, nullable=False),
+    sa.Column('plugins', Json, nullable=False),
+    sa.Index('import_verdicts_image_idx', 'image_id'),
+    sa.Index('import_verdicts_ended_idx', 'ended_at'),
+    **MYSQL)
+
 # What is still to be deleted somewhere else: written with what makes it
 # superfluous, gone when it is done. kind says what it is, payload (JSON) which
 # one; area whose nodes can do it, NULL for any. next_at is when it is tried

@@ -20,6 +20,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import leases
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import tasks
@@ -113,6 +114,7 @@ def succeed(services: services.Services, lease: db_jobs.Lease,
         db_images.drop_property(conn, image_id, images.LOCK,
                                 expected=lease.job_id)
         db_staging.delete(conn, image_id)
+        db_verdicts.keep(conn, lease.job_id, image_id, result)
         db_tasks.move(conn, lease.job_id, states.PROCESSING, states.SUCCESS,
                       expires_at=tasks.expiry(services),
                       result=result,
@@ -186,6 +188,7 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
         db_jobs.check_fence(conn, lease, secret=None)
         result = {**((task.result if task else None) or {}),
                   'code': outcome.code}
+        db_verdicts.keep(conn, lease.job_id, image_id, result)
         for begun in (states.PENDING, states.PROCESSING):
             db_tasks.move(conn, lease.job_id, begun, states.FAILURE,
                           expires_at=tasks.expiry(services), message=text,

@@ -252,6 +252,12 @@ class CheckPlugin(Step):
             raise outcome.PluginFailed(
                 self.plugin, f'it left {file_path!r}, which is not a '
                 'regular file, as the image data')
+        said: dict[str, typing.Any] = {
+            'plugin': self.plugin, 'step': 'flow', 'verdict': 'ran',
+            'digest': self.rt.snapshot.code_of(self.plugin),
+            'properties': {}}
+        self.rt.unwritten.append(lambda conn: changes.note_verdicts(
+            conn, self.rt.lease, [said]))
 
 
 class CheckContent(Step):

@@ -217,8 +217,7 @@ def _call_hook(order, opened, answers, cls):
 
 
 def _named(order):
-    """The name of the data in here, if there is a wall around and it may
-    be opened by it."""
+    """A name of the data in here; None without a wall around."""
     path = order['data'] if order.get('walled') else None
     return path if path and os.access(path, os.R_OK) else None
 

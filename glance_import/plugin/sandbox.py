@@ -197,7 +197,8 @@ class Strict:
 
         return Started(
             command, [answer_fd, filter_fd, write_status],
-            {'uid': uid, 'walled': True, 'groups': self._groups(job), 'tmp': TMP,
+            {'uid': uid, 'walled': True, 'groups': self._groups(job),
+             'tmp': TMP,
              'data': DATA if job.data is not None else None,
              'sink': SINK if job.sink is not None else None},
             clean, read_status)

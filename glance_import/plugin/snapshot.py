@@ -74,6 +74,12 @@ class Snapshot:
     isolation: str | None = None
     foreign: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def code_of(self, name: str) -> str | None:
+        """What is known of the code of a plugin, None if it is not listed.
+        """
+        return next((each.code for each in self.plugins
+                     if each.name == name), None)
+
     @functools.cached_property
     def text(self) -> str:
         """What the database keeps of it."""

@@ -51,14 +51,21 @@ class Result:
     blocks: bool = False
 
     def audit(self) -> dict[str, typing.Any]:
-        """What is kept of it in the task of an import."""
-        return {'plugin': self.plugin, 'version': self.version,
-                'digest': self.digest, 'step': self.step,
-                'verdict': self.verdict, 'code': self.code,
-                'reason': self.reason,
-                'seconds': round(self.seconds, 3),
-                'bytes_read': self.bytes_read, 'attempts': self.attempts,
-                'properties': self.properties}
+        """What is kept of it in the task of an import.
+
+        ``let_through``: it wanted otherwise, and the operator's section
+        (enforcement, failure_policy) lets the image pass.
+        """
+        return {
+            'let_through': not self.blocks and self.verdict in (
+                'reject', HOLD, ERROR),
+            'plugin': self.plugin, 'version': self.version,
+            'digest': self.digest, 'step': self.step,
+            'verdict': self.verdict, 'code': self.code,
+            'reason': self.reason,
+            'seconds': round(self.seconds, 3),
+            'bytes_read': self.bytes_read, 'attempts': self.attempts,
+            'properties': self.properties}
 
 
 def parse(wrote: bytes) -> dict[str, typing.Any]:

@@ -1,6 +1,7 @@
 """Contract plugins in real imports: verdicts, properties, audit, order."""
 
 import hashlib
+import json
 import os
 import uuid
 
@@ -144,7 +145,7 @@ def test_a_transform_is_a_barrier(make_service, write_plugin):
     assert image['os_hash_value'] == hashlib.sha512(data.upper()).hexdigest()
     assert image['upper'] == 'yes'
     assert [each['step'] for each in task['result']['plugins']] == [
-        'inspect', 'transform', 'inspect']
+        'inspect', 'flow', 'transform', 'inspect']
     said = service.text()
     assert f"plugin before: sees b'some ' of 9000, " \
            f'{hashlib.md5(data).hexdigest()}' in said
@@ -389,7 +390,8 @@ def test_a_class_opens_the_data_by_name(make_service, write_plugin):
             try:
                 open(data.path, 'r+b').close()
             except OSError:
-                return self.accept(properties={{'{name}_read': str(len(read))}})
+                size = str(len(read))
+                return self.accept(properties={{'{name}_read': size}})
             return self.reject('it can be written')
     '''
     service = make_service(
@@ -440,3 +442,31 @@ def test_housekeeping_knows_what_plugins_made(tmp_path):
     later = area.new_product(image_id, 4, 0)
     # What another plugin made may be what this attempt goes on with.
     assert {each.path for each in area.products()} == {other, later}
+
+
+def test_what_was_said_is_kept(make_service, write_plugin):
+    """Also of get_flow plugins, and of what the operator let through."""
+    service = make_service(
+        [write_plugin('marker', MARKER), 'no_op'],
+        {'marker': {'marker': 'BANNED', 'allowed_properties': 'acme_',
+                    'enforcement': 'warn'}})
+    service.start()
+    image, task = do_import(service, b'it is BANNED')
+    assert image['status'] == 'active'
+
+    def audit(wanted):
+        done = service.run('manage', 'plugins', 'audit', wanted, '--json')
+        assert done.returncode == 0, done
+        return [(each['plugin'], each['step'], each['verdict'],
+                 each['let_through']) for each in json.loads(done.stdout)]
+    said = [('marker', 'inspect', 'reject', True),
+            ('no_op', 'flow', 'ran', None)]
+    assert audit(image['id']) == audit(task['id']) == said
+    # The tasks of imports are gone before.
+    service.execute('DELETE FROM task_info')
+    service.execute('DELETE FROM tasks')
+    service.run('manage', 'staging', 'clean')
+    assert audit(image['id']) == said
+    service.execute('UPDATE import_verdicts SET ended_at = ended_at - 7776060')
+    service.run('manage', 'staging', 'clean')
+    assert audit(image['id']) == []

@@ -1,7 +1,10 @@
-"""Imports that wait for an operator, and conductors that take no more."""
+"""Imports that wait for an operator, drained conductors, kept verdicts."""
+
+import typing
 
 from alembic import op
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 revision = 'r1_0005'
 down_revision = 'r1_0004'
@@ -15,8 +18,23 @@ COLUMNS: dict[str, tuple[sa.Column, ...]] = {
                   server_default=sa.false()),),
 }
 
+MYSQL: dict[str, typing.Any] = {
+    'mysql_engine': 'InnoDB', 'mysql_charset': 'utf8'}
+
+verdicts = sa.Table(
+    'import_verdicts', sa.MetaData(),
+    sa.Column('id', sa.String(36), primary_key=True),
+    sa.Column('image_id', sa.String(36), nullable=False),
+    sa.Column('ended_at', sa.Double, nullable=False),
+    sa.Column('plugins', sa.Text().with_variant(mysql.LONGTEXT(), 'mysql'),
+              nullable=False),
+    sa.Index('import_verdicts_image_idx', 'image_id'),
+    sa.Index('import_verdicts_ended_idx', 'ended_at'),
+    **MYSQL)
+
 
 def upgrade() -> None:
+    verdicts.create(op.get_bind(), checkfirst=True)
     inspector = sa.inspect(op.get_bind())
     for table, columns in COLUMNS.items():
         there = {each['name'] for each in inspector.get_columns(table)}
