@@ -19,6 +19,7 @@ import typing
 from glance_import import plugin as public
 from glance_import.plugin import chain
 from glance_import.plugin import contract
+from glance_import.plugin import descriptions
 from glance_import.plugin import host
 from glance_import.plugin import sandbox
 from glance_import.plugin import skeleton
@@ -118,9 +119,10 @@ def target_of(text: str, read: collections.abc.Iterable[str] = ()
     if not os.path.isfile(source):
         raise Unusable(f'there is no file {path}')
     stem = os.path.splitext(os.path.basename(source))[0]
+    sites = tuple(sandbox.site_directories()) if kind == 'file' else ()
     return host.Target(text, kind, f'plugin_{stem}', attribute,
-                       source=source,
-                       read=tuple(map(os.path.abspath, read)))
+                       source=source, path=sites,
+                       read=(*sites, *map(os.path.abspath, read)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -295,13 +297,17 @@ def describe(record: verdicts.Result) -> str:
 
 def _lint(arguments: argparse.Namespace) -> int:
     target = target_of(arguments.plugin)
-    problems = _imports(target.source)
+    # A program may be in any language: only what it answers counts.
+    problems = [] if target.kind == 'exec' else _imports(target.source)
     found = host.run(sandbox.make('process'), target, 'describe', log=_log)
     if found.described is None:
         problems += [(0, problem) for problem in
                      found.problems or [found.reason or '']]
         if found.detail:
             print(found.detail, file=sys.stderr)
+    else:
+        said = descriptions.problem(found.described)
+        problems += [(0, said)] if said else []
     for line, problem in sorted(problems):
         where = f'{target.source}:{line}' if line else target.source
         print(f'{where}: {problem}')

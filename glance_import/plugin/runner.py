@@ -92,7 +92,7 @@ def main():
         answers.send('error', text='it needs more memory than it may have '
                      '(MemoryError)', trace='')
     except BaseException as failure:
-        _report(answers, failure)
+        _report(answers, failure, order.get('walled'))
     return 0
 
 
@@ -244,13 +244,28 @@ def _cancelled():
     return bool(ready)
 
 
-def _report(answers, failure):
+def _report(answers, failure, walled):
     import traceback
 
     # What it says may hold what no user should read: that is for the log.
     trace = ''.join(traceback.format_exception(failure))
-    answers.send('error', text=f'it failed ({type(failure).__name__})',
+    why = _blocked(failure) if walled else ''
+    answers.send('error', text=f'it failed ({type(failure).__name__}{why})',
                  trace=trace[-6000:])
+
+
+def _blocked(failure):
+    """What of the sandbox may be the reason; no path of the host."""
+    import errno
+
+    number = failure.errno if isinstance(failure, OSError) else None
+    if number in (errno.ENOENT, errno.EACCES):
+        return (', a file or socket that the sandbox does not show: it is '
+                'not in read_paths or sockets of its section, or not there')
+    if number in (errno.EPERM, errno.EAFNOSUPPORT, errno.ENETUNREACH,
+                  errno.EROFS):
+        return ', which the sandbox does not allow'
+    return ''
 
 
 def _exec(order, opened, answers):

@@ -179,8 +179,11 @@ def _file(name: str) -> Located:
     _check_file(name, path)
     module = re.sub(r'\W', '_', os.path.splitext(os.path.basename(path))[0])
     source = os.path.realpath(path)
+    # What is installed for the service is there for it, too.
+    sites = tuple(sandbox.site_directories())
     return Located(host.Target(name, 'file', f'plugin_{module}', attribute,
-                               source=source), (source,))
+                               source=source, path=sites, read=sites),
+                   (source,))
 
 
 def _program(name: str) -> Located:

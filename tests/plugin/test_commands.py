@@ -206,3 +206,64 @@ def test_one_line_when_a_plugin_is_missing(make_service):
     done = make_service(['lost']).run('manage', 'plugins', 'list')
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1 and "'lost'" in done.stderr
+
+
+NEEDS = '''
+from glance_import.plugin import ImagePlugin, Option
+
+import yaml
+
+
+class Needs(ImagePlugin):
+    api = 1
+    options = [Option('path', str, '')]
+
+    def inspect(self, ctx):
+        if ctx.options.path:
+            open(ctx.options.path).close()
+        return self.accept(properties={'found': yaml.__version__})
+'''
+
+
+@pytest.mark.parametrize('wall', [(), ('--strict',)])
+def test_a_file_sees_what_is_installed(tmp_path, image, wall, bwrap):
+    (tmp_path / 'needs.py').write_text(NEEDS)
+    done = plugin('run', f'{tmp_path}/needs.py:Needs', '--image', image,
+                  *wall)
+    assert done.returncode == 0, done
+    assert 'accept found=' in done.stdout
+
+
+def test_what_is_blocked_is_explained(tmp_path, image, bwrap):
+    """A file that the section does not grant, and the network."""
+    (tmp_path / 'needs.py').write_text(NEEDS)
+    (tmp_path / 'rules').write_text('rules')
+    run = ('run', f'{tmp_path}/needs.py:Needs', '--image', image, '--strict',
+           '--set', f'path={tmp_path}/rules')
+    done = plugin(*run)
+    assert done.returncode == 3
+    assert 'not in read_paths' in done.stdout
+    assert str(tmp_path / 'rules') not in done.stdout
+    assert str(tmp_path / 'rules') in done.stderr
+    assert plugin(*run, '--read', str(tmp_path / 'rules')).returncode == 0
+    (tmp_path / 'calls.py').write_text(
+        'import socket\n' + NEEDS.replace(
+            'open(ctx.options.path).close()', 'socket.socket()'
+        ).replace('Needs', 'Calls'))
+    done = plugin('run', f'{tmp_path}/calls.py:Calls', '--image', image,
+                  '--strict', '--set', 'path=x')
+    assert 'which the sandbox does not allow' in done.stdout
+
+
+def test_lint_a_program(tmp_path):
+    """Of any language: what it says of itself is looked at."""
+    program = tmp_path / 'scan'
+    program.write_text('#!/bin/sh\n'
+                       'echo \'{"api": 1, "methods": ["inspect"]}\'\n')
+    program.chmod(0o755)
+    done = plugin('lint', f'exec:{program}')
+    assert done.returncode == 0, done
+    program.write_text('#!/bin/sh\necho \'{"api": 7, "methods": []}\'\n')
+    done = plugin('lint', f'exec:{program}')
+    assert done.returncode == 1 and done.stdout.strip(), done
+    assert 'cannot be read' not in done.stdout
