@@ -104,14 +104,25 @@ def database_cannot_keep(failure: BaseException) -> bool:
     return isinstance(failure, engine.ERRORS) and engine.is_bad_value(failure)
 
 
-def poke(state_path: str) -> None:
+def wake_directory(conf: cfg.ConfigOpts) -> str:
+    """Where the FIFO is by which this node's conductor is woken.
+
+    The state directory; the staging area where that is shared with a group,
+    since the conductor may have another user, and a state directory of its
+    own, then.
+    """
+    staging = reserved.staging_uri(conf).partition('://')[2]
+    return staging if state.is_shared(staging) else conf.state_path
+
+
+def poke(conf: cfg.ConfigOpts) -> None:
     """Nudge this node's conductor, if one listens.
 
     One byte into a FIFO: nobody there, or a full pipe, is fine, since a
     conductor also looks for work by itself.
     """
     try:
-        fd = state.open_file(state_path, WAKE_FIFO,
+        fd = state.open_file(wake_directory(conf), WAKE_FIFO,
                              os.O_WRONLY | os.O_NONBLOCK)
     except (OSError, state.StateError):
         return
@@ -154,7 +165,7 @@ def build(conf: cfg.ConfigOpts,
             board.post_new()
         except (jobboard.BoardAway, *engine.ERRORS) as failure:
             LOG.warning('an import is posted later: %s', failure)
-        poke(conf.state_path)
+        poke(conf)
 
     area = staging_area.Area.open(reserved.staging_uri(conf),
                                   readers=sandbox.READERS)
