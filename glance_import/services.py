@@ -104,15 +104,17 @@ def database_cannot_keep(failure: BaseException) -> bool:
     return isinstance(failure, engine.ERRORS) and engine.is_bad_value(failure)
 
 
-def wake_directory(conf: cfg.ConfigOpts) -> str:
-    """Where the FIFO is by which this node's conductor is woken.
+def wake_fifo(conf: cfg.ConfigOpts) -> tuple[str, str]:
+    """(directory, name) of the FIFO by which this node's conductor is woken.
 
-    The state directory; the staging area where that is shared with a group,
-    since the conductor may have another user, and a state directory of its
-    own, then.
+    In the state directory; in the staging area where that is shared with a
+    group, since the conductor may have another user, and a state directory
+    of its own, then.
     """
     staging = reserved.staging_uri(conf).partition('://')[2]
-    return staging if state.is_shared(staging) else conf.state_path
+    if state.is_shared(staging):
+        return staging, f'.{WAKE_FIFO}'
+    return conf.state_path, WAKE_FIFO
 
 
 def poke(conf: cfg.ConfigOpts) -> None:
@@ -122,8 +124,7 @@ def poke(conf: cfg.ConfigOpts) -> None:
     conductor also looks for work by itself.
     """
     try:
-        fd = state.open_file(wake_directory(conf), WAKE_FIFO,
-                             os.O_WRONLY | os.O_NONBLOCK)
+        fd = state.open_file(*wake_fifo(conf), os.O_WRONLY | os.O_NONBLOCK)
     except (OSError, state.StateError):
         return
     try:

@@ -6,11 +6,17 @@ that of the system runs the same packages, if it is of the same release.
 
 from __future__ import annotations
 
+import atexit
+import collections.abc
+import contextlib
+import functools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 
 import pytest
 
@@ -20,11 +26,12 @@ TOP = pathlib.Path(__file__).resolve().parents[1]
 API, CONDUCTOR, GROUP = 4711, 4712, 4713
 
 
+@functools.cache
 def python() -> str:
     """An interpreter that everybody may run."""
     if os.geteuid() != 0:
         pytest.skip('only root can be somebody else')
-    if _readable(sys.base_prefix):
+    if _readable(sys.base_prefix) and _readable(sys.prefix):
         return sys.executable
     system = '/usr/bin/python3'
     version = f'{sys.version_info.major}.{sys.version_info.minor}'
@@ -34,7 +41,13 @@ def python() -> str:
     if done.stdout.strip() != version:
         servers.missing(f'{sys.base_prefix} is root\'s alone, and there is '
                         f'no {system} {version}')
-    return system
+    # An environment of its own, without what Debian has beside it.
+    place = pathlib.Path(tempfile.mkdtemp(prefix='glance-import-test-'))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place.chmod(0o755)
+    subprocess.run([system, '-m', 'venv', '--without-pip', str(place)],
+                   check=True)
+    return str(place / 'bin/python3')
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -65,12 +78,15 @@ def command(name: str, *words: str, user: int | None = None,
             *line]
 
 
-def open_way(path: pathlib.Path) -> None:
-    """Let others pass to a directory of the tests."""
-    for each in (path, *path.parents):
-        if each.stat().st_uid == os.geteuid() and str(each) not in (
-                '/', '/tmp'):
-            each.chmod(each.stat().st_mode | 0o055)
+@contextlib.contextmanager
+def directory() -> collections.abc.Iterator[pathlib.Path]:
+    """One that others may pass, unlike those that pytest makes."""
+    made = pathlib.Path(tempfile.mkdtemp(prefix='glance-import-test-'))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
 
 
 def _readable(path: str) -> bool:

@@ -415,17 +415,16 @@ def take_node_lock(state_path: str) -> tuple[int | None, str]:
 
 def _open_fifo(conf: cfg.ConfigOpts) -> int:
     """The FIFO by which posters wake this node's conductor."""
-    directory = services.wake_directory(conf)
+    directory, name = services.wake_fifo(conf)
     state.prepare(directory)
     try:
-        os.mkfifo(os.path.join(directory, services.WAKE_FIFO), 0o600)
+        os.mkfifo(os.path.join(directory, name), 0o600)
     except FileExistsError:
         made = False
     else:
         made = True
     # For reading and writing, so that it never reports an end of file.
-    fd = state.open_file(directory, services.WAKE_FIFO,
-                         os.O_RDWR | os.O_NONBLOCK)
+    fd = state.open_file(directory, name, os.O_RDWR | os.O_NONBLOCK)
     if made:
         state.share(fd, directory, 0o660)
     return fd

@@ -21,6 +21,7 @@ from glance_import.db import upgrade
 from glance_import.domain import free_space
 from glance_import.stores import configured
 from tests import servers
+from tests import service as services
 from tests import users
 
 ROWS = {check.name: check for check in checking.TABLE}
@@ -318,12 +319,15 @@ def test_a_token_that_keystone_makes_and_validates(place):
     assert asked == ['POST /v3/auth/tokens', 'GET /v3/auth/tokens']
 
 
-def test_root_becomes_the_owner_of_the_state(make_service):
+def test_root_becomes_the_owner_of_the_state():
     """What root makes, the service can open; others are refused."""
-    service = make_service()
+    with users.directory() as directory:
+        _root_becomes_the_owner(services.Service(directory))
+
+
+def _root_becomes_the_owner(service):
     words = users.command('manage', '--config-dir', str(service.conf), 'db',
                           'sync')
-    users.open_way(service.directory)
     service.state.mkdir(mode=0o700)
     os.chown(service.state, users.API, users.GROUP)
     done = subprocess.run(words, env=users.environment(), text=True,
