@@ -33,7 +33,10 @@ TUS = {'Content-Type': 'application/offset+octet-stream',
 def service(tmp_path_factory):
     made = services.Service(
         tmp_path_factory.mktemp('service'),
-        options={'oslo_middleware': {'enable_proxy_headers_parsing': True}})
+        options={
+            # Without Keystone it answers to no other name.
+            'DEFAULT': {'public_endpoint': f'https://{NAME}'},
+            'oslo_middleware': {'enable_proxy_headers_parsing': True}})
     made.start()
     yield made
     made.kill()
@@ -112,7 +115,8 @@ class Proxy:
         answer = connection.getresponse()
         text = answer.read()
         connection.close()
-        return answer.status, dict(answer.getheaders()), text
+        return answer.status, {name.lower(): value for name, value
+                               in answer.getheaders()}, text
 
 
 @pytest.fixture(scope='module', params=[nginx, haproxy],
@@ -186,17 +190,18 @@ def test_a_client_that_is_cut_off(service, proxy, framing):
     # It is under way: bytes have reached the staging area.
     services.wait_for(lambda: any(
         (service.staging / name).stat().st_size
-        for name in service.staged() if name.startswith(image_id)))
+        for name in service.staged() if name.startswith(image_id)), 20)
     assert service.show(image_id)['status'] != 'active'
     sock.close()
-    services.wait_for(
-        lambda: service.show(image_id)['status'] == 'queued')
-    assert image_id not in service.staged()
-    assert service.start_import(image_id).status == 409
-    # The image is free for the next attempt.
-    status, _, text = proxy.request(
-        'PUT', f'/v2/images/{image_id}/stage', BLOCK, STAGED)
-    assert status == 204, text
+
+    def again():
+        # 409 for as long as the cut was not seen.
+        assert image_id not in service.staged()
+        assert service.start_import(image_id).status == 409
+        return proxy.request('PUT', f'/v2/images/{image_id}/stage',
+                             BLOCK[:1000], STAGED)[0] == 204
+    services.wait_for(again, 20)
+    assert (service.staging / image_id).stat().st_size == 1000
     service.request('DELETE', f'/v2/images/{image_id}')
 
 
@@ -218,12 +223,12 @@ def test_an_upload_that_is_gone_on_with(service, proxy):
     sock.sendall(BLOCK + BLOCK[:1000])
     services.wait_for(lambda: any(
         (service.staging / name).stat().st_size > len(BLOCK)
-        for name in service.staged() if name.startswith(image_id)))
+        for name in service.staged() if name.startswith(image_id)), 20)
     sock.close()
 
     def offset():
         found, answered, _ = proxy.request('HEAD', path, headers=TUS)
-        at = int(answered.get('Upload-Offset', 0)) if found == 200 else 0
+        at = int(answered.get('upload-offset', 0)) if found == 200 else 0
         return at if at > len(BLOCK) else None
 
     at = services.wait_for(offset)
