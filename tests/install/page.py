@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 
@@ -18,8 +20,8 @@ from tests import servers
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 1500
-# Where pip of this machine looks, where that is not the network.
-_PIP = ('/opt/wheels', '/opt/pypi', '/opt/pypi-more')
+# Of the root: where what was run has written.
+RESULTS = 'var/lib/page'
 
 
 def commands(path: pathlib.Path, prompt: str = '# ') -> list[str]:
@@ -64,8 +66,9 @@ def make_root(place: pathlib.Path, *packages: str) -> pathlib.Path:
             shutil.copyfile(f'/{name}', root / name)
     user = pathlib.Path('~/.config/pip/pip.conf').expanduser()
     if user.exists():
-        (root / 'root/.config/pip').mkdir(parents=True)
-        shutil.copyfile(user, root / 'root/.config/pip/pip.conf')
+        target = root / 'root' / '.config/pip/pip.conf'
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(user, target)
     copy_source(root / 'usr/src/glance-import')
     return root
 
@@ -83,8 +86,14 @@ def copy_source(target: pathlib.Path) -> None:
 
 
 def binds() -> list[str]:
-    """Arguments of systemd-nspawn."""
-    return [f'--bind-ro={path}' for path in _PIP if os.path.isdir(path)]
+    """Arguments of systemd-nspawn: where pip looks that is a directory."""
+    told = subprocess.run(
+        [sys.executable, '-m', 'pip', 'config', 'list'], capture_output=True,
+        text=True).stdout
+    found = {match.removesuffix('/simple') for match in re.findall(
+        r"(?:file://|(?<=[\s'\"]))(/[^\s'\"]+)", told)}
+    return [f'--bind-ro={path}' for path in sorted(found)
+            if os.path.isdir(path)]
 
 
 def environment() -> dict[str, str]:
@@ -98,20 +107,20 @@ def environment() -> dict[str, str]:
 def run_booted(root: pathlib.Path, script: str) -> tuple[int, str]:
     """Boot the root, run a script as root's, power off; status and output.
     """
-    (root / 'root/page.sh').write_text('#!/bin/bash\nset -ex\n' + script)
+    place = root / RESULTS
+    place.mkdir()
+    (place / 'script').write_text('#!/bin/bash\nset -ex\n' + script)
     settings = ''.join(f'Environment={name}={value}\n'
                        for name, value in environment().items())
     (root / 'etc/systemd/system/page.service').write_text(
         '[Unit]\nAfter=multi-user.target\n'
-        '[Service]\nType=oneshot\n' + settings +
-        'ExecStart=/bin/bash -c "bash /root/page.sh > /root/page.log 2>&1; '
-        'echo $? > /root/page.status; journalctl --no-pager > '
-        '/root/journal.log; systemctl poweroff"\n'
+        f'[Service]\nType=oneshot\nWorkingDirectory=/{RESULTS}\n{settings}'
+        'ExecStart=/bin/bash -c "bash script > log 2>&1; echo $? > status; '
+        'journalctl --no-pager > journal; systemctl poweroff"\n'
         '[Install]\nWantedBy=default.target\n')
     wants = root / 'etc/systemd/system/default.target.wants'
     wants.mkdir(parents=True, exist_ok=True)
-    (wants / 'page.service').symlink_to(
-        '/etc/systemd/system/page.service')
+    (wants / 'page.service').symlink_to('/etc/systemd/system/page.service')
     with tempfile.NamedTemporaryFile() as console:
         done = subprocess.run(
             [servers.program('systemd-nspawn'), '--quiet', '--register=no',
@@ -124,7 +133,8 @@ def run_booted(root: pathlib.Path, script: str) -> tuple[int, str]:
             timeout=SECONDS)
         console.seek(0)
         said = console.read().decode('utf-8', 'replace')[-4000:]
-    log, status = root / 'root/page.log', root / 'root/page.status'
+    status = place / 'status'
     if not status.exists():
         return done.returncode or 1, said
-    return int(status.read_text()), log.read_text('utf-8', 'replace')
+    return (int(status.read_text()),
+            (place / 'log').read_text('utf-8', 'replace'))

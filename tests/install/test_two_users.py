@@ -186,8 +186,8 @@ def test_what_belongs_to_whom(node):
         assert done.returncode != 0, done
     done = subprocess.run(
         users.command('status', '--config-dir', str(node.conf), 'upgrade',
-                      'check', '--json', user=users.API), env=users.environment(),
-        capture_output=True, text=True)
+                      'check', '--json', user=users.API),
+        env=users.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert 'shared with its group' in done.stdout
 

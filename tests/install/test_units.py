@@ -4,7 +4,6 @@ import configparser
 import contextlib
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import types
@@ -15,7 +14,6 @@ from glance_import.server import notify
 from glance_import.server import parent
 from glance_import.server import settings
 from tests import servers
-from tests import service as services
 from tests import users
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
