@@ -124,17 +124,17 @@ def test_logrotate_reads_it(tmp_path):
     program = servers.program('logrotate', '/usr/sbin')
     text = (TOP / 'etc/logrotate.d/glance-import').read_text()
     path = tmp_path / 'logrotate'
-    (tmp_path / 'glance.log').write_text('a line\n')
-    path.write_text(text.replace('/var/log/glance', str(tmp_path)).replace(
-        'su glance-api glance', f'su #{os.getuid()} #{os.getgid()}').replace(
-        '    su #', '    # su #'))
+    logs = tmp_path / 'logs'
+    (logs / 'api').mkdir(parents=True)
+    (logs / 'api/api.log').write_text('a line\n')
+    path.write_text(text.replace('/var/log/glance', str(logs)))
     path.chmod(0o644)
     done = subprocess.run(
         [program, '--force', '--state', str(tmp_path / 'state'), str(path)],
         capture_output=True, text=True)
     assert done.returncode == 0, done
-    assert (tmp_path / 'glance.log').read_text() == ''
-    assert (tmp_path / 'glance.log.1').read_text() == 'a line\n'
+    assert (logs / 'api/api.log').read_text() == ''
+    assert (logs / 'api/api.log.1').read_text() == 'a line\n'
 
 
 # -- what a service manager is told
