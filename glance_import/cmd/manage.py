@@ -37,7 +37,7 @@ SINGLE = (manage_samples,)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,
-          state.StateError, running_as.WrongUser)
+          state.StateError, running_as.WrongUser, manage_samples.CannotWrite)
 
 
 class Command(typing.Protocol):

@@ -13,7 +13,6 @@ import shutil
 
 from oslo_config import cfg
 
-from glance_import.db import engine
 from glance_import.plugin import entry_points
 
 NAME = 'samples'
@@ -26,12 +25,18 @@ FILES = ('glance-api.conf', 'glance-image-import.conf',
          'glance-api-paste.ini', 'policy.yaml')
 
 
+class CannotWrite(Exception):
+    """A sample cannot be read or written; one line."""
+
+
 def run(conf: cfg.ConfigOpts) -> int:
     """Write the sample configuration, as this release has it, into DIR.
 
     glance-api.conf, glance-image-import.conf, glance-api-paste.ini and
     policy.yaml. A file that is there is left alone, which ends the command
     with status 1.
+
+    :raises CannotWrite: a sample, or DIR, refuses
     """
     directory = pathlib.Path(conf.command.directory)
     try:
@@ -40,7 +45,7 @@ def run(conf: cfg.ConfigOpts) -> int:
                 if not _write(_source(name), directory / name,
                               conf.command.force)]
     except OSError as failure:
-        raise engine.DatabaseProblem(
+        raise CannotWrite(
             f'{failure.filename or directory}: {failure.strerror}'
         ) from failure
     for name in kept:

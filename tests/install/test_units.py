@@ -191,6 +191,10 @@ def test_the_api_is_ready_when_it_answers(make_service, manager):
     # Ready is ready: no waiting here.
     assert service.request('GET', '/versions').status in (200, 300)
     manager.wait('WATCHDOG=1')
+    # It is the parent's to say, alone.
+    pid = service.conductor_pid()
+    environment = pathlib.Path(f'/proc/{pid}/environ').read_bytes()
+    assert b'NOTIFY_SOCKET' not in environment
     process = service.process
     service.stop()
     manager.wait('STOPPING=1')

@@ -117,6 +117,25 @@ def test_a_database_that_hangs(application, monkeypatch):
     assert (answer.status_int, answer.text) == (503, '')
 
 
+def test_a_look_that_is_lost_is_begun_again(monkeypatch):
+    """So that a database which is back is seen, whatever hangs still."""
+    hang, looks = threading.Event(), []
+
+    def look(_subject):
+        looks.append(1)
+        if len(looks) == 1:
+            hang.wait(30)
+        return checks.good('fine')
+
+    probe = health.Probe(checks.Check('x', look), None, patience=0.05)
+    assert 'no answer' in probe.result().text
+    assert 'no answer' in probe.result().text and looks == [1]
+    monkeypatch.setattr(health, 'LOST', 0.0)
+    probe._patience = 10
+    assert probe.result().text == 'fine'
+    hang.set()
+
+
 def test_many_probes_are_one_look():
     looks = []
 

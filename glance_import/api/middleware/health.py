@@ -25,6 +25,8 @@ if typing.TYPE_CHECKING:
 # Seconds for which an answer is good, and within which one is given.
 FRESH = 1.0
 PATIENCE = 2.0
+# Seconds after which a look that has not come back is left behind.
+LOST = 60.0
 
 # The library makes the backends itself, and gives them the options alone.
 _looked_at: contextvars.ContextVar[all_services.Services | None] = \
@@ -75,9 +77,8 @@ class Probe:
     def _fresh(self) -> _Look:
         with self._lock:
             last = self._last
-            if last is not None and (
-                    not last.done.is_set()
-                    or time.monotonic() - last.begun < FRESH):
+            if last is not None and time.monotonic() - last.begun < (
+                    FRESH if last.done.is_set() else LOST):
                 return last
             self._last = look = _Look()
         threading.Thread(target=self._run, args=(look,), daemon=True,
