@@ -13,8 +13,7 @@ from tests import servers
 
 
 @pytest.mark.parametrize('name, shell', [
-    ('api', 'bash'), ('conductor', 'zsh'), ('manage', 'zsh'),
-    ('status', 'bash')])
+    ('api', 'bash'), ('conductor', 'zsh'), ('status', 'bash')])
 def test_completion(tmp_path, name, shell):
     done = subprocess.run(
         [sys.executable, '-m', f'glance_import.cmd.{name}',
