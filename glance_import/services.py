@@ -105,15 +105,27 @@ def database_cannot_keep(failure: BaseException) -> bool:
     return isinstance(failure, engine.ERRORS) and engine.is_bad_value(failure)
 
 
-def poke(state_path: str) -> None:
+def wake_fifo(conf: cfg.ConfigOpts) -> tuple[str, str]:
+    """(directory, name) of the FIFO by which this node's conductor is woken.
+
+    In the state directory; in the staging area where that is shared with a
+    group, since the conductor may have another user, and a state directory
+    of its own, then.
+    """
+    staging = reserved.staging_uri(conf).partition('://')[2]
+    if state.is_shared(staging):
+        return staging, f'.{WAKE_FIFO}'
+    return conf.state_path, WAKE_FIFO
+
+
+def poke(conf: cfg.ConfigOpts) -> None:
     """Nudge this node's conductor, if one listens.
 
     One byte into a FIFO: nobody there, or a full pipe, is fine, since a
     conductor also looks for work by itself.
     """
     try:
-        fd = state.open_file(state_path, WAKE_FIFO,
-                             os.O_WRONLY | os.O_NONBLOCK)
+        fd = state.open_file(*wake_fifo(conf), os.O_WRONLY | os.O_NONBLOCK)
     except (OSError, state.StateError):
         return
     try:
@@ -155,7 +167,7 @@ def build(conf: cfg.ConfigOpts,
             board.post_new()
         except (jobboard.BoardAway, *engine.ERRORS) as failure:
             LOG.warning('an import is posted later: %s', failure)
-        poke(conf.state_path)
+        poke(conf)
 
     area = staging_area.Area.open(reserved.staging_uri(conf),
                                   readers=sandbox.READERS)

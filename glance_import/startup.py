@@ -35,6 +35,7 @@ from glance_import.plugin import entry_points
 from glance_import.plugin import registry
 from glance_import.plugin import second_opinion
 from glance_import.plugin import sections
+from glance_import import policies
 from glance_import.policies import protections
 from glance_import.policies import rules_file
 from glance_import.server import limits
@@ -191,6 +192,14 @@ def _check_bundled(conf: cfg.ConfigOpts, found: registry.Registry) -> None:
         if isinstance(plugin, registry.FlowPlugin):
             _extension(conf, 'image_import_plugins', 'image_import_opts',
                        functools.partial(found.check_needs, plugin))
+
+
+def check_policy(conf: cfg.ConfigOpts) -> None:
+    """:raises StartupError: the policy file cannot be used"""
+    try:
+        policies.new_enforcer(conf)
+    except rules_file.BrokenRules as failure:
+        raise _broken_rules(conf, failure) from failure
 
 
 def _broken_rules(conf: cfg.ConfigOpts,

@@ -4,6 +4,10 @@ What lies in it decides whose claims are freed, where the database is and who
 is woken, so that nobody else may put anything there. An existing directory
 that others own or can write is refused; what is opened in it is never a link
 to somewhere else, nor a file of somebody else's. Touches that directory.
+
+A directory that is shared with a group on purpose (mode 2770: the bit that
+sets the group, and a group that this process is of) may belong to another
+user of that group, and so may what lies in it.
 """
 
 from __future__ import annotations
@@ -26,14 +30,45 @@ def prepare(path: str) -> None:
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as failure:
+        raise StateError(
+            f'{path}: {failure.strerror or failure}') from failure
+    check_directory(path)
+
+
+def check_directory(path: str) -> None:
+    """See that a directory is the service's; makes nothing.
+
+    :raises StateError: it is not there, or others can change what is in it
+    """
+    try:
         link, found = os.lstat(path), os.stat(path)
     except OSError as failure:
         raise StateError(
             f'{path}: {failure.strerror or failure}') from failure
     if stat.S_ISLNK(link.st_mode):
         _check_owner(f'the link {path}', link)
-    _check_owner(path, found)
+    if not _is_shared(found):
+        _check_owner(path, found)
     _check_mode(path, found)
+
+
+def is_shared(directory: str) -> bool:
+    """Whether it is shared, on purpose, with a group of this process."""
+    try:
+        return _is_shared(os.stat(directory))
+    except OSError:
+        return False
+
+
+def share(fd: int, directory: str, mode: int) -> None:
+    """Give what was made there to the group, if there is one, once.
+
+    :param mode: of the file then, whatever the umask is
+    :raises OSError: it is somebody else's
+    """
+    if stat.S_IMODE(os.fstat(fd).st_mode) != mode and is_shared(directory):
+        os.fchmod(fd, mode)
 
 
 def open_file(directory: str, name: str, flags: int) -> int:
@@ -45,7 +80,9 @@ def open_file(directory: str, name: str, flags: int) -> int:
     path = os.path.join(directory, name)
     fd = os.open(path, flags | _LINKS, 0o600)
     try:
-        _check_owner(path, os.fstat(fd))
+        found = os.fstat(fd)
+        if not (_is_of_our_group(found) and is_shared(directory)):
+            _check_owner(path, found)
     except BaseException:
         os.close(fd)
         raise
@@ -83,13 +120,21 @@ def _check_mode(path: str, found: os.stat_result) -> None:
     if found.st_mode & stat.S_IWOTH:
         raise StateError(f'{path} can be written by everybody; try: chmod '
                          f'go-w {path}')
-    shared = found.st_mode & stat.S_ISGID and found.st_gid in (
-        os.getegid(), *os.getgroups())
-    if found.st_mode & stat.S_IWGRP and not shared:
+    if found.st_mode & stat.S_IWGRP and not _is_shared(found):
         raise StateError(
             f'{path} can be written by the group {found.st_gid}; try: chmod '
             f'g-w {path} (or chmod g+s to share it with a group of this '
             'service)')
+
+
+def _is_shared(found: os.stat_result) -> bool:
+    return bool(found.st_mode & stat.S_ISGID and found.st_mode & stat.S_IWGRP
+                and not found.st_mode & stat.S_IWOTH
+                and _is_of_our_group(found))
+
+
+def _is_of_our_group(found: os.stat_result) -> bool:
+    return found.st_gid in (os.getegid(), *os.getgroups())
 
 
 def _user(number: int) -> str:

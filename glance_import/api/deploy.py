@@ -9,7 +9,9 @@ context made of it; the router.
 
 from __future__ import annotations
 
+import collections.abc
 import configparser
+import contextlib
 import importlib.resources
 import os
 import typing
@@ -17,6 +19,7 @@ import uuid
 
 from oslo_config import cfg
 from paste import deploy
+from paste.deploy import loadwsgi
 
 from glance_import.api.middleware import identity
 from glance_import.api.middleware import loopback
@@ -77,23 +80,44 @@ def load(services: services.Services):
 
     :raises DeployError: an unknown flavor or a paste file that is wrong
     """
-    conf = services.conf
-    path = paste_file(conf)
-    name = 'glance-api'
-    if conf.paste_deploy.flavor:
-        name += f'-{conf.paste_deploy.flavor}'
+    name, path = _named(services.conf)
     key = str(uuid.uuid4())
     _loading[key] = services
     try:
-        return deploy.loadapp(f'config:{path}', name=name,
-                              global_conf={'services': key})
+        with _explained(name, path):
+            return deploy.loadapp(f'config:{path}', name=name,
+                                  global_conf={'services': key})
+    finally:
+        del _loading[key]
+
+
+def find(conf: cfg.ConfigOpts) -> tuple[str, str]:
+    """(name, file) of the pipeline; its parts are found, none is made.
+
+    :raises DeployError: as ``load`` does
+    """
+    name, path = _named(conf)
+    with _explained(name, path):
+        loadwsgi.loadcontext(loadwsgi.APP, f'config:{path}', name=name)
+    return name, path
+
+
+def _named(conf: cfg.ConfigOpts) -> tuple[str, str]:
+    name = 'glance-api'
+    if conf.paste_deploy.flavor:
+        name += f'-{conf.paste_deploy.flavor}'
+    return name, paste_file(conf)
+
+
+@contextlib.contextmanager
+def _explained(name: str, path: str) -> collections.abc.Iterator[None]:
+    try:
+        yield
     except (LookupError, configparser.Error, ImportError) as failure:
         reason = ' '.join(str(failure).split())
         raise DeployError(
             f'cannot load the pipeline {name} from {path}: {reason}'
         ) from failure
-    finally:
-        del _loading[key]
 
 
 def check_exposure(conf: cfg.ConfigOpts) -> None:

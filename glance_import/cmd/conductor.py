@@ -16,9 +16,11 @@ import threading
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import import ambient
 from glance_import.conf import changes
 from glance_import.imports import conductor
 from glance_import.imports import embedded
+from glance_import.server import notify
 from glance_import import services
 from glance_import import signals
 from glance_import import startup
@@ -33,6 +35,7 @@ TRIAL_SECONDS = 120
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     """Run imports until told to stop; the exit status."""
     signals.survive()
+    ambient.keep()
     given = list(sys.argv[1:] if argv is None else argv)
     parent = [word for word in given if word.startswith(embedded.FLAG)]
     trial = TRIAL in given
@@ -64,6 +67,8 @@ def _run(opened: services.Services, conf: cfg.ConfigOpts,
     begin_again = _reload_on_hangup(runner, conf, arguments)
     # One that came since the files were read has waited.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    if not any(word.startswith(embedded.FLAG) for word in given):
+        _tell_manager(runner)
     # What was loaded stays: the collector need not walk through it each time.
     gc.collect()
     gc.freeze()
@@ -73,9 +78,24 @@ def _run(opened: services.Services, conf: cfg.ConfigOpts,
         # In the same process: whoever started it sees no end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         signals.pass_over()
+        ambient.hand_on()
         command = embedded.command(given)
         os.execv(command[0], command)  # nosec B606: our own interpreter
     return 0
+
+
+def _tell_manager(runner: conductor.Conductor) -> None:
+    """Of the service: ready once it is announced, alive while it looks."""
+    ready = threading.Event()
+    watchdog = notify.Watchdog()
+
+    def at_work() -> None:
+        if runner.announced.is_set() and not ready.is_set():
+            ready.set()
+            notify.say(f'READY=1\nMAINPID={os.getpid()}')
+        watchdog.ping()
+
+    runner.at_work = at_work
 
 
 def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,

@@ -22,8 +22,10 @@ from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
 from glance_import.cmd import manage_plugins
+from glance_import.cmd import manage_samples
 from glance_import.cmd import manage_staging
 from glance_import.cmd import output
+from glance_import.cmd import running_as
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.plugin import entry_points
@@ -35,10 +37,13 @@ PROG = 'glance-import-manage'
 # One line a group.
 GROUPS = (manage_db, manage_images, manage_imports, manage_conductors,
           manage_staging, manage_plugins)
+# Commands that stand by themselves, and write where root tells them to.
+SINGLE = (manage_samples,)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,
-          state.StateError, *engine.ERRORS)
+          state.StateError, running_as.WrongUser, manage_samples.CannotWrite,
+          *engine.ERRORS)
 
 
 class Command(typing.Protocol):
@@ -59,6 +64,8 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
             words, prog=PROG,
             version=version.text(),
             cli_opts=[cfg.SubCommandOpt('command', handler=_add_groups)])
+        if conf.command.as_service:
+            running_as.owner_of_state(conf)
         with _logging(conf):
             return conf.command.run(conf)
     except ERRORS as e:
@@ -81,10 +88,14 @@ def _add_groups(subparsers) -> None:
             dest='subcommand', metavar='COMMAND', required=True)
         for name, (function, arguments) in group.COMMANDS.items():
             _add_command(commands, name, function, arguments)
+    for single in SINGLE:
+        _add_command(subparsers, single.NAME, single.run, single.ARGUMENTS,
+                     as_service=False)
 
 
 def _add_command(commands, name: str, function: Command,
-                 arguments: collections.abc.Sequence[tuple]) -> None:
+                 arguments: collections.abc.Sequence[tuple], *,
+                 as_service: bool = True) -> None:
     text = (function.__doc__ or '').strip()
     parser = commands.add_parser(
         name, help=text.splitlines()[0], description=text,
@@ -94,7 +105,7 @@ def _add_command(commands, name: str, function: Command,
     if not any('--format' in flags for flags, _options in arguments):
         for flags, options in (output.FORMAT, output.AS_JSON):
             parser.add_argument(*flags, **options)
-    parser.set_defaults(run=function)
+    parser.set_defaults(run=function, as_service=as_service)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ defaults are Glance's wherever Glance has the option.
 
 from __future__ import annotations
 
+import argparse
 import collections.abc
 import os
 
@@ -14,12 +15,14 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 from oslo_log import log
 from oslo_middleware import cors
+from oslo_middleware.healthcheck import opts as healthcheck_opts
 from oslo_policy import opts as policy_opts
 
 from glance_import.conf import api
 from glance_import.conf import backends
 from glance_import.conf import browsers
 from glance_import.conf import bundled
+from glance_import.conf import completion
 from glance_import.conf import formats
 from glance_import.conf import glance_download
 from glance_import.conf import image_import
@@ -41,6 +44,10 @@ IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
 
 MAIN_FILE = 'glance-api.conf'
 IMPORT_FILE = 'glance-image-import.conf'
+
+# What /healthcheck looks at unless the operator says otherwise.
+HEALTHCHECK_BACKENDS = ('glance_import_database', 'glance_import_staging',
+                        'glance_import_conductor')
 
 # Groups that libraries we load define for themselves, lazily.
 FOREIGN_GROUPS = frozenset({
@@ -70,6 +77,8 @@ def set_defaults(conf: cfg.ConfigOpts | None = None) -> None:
     # On the options themselves: the sample generator has no other conf.
     cfg.set_defaults(db_options.database_opts,
                      connection='sqlite:///$state_path/glance.sqlite')
+    cfg.set_defaults(healthcheck_opts.HEALTHCHECK_OPTS,
+                     backends=list(HEALTHCHECK_BACKENDS))
     cors.set_defaults(
         allow_headers=list(browsers.ALLOW_HEADERS),
         expose_headers=list(browsers.EXPOSE_HEADERS),
@@ -146,16 +155,44 @@ def load(argv: collections.abc.Sequence[str] = (), *,
 
     Without ``--config-file`` or ``--config-dir`` the files are searched as
     oslo.config does for the project ``glance``: ``~/.glance``, ``~``,
-    ``/etc/glance``, ``/etc``.
+    ``/etc/glance``, ``/etc``. So are directories: ``glance-api.conf.d`` and
+    ``glance-image-import.conf.d``.
 
     :raises oslo_config.cfg.Error: a file is absent or cannot be parsed
     """
     conf = new()
     conf.register_cli_opts(cli_opts)
+    read(conf, argv, prog=prog, usage=usage, version=version)
+    return conf
+
+
+def read(conf: cfg.ConfigOpts, argv: collections.abc.Sequence[str], *,
+         prog: str, usage: str | None = None,
+         version: str | None = None) -> None:
+    """What ``load`` does, on options that were made before.
+
+    :raises oslo_config.cfg.Error: a file is absent or cannot be parsed
+    """
+    if len(argv) > 1 and argv[0] == completion.FLAG \
+            and argv[1] in completion.SHELLS:
+        print(_completion(conf, argv[1], prog), end='')
+        raise SystemExit(0)
     conf(args=expand_args(list(argv)), project='glance', prog=prog,
          usage=usage, version=version, default_config_files=default_files(),
-         default_config_dirs=[])
-    return conf
+         default_config_dirs=default_directories())
+
+
+def _completion(conf: cfg.ConfigOpts, shell: str, prog: str) -> str:
+    """The script for the options and subcommands that were registered."""
+    parser = argparse.ArgumentParser(prog=prog)
+    flags = ['--config-file', '--config-dir', '--help']
+    # oslo.config has no public way to list these.
+    for opt, _group in conf._all_cli_opts():  # type: ignore[attr-defined]
+        if isinstance(opt, cfg.SubCommandOpt):
+            opt.handler(parser.add_subparsers())
+        else:
+            flags.append(f'--{opt.name}')
+    return completion.script(shell, prog, dict.fromkeys(flags), parser)
 
 
 def default_files() -> list[str]:
@@ -166,6 +203,18 @@ def default_files() -> list[str]:
         if _named(stem):
             found += cfg.find_config_files(project='glance', prog=stem)[-1:]
     return found
+
+
+def default_directories() -> list[str]:
+    """Those that are read after the files when the command line names none.
+
+    Such as ``/etc/glance/glance-api.conf.d``, as oslo.config does for other
+    services; those of the second file after those of the first.
+    """
+    return list(dict.fromkeys(
+        path for name in (MAIN_FILE, IMPORT_FILE)
+        for path in cfg.find_config_dirs(
+            project='glance', prog=name.removesuffix('.conf'))))
 
 
 def _named(stem: str) -> bool:

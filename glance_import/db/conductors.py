@@ -22,6 +22,8 @@ _JOBS = tables.import_jobs.c
 # A conductor that was not heard of for so long counts as dead, and after so
 # long it is forgotten.
 LIVING_SECONDS = 60.0
+# How long one that lives may be silent: twice what it pauses, and a bit.
+PAUSE_SECONDS = 35.0
 _FORGET_SECONDS = 86400.0
 
 
@@ -113,8 +115,8 @@ def all_(conn: sa.Connection) -> list[Conductor]:
         .order_by(_CONDUCTORS.seen.desc(), _CONDUCTORS.name))]
 
 
-def _living() -> sa.ColumnElement[bool]:
-    return sa.and_(_CONDUCTORS.seen >= tables.db_now() - LIVING_SECONDS,
+def _living(seconds: float = LIVING_SECONDS) -> sa.ColumnElement[bool]:
+    return sa.and_(_CONDUCTORS.seen >= tables.db_now() - seconds,
                    sa.not_(_CONDUCTORS.draining))
 
 
@@ -171,13 +173,17 @@ def refusals(conn: sa.Connection,
         .order_by(_REFUSALS.since, _REFUSALS.conductor))]
 
 
-def unattended(conn: sa.Connection) -> dict[str, float]:
+def unattended(conn: sa.Connection, seconds: float = LIVING_SECONDS
+               ) -> dict[str, float]:
     """Imports that wait and that no living conductor has in its reach.
 
+    :param seconds: after which a conductor counts as dead that was not
+        heard of; at least as long as they pause between two words
     :returns: seconds since it was asked for, by the id of each
     """
     able = sa.select(_CONDUCTORS.name).where(
-        _living(), _in_its_reach()).correlate(tables.import_jobs)
+        _living(max(seconds, PAUSE_SECONDS)), _in_its_reach()
+    ).correlate(tables.import_jobs)
     return {job_id: age for job_id, age in conn.execute(
         sa.select(_JOBS.id, tables.db_now() - _JOBS.created_at)
         .where(jobs.claimable(), ~able.exists())

@@ -21,6 +21,7 @@ from sqlalchemy import event
 from sqlalchemy import pool
 
 from glance_import import db
+from glance_import import state
 
 # What a connection may keep of the file. SQLite's own 2000 is less than one
 # page of a filter touches among a million images.
@@ -147,6 +148,8 @@ def _keep_from_children(engine: sa.Engine, path: str) -> None:
 def _create_private(path: str) -> None:
     """Make an absent file, so that only its owner can read it.
 
+    Or, in a directory that is shared with a group, the group.
+
     SQLite gives its -wal and -shm files the mode of this one. A file that is
     there is left alone: closing any descriptor of it would drop the locks
     that SQLite has in this process.
@@ -154,9 +157,13 @@ def _create_private(path: str) -> None:
     if os.path.exists(path):
         return
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700,
-                    exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        directory = os.path.dirname(os.path.abspath(path))
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            state.share(fd, directory, 0o660)
+        finally:
+            os.close(fd)
     except FileExistsError:
         # Another process was faster.
         pass

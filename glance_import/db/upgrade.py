@@ -69,7 +69,7 @@ def ensure(database: engine.Database) -> None:
     if database.is_sqlite:
         sync(database)
         return
-    raise engine.DatabaseProblem(_advice(database, found))
+    raise engine.DatabaseProblem(advice(database, found))
 
 
 def sync(database: engine.Database) -> None:
@@ -87,7 +87,7 @@ def sync(database: engine.Database) -> None:
             return
         if found.state in ('ahead', 'foreign'):
             raise engine.DatabaseProblem(
-                _advice(database, found, _lacking(connection)))
+                advice(database, found, _lacking(connection)))
         config = alembic_config.Config()
         # Doubled: alembic reads % as a reference to another option.
         place = os.path.dirname(migrations.__file__).replace('%', '%%')
@@ -145,8 +145,9 @@ def _lacking(connection: sa.Connection) -> list[str]:
     return lacking
 
 
-def _advice(database: engine.Database, found: Status,
-            lacking: collections.abc.Sequence[str] = ()) -> str:
+def advice(database: engine.Database, found: Status,
+           lacking: collections.abc.Sequence[str] = ()) -> str:
+    """What is wrong with a database that is not at head; one line."""
     where = database.url.render_as_string(hide_password=True)
     sayings = {
         'empty': f'is empty; run: {COMMAND}',

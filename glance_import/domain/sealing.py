@@ -15,6 +15,8 @@ import uuid
 
 from cryptography import fernet
 
+from glance_import import state
+
 if typing.TYPE_CHECKING:
     from glance_import.staging import area as staging_area
 
@@ -71,6 +73,7 @@ def _made(path: str) -> fernet.Fernet:
             file.write(fernet.Fernet.generate_key())
             file.flush()
             os.fsync(file.fileno())
+            state.share(file.fileno(), os.path.dirname(path), 0o640)
         # Whoever was first has made the key.
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)

@@ -16,8 +16,10 @@ import select
 import socket
 import threading
 import time
+import typing
 import uuid
 
+from oslo_config import cfg
 from oslo_log import log
 
 from glance_import.db import engine as db_engine
@@ -77,10 +79,13 @@ class Conductor:
         self._executor = executor.TaskFlowExecutor(services)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             self._slots, thread_name_prefix='import')
-        self._wake_fd = _open_fifo(services.conf.state_path)
+        self._wake_fd = _open_fifo(services.conf)
         self._node_lock, self.node = take_node_lock(services.conf.state_path)
         self.name = f'{self.node}:{os.getpid()}:{uuid.uuid4().hex[:8]}'
         self._announcer = announcer.Announcer(services, self.name, self.node)
+        # Set when the others know of us, and called with each look for work.
+        self.announced = threading.Event()
+        self.at_work: typing.Callable[[], object] = lambda: None
 
     def run(self, *, patience: float = 60.0) -> None:
         """Work until stopped, then give back what is not done.
@@ -97,6 +102,7 @@ class Conductor:
         self._release_predecessor()
         reconcile_at = 0.0
         while not self._stop.is_set():
+            self.at_work()
             self._guarded(self._give_back_owed)
             claimed = self._guarded(self._claim_some) or 0
             if time.monotonic() >= reconcile_at:
@@ -110,7 +116,7 @@ class Conductor:
     def stop(self) -> None:
         """End soon; running imports are handed over."""
         self._stop.set()
-        services.poke(self._services.conf.state_path)
+        services.poke(self._services.conf)
 
     # -- finding work
 
@@ -288,7 +294,7 @@ class Conductor:
         finally:
             with self._lock:
                 del self._running[job.id]
-            services.poke(self._services.conf.state_path)
+            services.poke(self._services.conf)
 
     @db_engine.retried
     def _give_back(self, work: _Work) -> None:
@@ -333,13 +339,17 @@ class Conductor:
         pause = min(announcer.SECONDS, options.hold_lifetime / 4,
                     options.unhonoured_import_lifetime / 4)
         while not self._stop.is_set():
-            self._guarded(self._announcer.announce)
+            self._guarded(self._announce_once)
             if self._guarded(self._announcer.reconsider):
-                services.poke(self._services.conf.state_path)
+                services.poke(self._services.conf)
             self._guarded(self._announcer.end_unhonoured)
             self._guarded(lambda: holding.end_forgotten(self._services,
                                                         self.name))
             self._stop.wait(pause)
+
+    def _announce_once(self) -> None:
+        self._announcer.announce()
+        self.announced.set()
 
     def _heartbeat(self) -> None:
         """Renew every lease three times as often as it must be."""
@@ -415,13 +425,18 @@ def take_node_lock(state_path: str) -> tuple[int | None, str]:
     return fd, node
 
 
-def _open_fifo(state_path: str) -> int:
+def _open_fifo(conf: cfg.ConfigOpts) -> int:
     """The FIFO by which posters wake this node's conductor."""
-    state.prepare(state_path)
+    directory, name = services.wake_fifo(conf)
+    state.prepare(directory)
     try:
-        os.mkfifo(os.path.join(state_path, services.WAKE_FIFO), 0o600)
+        os.mkfifo(os.path.join(directory, name), 0o600)
     except FileExistsError:
-        pass
+        made = False
+    else:
+        made = True
     # For reading and writing, so that it never reports an end of file.
-    return state.open_file(state_path, services.WAKE_FIFO,
-                           os.O_RDWR | os.O_NONBLOCK)
+    fd = state.open_file(directory, name, os.O_RDWR | os.O_NONBLOCK)
+    if made:
+        state.share(fd, directory, 0o660)
+    return fd

@@ -186,7 +186,14 @@ def spawn(words: list[str]) -> subprocess.Popen:
     with _starting:
         # Our own interpreter on our own module, with the words that this
         # process was started with.
-        return subprocess.Popen(words)  # nosec B603
+        return subprocess.Popen(words, env=_environment())  # nosec B603
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what is for the process that the manager started."""
+    return {name: value for name, value in os.environ.items()
+            if name not in ('NOTIFY_SOCKET', 'WATCHDOG_USEC',
+                            'WATCHDOG_PID')}
 
 
 def command(arguments: list[str]) -> list[str]:

@@ -47,16 +47,20 @@ def _no_job() -> sa.ColumnElement[bool]:
     return ~sa.exists().where(jobs.image_id == tables.images.c.id)
 
 
+def ids(conn: sa.Connection) -> list[str]:
+    """Of every such image, the one longest without news first."""
+    columns = tables.images.c
+    return list(conn.execute(
+        sa.select(columns.id).where(
+            columns.status == states.IMPORTING,
+            columns.deleted == sa.false(), _no_job())
+        .order_by(columns.updated_at, columns.id)).scalars())
+
+
 def find(services: services.Services) -> list[Orphan]:
     """Every such image, the one longest without news first."""
-    columns = tables.images.c
     with services.db.read() as conn:
-        ids = conn.execute(
-            sa.select(columns.id).where(
-                columns.status == states.IMPORTING,
-                columns.deleted == sa.false(), _no_job())
-            .order_by(columns.updated_at, columns.id)).scalars().all()
-        return [_orphan(services, conn, image_id) for image_id in ids]
+        return [_orphan(services, conn, image_id) for image_id in ids(conn)]
 
 
 def _orphan(services: services.Services, conn: sa.Connection,

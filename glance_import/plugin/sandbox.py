@@ -156,6 +156,12 @@ class Strict:
                 'but unix, no larger buffers), no capabilities; files, locks '
                 'and sockets counted from outside')
 
+    def trial(self) -> list[str]:
+        """A command that ends with 0 where such a wall can be had."""
+        return [self._bwrap, *self._namespaces(), '--die-with-parent',
+                '--new-session', '--hostname', 'plugin', '--ro-bind', '/',
+                '/', '--proc', '/proc', '--tmpfs', TMP, 'true']
+
     def path(self, _source: str, destination: str) -> str:
         """Where the plugin finds what lies at ``source``."""
         return destination

@@ -31,6 +31,7 @@ import time
 import typing
 
 from glance_import.server import heartbeat
+from glance_import.server import notify
 from glance_import.server import settings as options
 
 LOG = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ class Parent:
         self._next_start = 0.0
         self._stopping = False
         self._kill_at: float | None = None
+        self._watchdog = notify.Watchdog()
 
     @property
     def _settings(self) -> options.Settings:
@@ -180,6 +182,7 @@ class Parent:
                 self._kill_all()
                 return 1
             LOG.info('ready: %d worker(s)', len(self._children))
+            notify.say(f'READY=1\nMAINPID={os.getpid()}')
             while self._children or not self._stopping:
                 self._turn()
             return 0
@@ -196,6 +199,8 @@ class Parent:
             self._replace_all()
         self._reap()
         self._kill_hung()
+        if self._any_turns():
+            self._watchdog.ping()
         if not self._stopping:
             self._start_missing()
         elif self._kill_at is not None and time.monotonic() > self._kill_at:
@@ -303,6 +308,16 @@ class Parent:
                       child.stacks() or 'it does not tell')
             child.signal(signal.SIGKILL)
 
+    def _any_turns(self) -> bool:
+        """Whether the event loop of a worker does.
+
+        The parent itself sees to one that hangs beside others.
+        """
+        limit = self._settings.hang_timeout
+        return any(child.up and not child.hung
+                   and (not limit or child.heartbeat.silence() < limit)
+                   for child in self._children.values())
+
     def _log_death(self, child: Child, code: int) -> None:
         cause = f'signal {-code}' if code < 0 else f'status {code}'
         LOG.error('worker %d ended with %s; starting another', child.pid,
@@ -322,6 +337,7 @@ class Parent:
             self._kill_all()
             return
         LOG.info('stopping')
+        notify.say('STOPPING=1')
         self._stopping = True
         self._listener.close()
         limit = self._settings.graceful_timeout

@@ -26,6 +26,7 @@ from glance_import.staging import identity as identities
 from glance_import.staging import room as rooms
 from glance_import.staging import scratch as scratches
 from glance_import.staging import upload as uploads
+from glance_import import state
 from glance_import import uuids
 
 SCHEME = 'file://'
@@ -92,6 +93,27 @@ class Area:
                 return cls(path, area_id, readers)
         except FileExistsError as failure:
             raise _refused(uri, 'is not a directory') from failure
+        except OSError as failure:
+            raise _refused(uri, failure.strerror or str(failure)) from failure
+
+    @classmethod
+    def existing(cls, uri: str) -> Area | None:
+        """The area at a URI as it is; None where there is none yet.
+
+        Makes nothing. An area without an id has an empty one.
+
+        :raises StagingError: as ``open`` does
+        """
+        path = _path_of(uri)
+        try:
+            _check_owner(uri, path)
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise _refused(uri, os.strerror(errno.EACCES))
+            with open(os.path.join(path, ID_FILE), encoding='ascii',
+                      errors='replace') as file:
+                return cls(path, file.read(64).strip())
+        except FileNotFoundError:
+            return cls(path, '') if os.path.isdir(path) else None
         except OSError as failure:
             raise _refused(uri, failure.strerror or str(failure)) from failure
 
@@ -337,11 +359,15 @@ class Area:
         return _locked_id(self.directory, self.id)
 
     def _let_read(self, fd: int) -> None:
-        """Give the file to the group of readers, once.
+        """Give the file to those who may read it, once.
 
-        Before its bytes are known: it changes the identity of a file. Where
-        the file system refuses, they do without.
+        Before its bytes are known: it changes the identity of a file. In an
+        area that is shared with a group they are that group, which may
+        import what another user of it has staged; else the group of
+        readers. Where the file system refuses, they do without.
         """
+        with contextlib.suppress(OSError):
+            state.share(fd, self.directory, 0o640)
         if self._readers is None or os.geteuid() \
                 or os.fstat(fd).st_gid == self._readers:
             return
@@ -479,9 +505,10 @@ def _check_owner(uri: str, path: str) -> None:
     found = os.stat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise _refused(uri, 'is not a directory')
-    if found.st_uid != us:
+    if found.st_uid != us and not state.is_shared(path):
         raise _refused(uri, f'belongs to user {found.st_uid}, not to the '
-                            f'user {us} that this service runs as')
+                            f'user {us} that this service runs as (or share '
+                            'it with a group of this service: mode 2770)')
     if found.st_mode & stat.S_IWOTH:
         raise _refused(uri, 'can be written by others; '
                             f'try: chmod o-w {path}')
@@ -501,6 +528,8 @@ def _locked_id(directory: str, default: str
         fcntl.flock(fd, fcntl.LOCK_EX)
         found = os.pread(fd, 64, 0).decode('ascii', 'replace').strip()
         if not uuids.is_uuid(found):
+            with contextlib.suppress(OSError):
+                state.share(fd, directory, 0o660)
             found = default
             os.ftruncate(fd, 0)
             os.pwrite(fd, default.encode('ascii') + b'\n', 0)

@@ -79,7 +79,7 @@ def clean(directory: str, min_age: float, now: float) -> int:
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             if now - entry.stat(follow_symlinks=False).st_mtime < min_age:
                 continue
-            fd = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC
+            fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC
                          | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -292,6 +292,17 @@ def _open(conf: cfg.ConfigOpts, store_id: str, kind: str,
             None if group else 'glance_store', str(failure)) from failure
 
 
+def kinds(conf: cfg.ConfigOpts) -> list[tuple[str, str, str | None]]:
+    """(id, type, directory of a file store) of each, before it is opened."""
+    if not conf.enabled_backends:
+        return [(kind, kind, conf.glance_store.filesystem_store_datadir
+                 if kind == 'file' else None)
+                for kind in conf.glance_store.stores]
+    return [(store_id, kind, conf[store_id].filesystem_store_datadir
+             if kind == 'file' else None)
+            for store_id, kind in conf.enabled_backends.items()]
+
+
 def directories(conf: cfg.ConfigOpts) -> list[str]:
     """Those of all file stores and of staged data, before they are opened."""
     places = [reserved.staging_uri(conf).partition('://')[2]]

@@ -319,7 +319,12 @@ class Attempt:
             name = self._link(source.fd)
         if name is None:
             return None
-        os.chmod(self.store.path(name), MODE)
+        try:
+            os.chmod(self.store.path(name), MODE)
+        except PermissionError:
+            # Another user's (CAP_FOWNER is missing): a file of our own then.
+            os.unlink(self.store.path(name))
+            return None
         area.sync_directory(self.store.datadir)
         return self._stored(name, expected)
 

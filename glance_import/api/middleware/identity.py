@@ -36,10 +36,6 @@ IDENTITY_HEADERS = (
     'HTTP_X_SERVICE_PROJECT_ID', 'HTTP_X_SERVICE_PROJECT_NAME',
     'HTTP_X_SERVICE_PROJECT_DOMAIN_ID', 'HTTP_X_SERVICE_PROJECT_DOMAIN_NAME')
 
-# By which a proxy names the client it speaks for.
-_FORWARDING = frozenset({'HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP',
-                         'HTTP_FORWARDED'})
-
 LOCAL_USER = 'local'
 LOCAL_PROJECT = 'local'
 LOCAL_ROLES = 'admin,member,reader'
@@ -60,7 +56,7 @@ class LocalFilter:
         self._guard = browsers.Guard(services.conf)
 
     def __call__(self, environ, start_response):
-        if not self._remote_too and not _from_here(environ):
+        if not self._remote_too and not loopback.is_from_here(environ):
             raise exc.HTTPForbidden(
                 'This service answers only clients on its own machine, '
                 'since it runs without Keystone (see [paste_deploy] flavor).')
@@ -77,19 +73,6 @@ class LocalFilter:
             environ['HTTP_X_PROJECT_ID'] = project
             environ['HTTP_X_ROLES'] = roles
         return self._app(environ, start_response)
-
-
-def _from_here(environ: dict[str, typing.Any]) -> bool:
-    """Whether the client, and everybody it speaks for, is on this machine.
-    """
-    if not environ.keys() & _FORWARDING:
-        return loopback.is_loopback(environ.get('REMOTE_ADDR', ''))
-    addresses = [environ.get('REMOTE_ADDR', '')]
-    for name in ('HTTP_X_FORWARDED_FOR', 'HTTP_X_REAL_IP'):
-        addresses += [part.strip() for part in
-                      environ.get(name, '').split(',') if part.strip()]
-    return 'HTTP_FORWARDED' not in environ and all(
-        loopback.is_loopback(address) for address in addresses)
 
 
 def _local_user(environ: dict[str, typing.Any]) -> tuple[str, str, str]:

@@ -12,8 +12,12 @@ from oslo_middleware import cors as oslo_cors
 from oslo_middleware import healthcheck as oslo_healthcheck
 from oslo_middleware import http_proxy_to_wsgi as oslo_proxy
 from webob import exc
+from webob import request
+from webob import response
 
 from glance_import.api import faults
+from glance_import.api.middleware import health
+from glance_import.api.middleware import loopback
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -50,16 +54,32 @@ def http_proxy_to_wsgi(app, services: services.Services):
     return filtered
 
 
-HEALTHCHECK_PATH = '/healthcheck'
+READY_PATHS = ('/healthcheck', '/healthcheck/ready')
+LIVE_PATH = '/healthcheck/live'
 
 
 def healthcheck(app, services: services.Services):
-    """GET /healthcheck, without a token, as [healthcheck] says."""
-    check = oslo_healthcheck.Healthcheck(None, services.conf)
+    """GET /healthcheck, without a token, as [healthcheck] says.
+
+    The same under /healthcheck/ready; /healthcheck/live looks at nothing.
+    """
+    with health.looking_at(services):
+        check = oslo_healthcheck.Healthcheck(None, services.conf)
+    conf = services.conf.healthcheck
 
     def either(environ, start_response):
-        if environ.get('PATH_INFO') == HEALTHCHECK_PATH:
-            return check(environ, start_response)
-        return app(environ, start_response)
+        path = environ.get('PATH_INFO')
+        if path == LIVE_PATH:
+            return response.Response(text='OK\n',
+                                     content_type='text/plain')(
+                environ, start_response)
+        if path not in READY_PATHS:
+            return app(environ, start_response)
+        answer = request.Request(environ).get_response(check)
+        # What is wrong is this machine's business, unless it is told on
+        # purpose.
+        if not conf.detailed and not loopback.is_from_here(environ):
+            answer.text = ''
+        return answer(environ, start_response)
 
     return either
