@@ -21,6 +21,8 @@ from glance_import.db import keys
 from glance_import import errors
 from glance_import import jobboard
 from glance_import import limits
+from glance_import.observe import channel
+from glance_import.observe import events
 from glance_import.plugin import entry_points
 from glance_import.plugin import honouring
 from glance_import.plugin import registry as plugin_registry
@@ -57,6 +59,7 @@ class Services:
     limits: limits.Limits
     keys: keys.Keys
     adviser: second_opinion.Adviser
+    events: channel.Channel
 
     def judged_by(self, *, plugins: bool = True) -> snapshot.Snapshot:
         """What an import that is asked for now is judged by.
@@ -81,8 +84,13 @@ class Services:
         """
         return self.honouring.honour(wanted)
 
+    def hear_store(self, store_id: str, trouble: str | None) -> None:
+        """A store has done what it was asked to; or not, and why."""
+        self.events.tell(events.StoreHeard(store_id, trouble))
+
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
+        self.events.close()
         self.board.close()
         self.db.dispose()
 
@@ -140,6 +148,8 @@ def build(conf: cfg.ConfigOpts,
         file
     :raises glance_import.policies.protections.ProtectionError: nor can the
         file of property protections
+    :raises glance_import.observe.notifications.Misconfigured: nor can
+        notifications be sent
     """
     known = plugins or plugin_registry.Registry(conf)
     stores = store_registry.build(conf)
@@ -175,4 +185,5 @@ def build(conf: cfg.ConfigOpts,
             known, lambda: secrets.get(keys.SNAPSHOT)),
         limits=limits.Limits(conf),
         keys=secrets,
-        adviser=second_opinion.Adviser(conf, area, known.strict))
+        adviser=second_opinion.Adviser(conf, area, known.strict),
+        events=channel.make(conf))

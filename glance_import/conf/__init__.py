@@ -25,6 +25,8 @@ from glance_import.conf import glance_download
 from glance_import.conf import image_import
 from glance_import.conf import import_downloads
 from glance_import.conf import import_filtering
+from glance_import.conf import metrics
+from glance_import.conf import notifications
 from glance_import.conf import paste
 from glance_import.conf import reserved
 from glance_import.conf import staging
@@ -34,7 +36,7 @@ from glance_import.conf import taskflow_executor
 
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
 MODULES = (api, staging, paste, task, taskflow_executor, backends, stores,
-           formats)
+           formats, metrics, notifications)
 # What belongs into glance-image-import.conf, in the same shape.
 IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
                         glance_download, *bundled.MODULES)
@@ -47,6 +49,9 @@ FOREIGN_GROUPS = frozenset({
     'keystone_authtoken', 'cors', 'healthcheck', 'oslo_middleware',
     'oslo_policy', 'oslo_concurrency', 'database', 'oslo_limit', 'audit',
     'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
+    'oslo_messaging_notifications', 'oslo_messaging_rabbit',
+    'oslo_messaging_kafka', 'oslo_messaging_amqp', 'oslo_messaging_metrics',
+    'audit_middleware_notifications', 'oslo_reports',
 })
 
 

@@ -31,6 +31,7 @@ from glance_import.imports import executor
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import jobboard
+from glance_import.observe import events
 from glance_import.plugin import snapshot
 from glance_import import services
 from glance_import import state
@@ -53,6 +54,7 @@ class _Work:
     offer: jobboard.Offer
     lease: db_jobs.Lease
     stopped: runtime.Stop
+    lost: bool = False
 
 
 class Conductor:
@@ -254,6 +256,7 @@ class Conductor:
             self._board.consume(work.offer, work.lease.token)
         except errors.LeaseLost as failure:
             LOG.warning('%s', failure)
+            self._tell_lost(work)
             self._board.abandon(work.offer, work.lease.token)
         except snapshot.NotHonoured as failure:
             refusal = failure
@@ -363,7 +366,14 @@ class Conductor:
             return
         if not held:
             LOG.warning('import %s is no longer ours', work.lease.job_id)
+            self._tell_lost(work)
             work.stopped.hand_over()
+
+    def _tell_lost(self, work: _Work) -> None:
+        """Once, however often it is found."""
+        if not work.lost:
+            work.lost = True
+            self._services.events.tell(events.LeaseLost(work.lease.job_id))
 
     def _end(self, patience: float) -> None:
         with self._lock:

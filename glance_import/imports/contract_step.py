@@ -19,6 +19,7 @@ from glance_import.imports import changes
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import.imports import steps
+from glance_import.observe import events
 from glance_import.plugin import chain
 from glance_import.plugin import registry
 from glance_import.plugin import verdicts
@@ -96,6 +97,8 @@ class Step(steps.Step):
             raise Rejected(blocker)
 
     def _report(self, result: verdicts.Result) -> None:
+        self.rt.services.events.tell(events.PluginJudged(
+            result.plugin, result.verdict, result.seconds))
         level = (LOG.info if result.verdict in ('accept', chain.SKIPPED)
                  else LOG.warning)
         level('plugin %s %s: %s%s%s in %.2f s', result.plugin, result.step,

@@ -71,6 +71,8 @@ class Runtime:
     # What it is judged by; the plugins have the options of the import.
     snapshot: snapshots.Snapshot = snapshots.Snapshot()
     plugins: list[registry.Loaded] = dataclasses.field(default_factory=list)
+    # Seconds of the steps that have ended under this lease, by label.
+    times: dict[str, float] = dataclasses.field(default_factory=dict)
     # What is to be written in the transaction that records the next step.
     unwritten: list[collections.abc.Callable[[sa.Connection], None]] = (
         dataclasses.field(default_factory=list))

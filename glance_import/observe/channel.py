@@ -1,0 +1,72 @@
+"""The channel of a process: hands each event to all who listen to its kind.
+
+Made by ``make`` from the options: the log listens always, metrics and
+notifications when they are on. What a listener does wrong is logged, and
+never a concern of who tells. Touches what the listeners touch.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+
+from oslo_config import cfg
+from oslo_log import log
+
+from glance_import.observe import journal
+from glance_import.observe import notifications
+from glance_import.observe import series
+
+LOG = log.getLogger(__name__)
+Listener = collections.abc.Callable[[typing.Any], None]
+Listeners = collections.abc.Mapping[type, Listener]
+
+
+class Channel:
+    """Safe to use from many threads; it may be carried over a fork."""
+
+    def __init__(self, *listeners: Listeners, with_records: bool = False,
+                 close: collections.abc.Callable[[], None] | None = None
+                 ) -> None:
+        self._listeners: dict[type, list[Listener]] = {}
+        for each in listeners:
+            for kind, listener in each.items():
+                self._listeners.setdefault(kind, []).append(listener)
+        #: Whether somebody reads the records of images, members and tasks.
+        self.with_records = with_records
+        self._close = close
+
+    def tell(self, event: typing.Any) -> None:
+        """Something has happened."""
+        for listener in self._listeners.get(type(event), ()):
+            try:
+                listener(event)
+            except Exception:
+                LOG.exception('an event is not told of: %s',
+                              type(event).__name__)
+
+    def hears(self, kind: type) -> bool:
+        """Whether anybody listens to events of this kind."""
+        return kind in self._listeners
+
+    def close(self) -> None:
+        """Send what waits to be sent, as far as that is quick."""
+        if self._close is not None:
+            self._close()
+
+
+def make(conf: cfg.ConfigOpts) -> Channel:
+    """What the options ask for.
+
+    :raises notifications.Misconfigured: they cannot be sent as configured
+    """
+    listeners: list[Listeners] = [journal.Journal().listeners()]
+    if conf.metrics.bind_port:
+        listeners.append(series.Recorder(conf).listeners())
+    if not notifications.wanted(conf):
+        return Channel(*listeners)
+    channel: Channel
+    sender = notifications.Sender(conf, lambda event: channel.tell(event))
+    listeners.append(notifications.Notifier(conf, sender).listeners())
+    channel = Channel(*listeners, with_records=True, close=sender.close)
+    return channel
