@@ -7,6 +7,7 @@ import sys
 
 from glance_import.api import deploy
 from glance_import.api import serving
+from glance_import.exposition import beside
 from glance_import.imports import embedded
 from glance_import.server import parent
 from glance_import.server import settings
@@ -34,6 +35,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         return startup.fail(PROG, failure)
 
     supervisor = embedded.Supervisor(conf, arguments)
+    exporter = beside.Exporter(conf, arguments)
 
     def load_app():
         # With the plugins that were judged, whatever the files say by now.
@@ -50,13 +52,16 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         conf.reload_config_files()
         startup.set_up_logging(conf)
         supervisor.reload()
+        exporter.reload()
         return serving.server_settings(conf)
 
     supervisor.start()
+    exporter.start()
     try:
         return parent.serve(serving.server_settings(conf), load_app,
                             reload=reload)
     finally:
+        exporter.stop()
         supervisor.stop()
 
 

@@ -14,6 +14,7 @@ import threading
 
 from oslo_log import log
 
+from glance_import.exposition import beside
 from glance_import.imports import conductor
 from glance_import.imports import embedded
 from glance_import import signals
@@ -42,6 +43,9 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
     runner = conductor.Conductor(box)
+    exporter = beside.Exporter(conf, arguments)
+    if not parent:
+        exporter.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     begin_again = _reload_on_hangup(runner, arguments)
@@ -51,6 +55,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     runner.run(patience=conf.graceful_shutdown_timeout)
+    exporter.stop()
     box.close()
     if begin_again.is_set():
         # In the same process: whoever started it sees no end.

@@ -20,6 +20,7 @@ from oslo_log import log
 from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
+from glance_import.cmd import manage_metrics
 from glance_import.cmd import manage_plugins
 from glance_import import conf as configuration
 from glance_import.db import engine
@@ -29,7 +30,8 @@ from glance_import import state
 PROG = 'glance-import-manage'
 
 # One line a group.
-GROUPS = (manage_db, manage_images, manage_imports, manage_plugins)
+GROUPS = (manage_db, manage_images, manage_imports, manage_metrics,
+          manage_plugins)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,

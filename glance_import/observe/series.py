@@ -196,8 +196,8 @@ class Recorder:
         made = self._made()
         made.child('http_requests_total', method, event.route,
                    str(event.status)).inc()
-        made.child('http_request_duration_seconds', method, event.route).observe(
-            event.seconds)
+        made.child('http_request_duration_seconds', method,
+                   event.route).observe(event.seconds)
 
     def _store_heard(self, event: events.StoreHeard) -> None:
         if event.trouble is not None:

@@ -51,9 +51,10 @@ class InProgress(errors.Conflict):
 class Kind(typing.NamedTuple):
     """One of the ways in which bytes come.
 
-    ``source`` is what metrics call it. ``status`` of the image while they come; ``complete`` is the state of
-    its staged data when all have come, None where none stays; ``refusals``
-    are the errors after which nothing of them is kept.
+    ``source`` is what metrics call it; ``status``, that of the image while
+    they come; ``complete`` is the state of its staged data when all have
+    come, None where none stays; ``refusals`` are the errors after which
+    nothing of them is kept.
     """
 
     source: str
