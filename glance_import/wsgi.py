@@ -20,6 +20,7 @@ from glance_import.api import faults
 from glance_import import conf as configuration
 from glance_import.exposition import beside
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import import startup
 
 PROG = 'glance-import-api'
@@ -69,6 +70,8 @@ class _Application:
             self._supervisor.start()
             self._exporter = beside.Exporter(self._conf, self._arguments)
             self._exporter.start()
+            # The server has the signals.
+            reports.install(self._conf, PROG)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()

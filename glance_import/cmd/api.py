@@ -9,6 +9,7 @@ from glance_import.api import deploy
 from glance_import.api import serving
 from glance_import.exposition import beside
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import.server import parent
 from glance_import.server import settings
 from glance_import import services
@@ -38,6 +39,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     exporter = beside.Exporter(conf, arguments)
 
     def load_app():
+        reports.install(conf, PROG)
         # With the plugins that were judged, whatever the files say by now.
         return deploy.load(services.build(conf, plugins))
 
@@ -55,6 +57,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         exporter.reload()
         return serving.server_settings(conf)
 
+    reports.install(conf, PROG)
     supervisor.start()
     exporter.start()
     try:

@@ -17,6 +17,7 @@ from oslo_log import log
 from glance_import.exposition import beside
 from glance_import.imports import conductor
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import import signals
 from glance_import import startup
 
@@ -43,6 +44,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
     runner = conductor.Conductor(box)
+    reports.install(conf, PROG, runner.running)
     exporter = beside.Exporter(conf, arguments)
     if not parent:
         exporter.start()

@@ -10,6 +10,7 @@ import sys
 
 from glance_import.exposition import serving
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import import signals
 from glance_import import startup
 
@@ -29,6 +30,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
         startup.check_options(conf)
     except startup.StartupError as failure:
         return startup.fail(PROG, failure)
+    reports.install(conf, PROG)
     serving.serve(conf, patient=True)
 
 

@@ -15,6 +15,7 @@ from oslo_db import options as db_options
 from oslo_log import log
 from oslo_middleware import cors
 from oslo_policy import opts as policy_opts
+from oslo_reports import opts as report_opts
 
 from glance_import.conf import api
 from glance_import.conf import backends
@@ -51,7 +52,7 @@ FOREIGN_GROUPS = frozenset({
     'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
     'oslo_messaging_notifications', 'oslo_messaging_rabbit',
     'oslo_messaging_kafka', 'oslo_messaging_amqp', 'oslo_messaging_metrics',
-    'audit_middleware_notifications', 'oslo_reports',
+    'audit_middleware_notifications',
 })
 
 
@@ -88,6 +89,7 @@ def new() -> cfg.ConfigOpts:
         conf.register_opts(opts, group=group)
     log.register_options(conf)
     conf.register_opts(db_options.database_opts, group='database')
+    report_opts.set_defaults(conf)
     set_defaults(conf)
     return conf
 

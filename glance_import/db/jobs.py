@@ -88,9 +88,10 @@ STAGES_NOTHING = ''
 _COMPUTED = {
     'queued': (Columns.started_at - Columns.created_at).label('queued'),
     'running': (tables.db_now() - Columns.started_at).label('running')}
-_COLUMNS = tuple(_COMPUTED.get(field.name, _TABLE.c.get(field.name))
-                 for field in dataclasses.fields(Job)
-                 if field.name not in ('damaged', 'first'))
+_COLUMNS: tuple[typing.Any, ...] = tuple(
+    _COMPUTED[field.name] if field.name in _COMPUTED
+    else _TABLE.c[field.name] for field in dataclasses.fields(Job)
+    if field.name not in ('damaged', 'first'))
 _JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list}
 
 # Statements of every import are made once: making one takes five times as

@@ -25,7 +25,7 @@ from glance_import.stores import base as stores
 from glance_import.stores import file as file_store
 
 if typing.TYPE_CHECKING:
-    from glance_import import services
+    from glance_import import services as all_services
 
 LOG = log.getLogger(__name__)
 Families = list[core.Metric]
@@ -34,19 +34,19 @@ Families = list[core.Metric]
 class Probe:
     """Something that is looked up now and then.
 
-    :param look: what is found; raises what says that it is away
+    :param measure: what is found; raises what says that it is away
     :param name: for the log
     :param up: name of the gauge that says whether it answered
     :param labels: of that gauge
     """
 
-    def __init__(self, name: str, look: collections.abc.Callable[
+    def __init__(self, name: str, measure: collections.abc.Callable[
             [], Families], *, up: str | None = None,
             labels: collections.abc.Mapping[str, str] | None = None) -> None:
         self.name = name
         self.up = up
         self.labels = dict(labels or {})
-        self._look = look
+        self._measure = measure
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._running = False
@@ -74,7 +74,7 @@ class Probe:
     def _run(self) -> None:
         found, trouble = None, ''
         try:
-            found = self._look()
+            found = self._measure()
         except Exception as failure:
             trouble = engine.one_line(failure)
         with self._lock:
@@ -155,19 +155,19 @@ def _gauge(name: str, text: str, value: float, **labels: str
     return made
 
 
-def of(box: services.Services) -> list[Probe]:
+def probes(services: all_services.Services) -> list[Probe]:
     """Everything that this service works on."""
-    probes = [
-        Probe('the database', lambda: _queue(box), up='database_up'),
-        Probe('the staging area', lambda: _staging(box), up='staging_up')]
-    if box.board.outside:
-        probes.append(Probe('the job board', lambda: _board(box.board),
-                            up='job_board_up'))
-    return probes + [_store(each) for each in box.stores.all()]
+    found = [
+        Probe('the database', lambda: _queue(services), up='database_up'),
+        Probe('the staging area', lambda: _staging(services), up='staging_up')]
+    if services.board.outside:
+        found.append(Probe('the job board', lambda: _board(services.board),
+                           up='job_board_up'))
+    return found + [_store(each) for each in services.stores.all()]
 
 
-def _queue(box: services.Services) -> Families:
-    with box.db.read() as conn:
+def _queue(services: all_services.Services) -> Families:
+    with services.db.read() as conn:
         found = figures.queue(conn)
     return [
         _gauge('imports_waiting', 'Imports that wait for a conductor, of all '
@@ -180,12 +180,12 @@ def _queue(box: services.Services) -> Families:
                found.conductors)]
 
 
-def _staging(box: services.Services) -> Families:
+def _staging(services: all_services.Services) -> Families:
     sizes = dict.fromkeys(('receiving', 'partial', 'complete', 'derived'), 0)
-    for entry in box.area.list():
+    for entry in services.area.list():
         sizes['complete' if entry.complete else
               'receiving' if entry.live else 'partial'] += entry.size
-    for product in box.area.products():
+    for product in services.area.products():
         try:
             sizes['derived'] += os.stat(product.path).st_size
         except FileNotFoundError:
@@ -193,7 +193,7 @@ def _staging(box: services.Services) -> Families:
     families = [_gauge('staging_bytes', 'Bytes in the staging area, by what '
                        'they are.', size, state=state)
                 for state, size in sizes.items()]
-    return families + _room('staging', box.area.directory)
+    return families + _room('staging', services.area.directory)
 
 
 def _room(name: str, directory: str) -> Families:
@@ -212,10 +212,10 @@ def _board(board: jobboard.Board) -> Families:
 
 
 def _store(store: stores.Store) -> Probe:
-    def look() -> Families:
+    def measure() -> Families:
         if not store.check():
             return []
         return (_room(store.id, store.datadir)
                 if isinstance(store, file_store.FileStore) else [])
-    return Probe(f'store {store.id}', look, up='store_up',
+    return Probe(f'store {store.id}', measure, up='store_up',
                  labels={'store': store.id})

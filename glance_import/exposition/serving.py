@@ -85,7 +85,7 @@ def registry(conf: cfg.ConfigOpts) -> prometheus_client.CollectorRegistry:
 def _probes(conf: cfg.ConfigOpts) -> collections.abc.Sequence[gauges.Probe]:
     """None while what they look at cannot be opened."""
     try:
-        return gauges.of(services.build(conf, accepting=False))
+        return gauges.probes(services.build(conf, accepting=False))
     except (staging.StagingError, store_registry.Misconfigured) as failure:
         LOG.warning('metrics: %s', failure)
         return ()

@@ -113,6 +113,15 @@ class Conductor:
         self._stop.set()
         services.poke(self._services.conf.state_path)
 
+    def running(self) -> list[str]:
+        """A line about each import that this conductor runs."""
+        with self._lock:
+            running = list(self._running.values())
+        return [f'{work.lease.job_id}: {work.stopped.at or "to begin"}'
+                f', epoch {work.lease.epoch}'
+                + (', is to stop' if work.stopped.is_set() else '')
+                for work in running]
+
     # -- finding work
 
     def _release_predecessor(self) -> None:

@@ -348,6 +348,7 @@ def _time_steps(engine, rt: runtime.Runtime,
 
     def begin(_state: str, details: dict[str, typing.Any]) -> None:
         begun[details['task_name']] = time.monotonic()
+        rt.stopped.at = labels.get(details['task_name'])
 
     def end(_state: str, details: dict[str, typing.Any]) -> None:
         since = begun.pop(details['task_name'], None)

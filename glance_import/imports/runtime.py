@@ -43,6 +43,8 @@ class Stop(threading.Event):
         self.cancelled = False
         # What the import is at, which is written when its lease is renewed.
         self.step: str | None = None
+        # The label of the step that runs; nothing is decided by it.
+        self.at: str | None = None
 
     @property
     def handed_over(self) -> bool:

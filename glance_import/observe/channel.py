@@ -63,7 +63,7 @@ def make(conf: cfg.ConfigOpts) -> Channel:
     listeners: list[Listeners] = [journal.Journal().listeners()]
     if conf.metrics.bind_port:
         listeners.append(series.Recorder(conf).listeners())
-    if not notifications.wanted(conf):
+    if not notifications.are_on(conf):
         return Channel(*listeners)
     channel: Channel
     sender = notifications.Sender(conf, lambda event: channel.tell(event))

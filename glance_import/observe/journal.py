@@ -43,7 +43,7 @@ class Journal:
 
     def import_ended(self, event: events.ImportEnded) -> None:
         """One line: what of, whose, how much, how long, and why not."""
-        fields = {
+        fields: dict[str, typing.Any] = {
             'image_id': event.image_id, 'task_id': event.job_id,
             'project': event.project, 'user': event.user_id,
             'asked_as': event.request_id, 'method': event.method,

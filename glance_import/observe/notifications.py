@@ -50,7 +50,7 @@ def drivers(conf: cfg.ConfigOpts) -> list[str]:
     return [each for each in said.get('driver', ()) if each]
 
 
-def wanted(conf: cfg.ConfigOpts) -> bool:
+def are_on(conf: cfg.ConfigOpts) -> bool:
     """Whether any notification is to be sent."""
     return any(each != 'noop' for each in drivers(conf))
 
@@ -58,7 +58,7 @@ def wanted(conf: cfg.ConfigOpts) -> bool:
 def check(conf: cfg.ConfigOpts) -> None:
     """:raises Misconfigured: they are wanted, and cannot be sent like that
     """
-    if not wanted(conf):
+    if not are_on(conf):
         return
     if importlib.util.find_spec('oslo_messaging') is None:
         raise Misconfigured(
@@ -317,4 +317,4 @@ def _deleted() -> Payload:
 
 def _time(moment: datetime.datetime | None) -> str | None:
     """As Glance writes it: UTC, whole seconds, with a Z."""
-    return moment and moment.strftime('%Y-%m-%dT%H:%M:%SZ')
+    return moment.strftime('%Y-%m-%dT%H:%M:%SZ') if moment else None

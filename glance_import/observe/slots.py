@@ -51,13 +51,21 @@ class Slots:
 
     @contextlib.contextmanager
     def reading(self) -> collections.abc.Iterator[list[str]]:
-        """The files, none of which comes or goes inside."""
-        with self._locked(fcntl.LOCK_SH):
+        """The files, none of which comes or goes inside.
+
+        Nothing is made: there are none before somebody counts.
+        """
+        try:
+            fd = state.open_file(self.path, LOCK_FILE, os.O_RDONLY)
+        except FileNotFoundError:
+            yield []
+            return
+        with _locked(fd, fcntl.LOCK_SH):
             yield sorted(glob.glob(os.path.join(glob.escape(self.path),
                                                 '*.db')))
 
     def _take(self) -> int:
-        with self._locked(fcntl.LOCK_EX):
+        with _locked(self._open(LOCK_FILE), fcntl.LOCK_EX):
             held = _held.setdefault((os.getpid(), self.path), set())
             if not held and not self._anybody():
                 for name in os.listdir(self.path):
@@ -88,14 +96,14 @@ class Slots:
     def _open(self, name: str) -> int:
         return state.open_file(self.path, name, os.O_RDWR | os.O_CREAT)
 
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> collections.abc.Iterator[None]:
-        fd = self._open(LOCK_FILE)
-        try:
-            fcntl.flock(fd, how)
-            yield
-        finally:
-            os.close(fd)
+
+@contextlib.contextmanager
+def _locked(fd: int, how: int) -> collections.abc.Iterator[None]:
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_ours(fd: int) -> bool:

@@ -220,8 +220,10 @@ def test_children_die_with_their_parent(make_service):
         os.path.exists(f'/proc/{pid}') for pid in children), 10)
 
 
-@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_sent_out_of_habit_end_nothing(make_service, number):
+@pytest.mark.parametrize('number, said', [
+    (signal.SIGUSR1, 'SIGUSR1: thread MainThread'),
+    (signal.SIGUSR2, 'SIGUSR2: report of ')])
+def test_signals_sent_out_of_habit_end_nothing(make_service, number, said):
     service = make_service().start()
     services.wait_for(lambda: 'runs up to' in service.text())
     processes = [service.process.pid, *service.children()]
@@ -231,8 +233,7 @@ def test_signals_sent_out_of_habit_end_nothing(make_service, number):
     image_id = service.ask(DATA)
     assert service.wait_status(image_id, 'active')
     assert [service.process.pid, *service.children()] == processes
-    services.wait_for(lambda: service.text().count(
-        f'{number.name}: thread MainThread') >= len(processes))
+    services.wait_for(lambda: service.text().count(said) >= len(processes))
 
 
 def test_a_conductor_that_starts_survives_them_too(make_service):
@@ -279,8 +280,8 @@ def test_a_conductor_on_its_own_survives_them(make_service):
         image_id = service.ask(DATA)
         service.wait_status(image_id, 'active')
         services.wait_for(lambda: all(
-            f'{name}: thread MainThread' in service.text()
-            for name in ('SIGUSR1', 'SIGUSR2')))
+            said in service.text() for said in (
+                'SIGUSR1: thread MainThread', 'SIGUSR2: report of ')))
     finally:
         process.terminate()
         assert process.wait(30) == 0
