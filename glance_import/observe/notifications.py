@@ -9,11 +9,13 @@ oslo.messaging is imported when a driver is configured. Touches the bus.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import datetime
 import importlib.util
 import os
 import queue
 import threading
+import time
 import typing
 
 from oslo_config import cfg
@@ -116,21 +118,20 @@ class Sender:
         """
         if self._thread is None:
             self._start()
-        try:
+        with contextlib.suppress(queue.Full):
             self._queue.put_nowait((level, kind, payload))
-        except queue.Full:
-            self._drop()
+            return
+        self._drop()
 
     def close(self) -> None:
         """Wait a little for what is to be sent; then it is lost."""
         thread = self._thread
         if thread is None:
             return
-        try:
+        deadline = time.monotonic() + PATIENCE
+        with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=PATIENCE)
-        except queue.Full:
-            pass
-        thread.join(PATIENCE)
+        thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
             LOG.warning('about %d notifications are lost: the message bus '
                         'does not take them', self._queue.qsize())

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from glance_import.imports import embedded
+from tests.observe import scraping
 from tests import servers
 from tests import service as services
 
@@ -455,7 +456,8 @@ def test_who_forks_has_no_database_open(make_service):
 
 @pytest.mark.parametrize('kind', ['gunicorn', 'gunicorn --preload', 'uwsgi'])
 def test_under_other_servers(make_service, kind):
-    service = make_service()
+    metrics = servers.free_port()
+    service = make_service(options={'metrics': {'bind_port': metrics}})
     environment = dict(service.environment,
                        OS_GLANCE_CONFIG_DIR=str(service.conf))
     with open(service.log, 'ab') as log:
@@ -496,6 +498,14 @@ def test_under_other_servers(make_service, kind):
         lambda: service.stage(image_id, DATA).status == 204)
     assert len([words for words in service.children().values()
                 if 'cmd.conductor' in words]) == 1
+    # Both workers and the conductor count, and one process serves it.
+    found = scraping.until(metrics, lambda each: each.total(
+        'http_requests_total', route='/v2/images/{image_id}/import') >= 2)
+    assert found.total('imports_total') == 2
+    assert found.total('sent_bytes_total') >= len(DATA) + 10
+    assert found.total('database_up') == 1
+    assert len([words for words in service.children().values()
+                if 'cmd.exporter' in words]) == 1
     # Of this one the processes that answer were forked.
     assert open_databases(service.process.pid) == []
     assert service.stop() in (0, -15, 30)
