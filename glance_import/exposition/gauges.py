@@ -29,6 +29,27 @@ if typing.TYPE_CHECKING:
 
 LOG = log.getLogger(__name__)
 Families = list[core.Metric]
+# What each says, and its labels.
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    'database_up': ('Whether the database answers.', ()),
+    'imports_waiting': (
+        'Imports that wait for a conductor, of all nodes.', ()),
+    'imports_running': ('Imports that are run, of all nodes.', ()),
+    'oldest_waiting_import_seconds': (
+        'Age of the oldest import that waits; 0 when none does.', ()),
+    'conductors': ('Conductors heard of lately, of all nodes.', ()),
+    'job_board_up': (
+        'Whether the job board outside the database answers.', ()),
+    'staging_up': ('Whether the staging area can be read.', ()),
+    'staging_bytes': (
+        'Bytes in the staging area, by what they are.', ('state',)),
+    'store_up': ('Whether the store answers; not of those that have no way '
+                 'to be asked.', ('store',)),
+    'free_bytes': (
+        'Bytes that may still be written, by where: staging, or a store.',
+        ('where',)),
+    'capacity_bytes': ('Bytes of the file system, by where.', ('where',)),
+}
 
 
 class Probe:
@@ -37,15 +58,15 @@ class Probe:
     :param measure: what is found; raises what says that it is away
     :param name: for the log
     :param up: name of the gauge that says whether it answered
-    :param labels: of that gauge
+    :param labels: values of that gauge's labels
     """
 
     def __init__(self, name: str, measure: collections.abc.Callable[
             [], Families], *, up: str | None = None,
-            labels: collections.abc.Mapping[str, str] | None = None) -> None:
+            labels: tuple[str, ...] = ()) -> None:
         self.name = name
         self.up = up
-        self.labels = dict(labels or {})
+        self.labels = labels
         self._measure = measure
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -122,18 +143,9 @@ class Gauges:
             found = probe.result(deadline)
             if probe.up is not None:
                 _merge(families, [_gauge(
-                    probe.up, _UP[probe.up], float(found is not None),
-                    **probe.labels)])
+                    probe.up, float(found is not None), *probe.labels)])
             _merge(families, found or ())
         yield from families.values()
-
-
-_UP = {
-    'database_up': 'Whether the database answers.',
-    'job_board_up': 'Whether the job board outside the database answers.',
-    'store_up': 'Whether the store answers.',
-    'staging_up': 'Whether the staging area can be read.',
-}
 
 
 def _merge(families: dict[str, core.Metric],
@@ -147,11 +159,11 @@ def _merge(families: dict[str, core.Metric],
             families[each.name].samples.extend(each.samples)
 
 
-def _gauge(name: str, text: str, value: float, **labels: str
+def _gauge(name: str, value: float, *labels: str
            ) -> core.GaugeMetricFamily:
-    made = core.GaugeMetricFamily(series.PREFIX + name, text,
-                                  labels=list(labels))
-    made.add_metric(list(labels.values()), value)
+    text, names = GAUGES[name]
+    made = core.GaugeMetricFamily(series.PREFIX + name, text, labels=names)
+    made.add_metric(labels, value)
     return made
 
 
@@ -169,15 +181,10 @@ def probes(services: all_services.Services) -> list[Probe]:
 def _queue(services: all_services.Services) -> Families:
     with services.db.read() as conn:
         found = figures.queue(conn)
-    return [
-        _gauge('imports_waiting', 'Imports that wait for a conductor, of all '
-               'nodes.', found.waiting),
-        _gauge('imports_running', 'Imports that are run, of all nodes.',
-               found.running),
-        _gauge('oldest_waiting_import_seconds', 'Age of the oldest import '
-               'that waits; 0 when none does.', found.oldest),
-        _gauge('conductors', 'Conductors heard of lately, of all nodes.',
-               found.conductors)]
+    return [_gauge('imports_waiting', found.waiting),
+            _gauge('imports_running', found.running),
+            _gauge('oldest_waiting_import_seconds', found.oldest),
+            _gauge('conductors', found.conductors)]
 
 
 def _staging(services: all_services.Services) -> Families:
@@ -190,20 +197,16 @@ def _staging(services: all_services.Services) -> Families:
             sizes['derived'] += os.stat(product.path).st_size
         except FileNotFoundError:
             continue
-    families = [_gauge('staging_bytes', 'Bytes in the staging area, by what '
-                       'they are.', size, state=state)
-                for state, size in sizes.items()]
-    return families + _room('staging', services.area.directory)
+    return [*(_gauge('staging_bytes', size, state)
+              for state, size in sizes.items()),
+            *_room('staging', services.area.directory)]
 
 
 def _room(name: str, directory: str) -> Families:
     found = os.statvfs(directory)
     return [
-        _gauge('free_bytes', 'Bytes that may still be written, by where: '
-               'staging, or a store.', found.f_bavail * found.f_frsize,
-               where=name),
-        _gauge('capacity_bytes', 'Bytes of the file system, by where.',
-               found.f_blocks * found.f_frsize, where=name)]
+        _gauge('free_bytes', found.f_bavail * found.f_frsize, name),
+        _gauge('capacity_bytes', found.f_blocks * found.f_frsize, name)]
 
 
 def _board(board: jobboard.Board) -> Families:
@@ -218,4 +221,4 @@ def _store(store: stores.Store) -> Probe:
         return (_room(store.id, store.datadir)
                 if isinstance(store, file_store.FileStore) else [])
     return Probe(f'store {store.id}', measure, up='store_up',
-                 labels={'store': store.id})
+                 labels=(store.id,))

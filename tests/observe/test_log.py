@@ -12,7 +12,6 @@ from glance_import.observe import channel
 from glance_import.observe import events
 from glance_import.observe import journal
 from tests import boards
-from tests import origins
 from tests import servers
 from tests import service as services
 
