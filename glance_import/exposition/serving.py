@@ -57,14 +57,15 @@ class Counted:
             # After a power cut, say; the others are still true.
             LOG.warning('metrics: a file of counters is left out: %r',
                         failure)
-        good = []
-        for each in files:
-            try:
-                merge([each])
-                good.append(each)
-            except Exception:
-                continue
-        return list(merge(good))
+        return list(merge([each for each in files if _is_sound(each)]))
+
+
+def _is_sound(path: str) -> bool:
+    try:
+        multiprocess.MultiProcessCollector.merge([path])
+    except Exception:
+        return False
+    return True
 
 
 def registry(conf: cfg.ConfigOpts) -> prometheus_client.CollectorRegistry:

@@ -12,12 +12,17 @@ import collections.abc
 import contextlib
 import os
 import threading
+import time
 import typing
 
 from oslo_config import cfg
+from oslo_log import log
 
 from glance_import.observe import events
 from glance_import.observe import slots
+from glance_import import state
+
+LOG = log.getLogger(__name__)
 
 PREFIX = 'glance_import_'
 OTHER = 'other'
@@ -25,6 +30,8 @@ METHODS = frozenset({'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH',
                      'OPTIONS'})
 _VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 _making = threading.Lock()
+# Between two tries to find a place to count in.
+RETRY_SECONDS = 60.0
 # Most values of a label that comes from a plugin or a store.
 _MAX_VALUES = 200
 _REQUEST_SECONDS = (.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60)
@@ -138,6 +145,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._series: _Series | None = None
         self._known: dict[str, set[str]] = {}
+        self._next = 0.0
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
@@ -169,18 +177,27 @@ class Recorder:
                 'notifications_total', 1, event.result),
         }
 
-    def _made(self) -> _Series:
+    def _made(self) -> _Series | None:
+        """None while there is no place to count in."""
         if self._series is None:
             with self._lock:
-                if self._series is None:
-                    self._series = _Series(self._slots)
+                if self._series is None and time.monotonic() >= self._next:
+                    try:
+                        self._series = _Series(self._slots)
+                    except (OSError, state.StateError) as failure:
+                        self._next = time.monotonic() + RETRY_SECONDS
+                        LOG.error('nothing is counted: %s', failure)
         return self._series
 
     def _add(self, name: str, amount: float = 1, *labels: str) -> None:
-        self._made().child(name, *labels).inc(amount)
+        made = self._made()
+        if made is not None:
+            made.child(name, *labels).inc(amount)
 
     def _take(self, name: str, seconds: float, *labels: str) -> None:
-        self._made().child(name, *labels).observe(max(0.0, seconds))
+        made = self._made()
+        if made is not None:
+            made.child(name, *labels).observe(max(0.0, seconds))
 
     def _few(self, label: str, value: str) -> str:
         """The value, or ``other`` when the label has had very many."""
@@ -194,6 +211,8 @@ class Recorder:
     def _request(self, event: events.RequestAnswered) -> None:
         method = event.method if event.method in METHODS else OTHER
         made = self._made()
+        if made is None:
+            return
         made.child('http_requests_total', method, event.route,
                    str(event.status)).inc()
         made.child('http_request_duration_seconds', method,

@@ -22,6 +22,10 @@ from glance_import import state
 DIRECTORY = 'metrics'
 LOCK_FILE = '.lock'
 _SLOT = 'slot-{}'
+# The kinds of prometheus_client's files that there are, and the bytes of each:
+# more than all series that the labels allow.
+KINDS = ('counter', 'histogram')
+SIZE = 2 << 20
 # More than a node has processes.
 MAX_SLOTS = 4096
 # (process, directory) -> the slots it has. A lock of the kernel's does not
@@ -75,12 +79,36 @@ class Slots:
                 if number in held:
                     continue
                 fd = self._open(_SLOT.format(number))
-                if _is_ours(fd):
-                    # Kept open: the lock ends with this process.
-                    held.add(number)
-                    return number
-                os.close(fd)
+                if not _is_ours(fd):
+                    os.close(fd)
+                    continue
+                try:
+                    self._make_room(number)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                # Kept open: the lock ends with this process.
+                held.add(number)
+                return number
         raise OSError(f'no slot of {MAX_SLOTS} is free in {self.path}')
+
+    def _make_room(self, number: int) -> None:
+        """Have the disk keep room for the files of a slot.
+
+        They are written through a mapping: where there is no room for a page
+        of it, the kernel ends the process.
+        """
+        for kind in KINDS:
+            name = f'{kind}_{number}.db'
+            fd = self._open(name)
+            try:
+                if os.fstat(fd).st_size < SIZE:
+                    os.posix_fallocate(fd, 0, SIZE)
+            except OSError:
+                os.unlink(os.path.join(self.path, name))
+                raise
+            finally:
+                os.close(fd)
 
     def _anybody(self) -> bool:
         """Whether a living process has a slot."""

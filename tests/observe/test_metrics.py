@@ -344,6 +344,40 @@ def test_a_child_counts_for_itself(tmp_path):
     assert totals == [4]
 
 
+def test_no_place_to_count_in(tmp_path, monkeypatch, caplog):
+    """Said once; nobody is worse off. Later there is one."""
+    conf = configured(tmp_path)
+    now = [1000.0]
+    monkeypatch.setattr(series.time, 'monotonic', lambda: now[0])
+
+    def full(*_given):
+        raise OSError(28, 'No space left on device')
+
+    recorder = series.Recorder(conf)
+    with monkeypatch.context() as patch:
+        patch.setattr(slots.os, 'posix_fallocate', full)
+        for _ in range(3):
+            recorder._add('leases_lost_total')
+    assert caplog.text.count('nothing is counted: ') == 1
+    assert 'No space left' in caplog.text
+    now[0] += series.RETRY_SECONDS
+    recorder._add('leases_lost_total')
+    where = slots.Slots(conf.state_path)
+    totals = [sample.value for family in serving.Counted(where).collect()
+              for sample in family.samples
+              if sample.name == 'glance_import_leases_lost_total']
+    assert totals == [1]
+
+
+def test_a_full_disk_ends_no_process(tmp_path):
+    """What is written through the mapping has its room already."""
+    recorder = series.Recorder(configured(tmp_path))
+    recorder._add('leases_lost_total')
+    for path in pathlib.Path(recorder._slots.path).glob('*.db'):
+        found = path.stat()
+        assert found.st_blocks * 512 >= found.st_size == slots.SIZE
+
+
 def test_labels_of_plugins_are_bounded(tmp_path):
     recorder = series.Recorder(configured(tmp_path))
     found = {recorder._few('plugin', f'p{number}') for number in range(1000)}
