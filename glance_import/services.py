@@ -107,6 +107,11 @@ def database_is_away(failure: BaseException) -> bool:
             or engine.was_rolled_back(failure))
 
 
+def one_line(failure: BaseException) -> str:
+    """What the database says, without the statement and its values."""
+    return engine.one_line(failure)
+
+
 def database_cannot_keep(failure: BaseException) -> bool:
     """Whether the database refused a value, which is the request's fault."""
     return isinstance(failure, engine.ERRORS) and engine.is_bad_value(failure)

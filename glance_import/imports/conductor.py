@@ -371,7 +371,7 @@ class Conductor:
         except Exception as failure:
             # It runs out by itself; the fence protects what it guarded.
             LOG.warning('cannot renew the lease of import %s: %s',
-                        work.lease.job_id, failure)
+                        work.lease.job_id, db_engine.one_line(failure))
             return
         if not held:
             LOG.warning('import %s is no longer ours', work.lease.job_id)

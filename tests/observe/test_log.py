@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import sys
 
 import pytest
@@ -187,8 +188,25 @@ def test_the_audit_filter(told):
 
 
 def test_the_report_at_sigusr2(told):
-    """Of the parent, a worker and the conductor; without a secret."""
+    """Of the parent, a worker and the conductor, which runs an import.
+
+    It waits for a proxy that takes a connection and says nothing.
+    """
     service = told[1]
+    proxy = service.options['import_downloads']['proxy']
+    with socket.create_server(('127.0.0.1', int(proxy.rpartition(':')[2]))
+                              ) as silent:
+        image_id = service.create()
+        assert service.request('POST', f'/v2/images/{image_id}/import', {
+            'method': {'name': 'web-download', 'uri': 'http://127.0.0.1:1/'}
+        }).status == 202
+        connection, _address = silent.accept()
+        with connection:
+            running = service.tasks(image_id)[0]['id']
+            reports_of(service, running)
+
+
+def reports_of(service, running):
     processes = [service.process.pid, *(
         pid for pid, words in service.children().items())]
     for pid in processes:
@@ -198,8 +216,10 @@ def test_the_report_at_sigusr2(told):
         found = [json.loads(line) for line in service.text().split('\n')
                  if 'SIGUSR2: report of' in line and line.startswith('{')]
         return found if len(found) == len(processes) else None
-    for line in services.wait_for(reports):
-        text = line['message']
+    texts = [line['message'] for line in services.wait_for(reports)]
+    assert sum(f'{running}: WebDownload, epoch 1' in text
+               for text in texts) == 1
+    for text in texts:
         for words in ('Guru Meditation', 'thread MainThread', 'Imports',
                       'Configuration', 'jobboard_password = ***',
                       's3_store_secret_key = ***'):
@@ -253,7 +273,7 @@ def test_a_listener_that_fails_is_nobody_elses_concern(caplog):
     assert 'LeaseLost' in caplog.text
 
 
-def test_a_report_in_a_file(make_service, tmp_path):
+def test_a_report_in_a_file_and_an_image_that_goes(make_service, tmp_path):
     service = make_service(options={
         'oslo_reports': {'log_dir': tmp_path},
         'taskflow_executor': {'embedded_conductor': False}}).start()
@@ -264,3 +284,10 @@ def test_a_report_in_a_file(make_service, tmp_path):
     services.wait_for(lambda: f'report of glance-import-api in {found}'
                       in service.text())
     assert 'Configuration' in found.read_text()
+    # Nobody runs its import, which ends all the same, and is told of.
+    image_id = service.ask(DATA)
+    assert service.request('DELETE', f'/v2/images/{image_id}').status == 204
+    line, = [line for line in service.text().split('\n')
+             if f'import of image {image_id} (task' in line]
+    assert ' WARNING ' in line and '[image.gone; ' in line
+    assert 'never run' in line

@@ -119,7 +119,8 @@ class RequestFilter:
                 "an emoji in MySQL's utf8, or one that is too long. The "
                 f'reference is {request_id}.')
         if services.database_is_away(failure):
-            self._events.tell(events.DatabaseAway(str(failure)))
+            self._events.tell(events.DatabaseAway(
+                services.one_line(failure)))
             return exc.HTTPServiceUnavailable(
                 'The database of this service does not answer at the moment; '
                 f'try again. The reference is {request_id}.',
