@@ -26,8 +26,8 @@ class Channel:
     """Safe to use from many threads; it may be carried over a fork."""
 
     def __init__(self, *listeners: Listeners, with_records: bool = False,
-                 close: collections.abc.Callable[[], None] | None = None
-                 ) -> None:
+                 close: collections.abc.Sequence[
+                     collections.abc.Callable[[], None]] = ()) -> None:
         self._listeners: dict[type, list[Listener]] = {}
         for each in listeners:
             for kind, listener in each.items():
@@ -50,9 +50,9 @@ class Channel:
         return kind in self._listeners
 
     def close(self) -> None:
-        """Send what waits to be sent, as far as that is quick."""
-        if self._close is not None:
-            self._close()
+        """Send and count what waits for it, as far as that is quick."""
+        for close in self._close:
+            close()
 
 
 def make(conf: cfg.ConfigOpts) -> Channel:
@@ -61,12 +61,17 @@ def make(conf: cfg.ConfigOpts) -> Channel:
     :raises notifications.Misconfigured: they cannot be sent as configured
     """
     listeners: list[Listeners] = [journal.Journal().listeners()]
+    closing: list[collections.abc.Callable[[], None]] = []
     if conf.metrics.bind_port:
-        listeners.append(series.Recorder(conf).listeners())
+        recorder = series.Recorder(conf)
+        listeners.append(recorder.listeners())
+        closing.append(recorder.flush)
     if not notifications.are_on(conf):
-        return Channel(*listeners)
+        return Channel(*listeners, close=closing)
     channel: Channel
     sender = notifications.Sender(conf, lambda event: channel.tell(event))
     listeners.append(notifications.Notifier(conf, sender).listeners())
-    channel = Channel(*listeners, with_records=True, close=sender.close)
+    # First, since what becomes of the last notifications is counted.
+    closing.insert(0, sender.close)
+    channel = Channel(*listeners, with_records=True, close=closing)
     return channel

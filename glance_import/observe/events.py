@@ -12,9 +12,11 @@ import dataclasses
 import typing
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RequestAnswered:
-    """An answer has begun. ``route`` is a pattern, never a path."""
+class RequestAnswered(typing.NamedTuple):
+    """An answer has begun. ``route`` is a pattern, never a path.
+
+    A tuple, since there are so many.
+    """
 
     method: str
     route: str

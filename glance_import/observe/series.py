@@ -8,6 +8,7 @@ Touches the files of this process's slot.
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import contextlib
 import os
@@ -32,6 +33,9 @@ _VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 _making = threading.Lock()
 # Between two tries to find a place to count in.
 RETRY_SECONDS = 60.0
+# Between two times that answers are counted, and how many are kept for that.
+FLUSH_SECONDS = 0.5
+_MOST_ANSWERED = 1000
 # Most values of a label that comes from a plugin or a store.
 _MAX_VALUES = 200
 _REQUEST_SECONDS = (.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60)
@@ -146,12 +150,22 @@ class Recorder:
         self._series: _Series | None = None
         self._known: dict[str, set[str]] = {}
         self._next = 0.0
+        self._answered: collections.deque[events.RequestAnswered] = (
+            collections.deque())
+        self._some = threading.Event()
+        self._awake = False
+        self._thread: threading.Thread | None = None
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         """A child counts in a slot of its own, from its first event on."""
         self._lock = threading.Lock()
         self._series = None
+        # What the parent has answered it counts itself.
+        self._answered.clear()
+        self._some = threading.Event()
+        self._awake = False
+        self._thread = None
 
     def listeners(self) -> dict[type, collections.abc.Callable]:
         """For the channel."""
@@ -209,14 +223,49 @@ class Recorder:
         return value
 
     def _request(self, event: events.RequestAnswered) -> None:
-        method = event.method if event.method in METHODS else OTHER
-        made = self._made()
-        if made is None:
+        """Kept, to be counted with others: a request shall cost little."""
+        self._answered.append(event)
+        if not self._awake:
+            self._awake = True
+            self._wake()
+        elif len(self._answered) >= _MOST_ANSWERED:
+            self.flush()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._flush_now_and_then, daemon=True,
+                    name='metrics')
+                self._thread.start()
+        self._some.set()
+
+    def _flush_now_and_then(self) -> None:
+        while True:
+            self._some.wait()
+            self._some.clear()
+            time.sleep(FLUSH_SECONDS)
+            self._awake = False
+            self.flush()
+
+    def flush(self) -> None:
+        """Count the requests that were answered since the last time."""
+        if not self._answered:
             return
-        made.child('http_requests_total', method, event.route,
-                   str(event.status)).inc()
-        made.child('http_request_duration_seconds', method,
-                   event.route).observe(event.seconds)
+        made = self._made()
+        totals: collections.Counter[tuple[str, ...]] = collections.Counter()
+        with contextlib.suppress(IndexError):
+            while True:
+                method, route, status, seconds = self._answered.popleft()
+                if made is None:
+                    continue
+                if method not in METHODS:
+                    method = OTHER
+                totals[method, route, str(status)] += 1
+                made.child('http_request_duration_seconds', method,
+                           route).observe(seconds)
+        for labels, number in totals.items():
+            self._add('http_requests_total', number, *labels)
 
     def _store_heard(self, event: events.StoreHeard) -> None:
         if event.trouble is not None:

@@ -16,6 +16,8 @@ import pytest
 from glance_import import conf as configuration
 from glance_import.exposition import gauges
 from glance_import.exposition import serving
+from glance_import.observe import channel
+from glance_import.observe import events
 from glance_import.observe import series
 from glance_import.observe import slots
 from tests.observe import scraping
@@ -54,8 +56,10 @@ def watched(tmp_path_factory):
 
 def test_what_has_happened_is_counted(watched):
     service, port = watched
+    # Requests are counted a moment later.
     found = scraping.until(port, lambda each: each.total(
-        'imports_total') == 2)
+        'imports_total') == 2 and each.total(
+            'http_requests_total', status='413') == 1)
     assert found.total('imports_total', method='glance-direct',
                        outcome='success') == 1
     assert found.total('imports_total', outcome='failure',
@@ -376,6 +380,28 @@ def test_a_full_disk_ends_no_process(tmp_path):
     for path in pathlib.Path(recorder._slots.path).glob('*.db'):
         found = path.stat()
         assert found.st_blocks * 512 >= found.st_size == slots.SIZE
+
+
+def test_requests_are_counted_together(tmp_path):
+    """Also those that nobody has counted when the process ends."""
+    conf = configured(tmp_path)
+    made = channel.make(conf)
+    for number in range(2500):
+        made.tell(events.RequestAnswered(
+            'GET' if number % 2 else 'BREW', '/v2/images', 200, 0.003))
+    made.close()
+    found = {(sample.name, *sorted(sample.labels.items())): sample.value
+             for family in serving.Counted(
+                 slots.Slots(conf.state_path)).collect()
+             for sample in family.samples}
+    for method in ('GET', series.OTHER):
+        labels = (('method', method), ('route', '/v2/images'))
+        assert found['glance_import_http_requests_total', *labels,
+                     ('status', '200')] == 1250
+        assert found['glance_import_http_request_duration_seconds_count',
+                     *labels] == 1250
+        assert found['glance_import_http_request_duration_seconds_bucket',
+                     ('le', '0.005'), *labels] == 1250
 
 
 def test_labels_of_plugins_are_bounded(tmp_path):
