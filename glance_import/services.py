@@ -153,8 +153,6 @@ def build(conf: cfg.ConfigOpts,
         file
     :raises glance_import.policies.protections.ProtectionError: nor can the
         file of property protections
-    :raises glance_import.observe.notifications.Misconfigured: nor can
-        notifications be sent
     """
     known = plugins or plugin_registry.Registry(conf)
     stores = store_registry.build(conf)

@@ -56,10 +56,7 @@ class Channel:
 
 
 def make(conf: cfg.ConfigOpts) -> Channel:
-    """What the options ask for.
-
-    :raises notifications.Misconfigured: they cannot be sent as configured
-    """
+    """What the options ask for; nothing is opened before the first event."""
     listeners: list[Listeners] = [journal.Journal().listeners()]
     closing: list[collections.abc.Callable[[], None]] = []
     if conf.metrics.bind_port:
