@@ -21,6 +21,8 @@ from glance_import.db import keys
 from glance_import import errors
 from glance_import import jobboard
 from glance_import import limits
+from glance_import.observe import channel
+from glance_import.observe import events
 from glance_import.plugin import entry_points
 from glance_import.plugin import honouring
 from glance_import.plugin import registry as plugin_registry
@@ -58,6 +60,7 @@ class Services:
     limits: limits.Limits
     keys: keys.Keys
     adviser: second_opinion.Adviser
+    events: channel.Channel
 
     def judged_by(self, *, plugins: bool = True) -> snapshot.Snapshot:
         """What an import that is asked for now is judged by.
@@ -82,8 +85,13 @@ class Services:
         """
         return self.honouring.honour(wanted)
 
+    def hear_store(self, store_id: str, trouble: str | None) -> None:
+        """A store has done what it was asked to; or not, and why."""
+        self.events.tell(events.StoreHeard(store_id, trouble))
+
     def close(self) -> None:
         """Let go of what is open; the object is not used afterwards."""
+        self.events.close()
         self.board.close()
         self.db.dispose()
 
@@ -98,6 +106,11 @@ def database_is_away(failure: BaseException) -> bool:
     """Whether the database did not answer, so that asking again may help."""
     return (isinstance(failure, _DATABASE_AWAY)
             or engine.was_rolled_back(failure))
+
+
+def one_line(failure: BaseException) -> str:
+    """What the database says, without the statement and its values."""
+    return engine.one_line(failure)
 
 
 def database_cannot_keep(failure: BaseException) -> bool:
@@ -190,4 +203,5 @@ def build(conf: cfg.ConfigOpts,
             known, lambda: secrets.get(keys.SNAPSHOT)),
         limits=limits.Limits(conf),
         keys=secrets,
-        adviser=second_opinion.Adviser(conf, area, known.strict))
+        adviser=second_opinion.Adviser(conf, area, known.strict),
+        events=channel.make(conf))

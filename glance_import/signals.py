@@ -1,8 +1,8 @@
 """Signals that operators send out of habit, and that must not end a process.
 
 SIGUSR1 and SIGUSR2 (other services rotate their log files by the one, and
-report by the other) write to the log what every thread is doing. Touches the
-handlers of these two.
+report by the other) write to the log what every thread is doing, SIGUSR2 more
+of it where a process has said so. Touches the handlers of these two.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ import types
 
 LOG = logging.getLogger(__name__)
 REPORT = (signal.SIGUSR1, signal.SIGUSR2)
+# What writes another report than the stacks; a child has it by its fork.
+_writers: dict[int, collections.abc.Callable[[], None]] = {}
 
 
 def survive() -> None:
     """In the main thread, as early as can be; children by fork do too."""
     for number in REPORT:
         signal.signal(number, _report)
+
+
+def report_by(number: int, write: collections.abc.Callable[[], None]
+              ) -> None:
+    """What the signal asks for from now on; called in a thread of its own."""
+    _writers[number] = write
 
 
 def pass_over() -> None:
@@ -36,11 +44,15 @@ def pass_over() -> None:
 def _report(number: int, frame: types.FrameType | None) -> None:
     # The code that was interrupted may be writing to the log, or starting a
     # thread: nothing here may wait for what it holds.
-    _thread.start_new_thread(_log, (signal.Signals(number).name,))
+    _thread.start_new_thread(_log, (number,))
 
 
-def _log(name: str) -> None:
+def _log(number: int) -> None:
+    name = signal.Signals(number).name
     try:
+        if number in _writers:
+            _writers[number]()
+            return
         for what in stacks():
             LOG.info('%s: %s', name, what)
     except Exception:

@@ -31,6 +31,7 @@ from glance_import.jobboard import clients
 from glance_import.net import addresses
 from glance_import.net import client
 from glance_import.net import resolver
+from glance_import.observe import notifications
 from glance_import.plugin import entry_points
 from glance_import.plugin import registry
 from glance_import.plugin import second_opinion
@@ -123,6 +124,11 @@ def check_options(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'jobboard', 'taskflow_executor',
                        f'{board} needs the Python module {module}; try: '
                        f"pip install 'glance-import[{board}]'")
+    try:
+        notifications.check(conf)
+    except notifications.Misconfigured as failure:
+        raise _refused(conf, failure.option, failure.group,
+                       str(failure)) from failure
     try:
         quotas.parse(conf.user_storage_quota)
     except ValueError as failure:

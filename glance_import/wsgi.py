@@ -18,7 +18,9 @@ from glance_import.api import body
 from glance_import.api import deploy
 from glance_import.api import faults
 from glance_import import conf as configuration
+from glance_import.exposition import beside
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import import startup
 
 PROG = 'glance-import-api'
@@ -41,6 +43,7 @@ class _Application:
         self._arguments = arguments
         self._lock = threading.Lock()
         self._supervisor: embedded.Supervisor | None = None
+        self._exporter: beside.Exporter | None = None
         os.register_at_fork(after_in_child=self._forked)
         # Threads of a uWSGI master do not run: there the first request of a
         # worker has to do.
@@ -65,12 +68,19 @@ class _Application:
             self._supervisor = embedded.Supervisor(
                 self._conf, self._arguments)
             self._supervisor.start()
+            self._exporter = beside.Exporter(self._conf, self._arguments)
+            self._exporter.start()
+            # The server has the signals.
+            reports.install(self._conf, PROG)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
         if self._supervisor is not None:
             self._supervisor.forget()
             self._supervisor = None
+        if self._exporter is not None:
+            self._exporter.forget()
+            self._exporter = None
 
 
 application = _Application()

@@ -83,7 +83,26 @@ def codes() -> str:
                   ('code', 'what has happened'))
 
 
+def metrics() -> str:
+    """Every metric, with its type, labels and what it says."""
+    from glance_import.exposition import gauges
+    from glance_import.observe import series
+
+    rows = [(name, 'counter', labels, text)
+            for name, (text, labels) in series.COUNTERS.items()]
+    rows += [(name, 'histogram', labels, text) for name, (
+        text, labels, _buckets) in series.HISTOGRAMS.items()]
+    rows += [(name, 'gauge', labels, text)
+             for name, (text, labels) in gauges.GAUGES.items()]
+    return _table([
+        (f'``{series.PREFIX}{name}``', f'({kind}'
+         + (f' by {", ".join(labels)}' if labels else '') + f') {text}')
+        for name, kind, labels, text in rows],
+        ('metric', 'what it says'))
+
+
 PAGES = {
+    'admin/metrics.inc': metrics,
     'contributor/modules.inc': modules,
     'contributor/statuses.inc': statuses,
     'api/import-codes.inc': codes,

@@ -149,6 +149,12 @@ def app_factory(global_conf, **local_conf):
     return router.Router(_loading[global_conf['services']])
 
 
+def audit_factory(global_conf, **local_conf):
+    """paste.filter_factory: the audit filter, with what the file says."""
+    services = _loading[global_conf['services']]
+    return lambda app: standard.audit(app, services, local_conf)
+
+
 request_factory = _filter(request.RequestFilter)
 versions_factory = _filter(versions.VersionFilter)
 noauth_factory = _filter(identity.noauth)

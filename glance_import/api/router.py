@@ -17,7 +17,9 @@ from webob import exc
 from glance_import.api import call
 from glance_import.api import endpoints
 from glance_import.api import faults
+from glance_import.api.middleware import request
 from glance_import import errors
+from glance_import.observe import events
 
 if typing.TYPE_CHECKING:
     from glance_import import services
@@ -61,6 +63,9 @@ class Router:
         try:
             return endpoint.handler(given)
         except errors.DomainError as failure:
+            if isinstance(failure, errors.TooLarge):
+                self._services.events.tell(events.RequestRefused(
+                    failure.code, str(failure), given.ctx.project_id))
             answer = faults.answer(failure)
             if answer is None:
                 raise
@@ -80,6 +85,8 @@ class Router:
         if found is None:
             raise exc.HTTPNotFound('The resource could not be found.')
         route = endpoints.TABLE[int(found.pop('index'))]
+        # For metrics, and no secret: the path of the request may be long.
+        req.environ[request.ROUTE] = route.path
         found.pop('controller', None)
         found.pop('action', None)
         return route, found

@@ -12,7 +12,9 @@ from oslo_log import log
 from glance_import.api import deploy
 from glance_import.api import serving
 from glance_import.conf import changes
+from glance_import.exposition import beside
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import.server import parent
 from glance_import import services
 from glance_import import signals
@@ -32,6 +34,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     except (startup.StartupError, deploy.DeployError) as failure:
         return startup.fail(PROG, failure)
     supervisor = embedded.Supervisor(conf, arguments)
+    exporter = beside.Exporter(conf, arguments)
 
     def reload() -> parent.Generation:
         """Judge the files before a running service takes them over."""
@@ -53,12 +56,16 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
             for change in changes.named(old, fresh):
                 LOG.info('changed: %s', change)
             supervisor.reload(fresh)
+            exporter.reload(fresh)
         return dataclasses.replace(generation, decided=decided)
 
+    reports.install(conf, PROG)
     supervisor.start()
+    exporter.start()
     try:
         return parent.serve(first, reload=reload)
     finally:
+        exporter.stop()
         supervisor.stop()
 
 
@@ -76,10 +83,12 @@ def _generation(conf: cfg.ConfigOpts) -> parent.Generation:
     finally:
         box.close()
     startup.warn_unknown(conf)
-    # With the plugins that were judged, whatever the files say by now.
-    return parent.Generation(
-        serving.server_settings(conf),
-        lambda: deploy.load(services.build(conf, plugins)))
+
+    def load_app():
+        reports.install(conf, PROG)
+        # With the plugins that were judged, whatever the files say by now.
+        return deploy.load(services.build(conf, plugins))
+    return parent.Generation(serving.server_settings(conf), load_app)
 
 
 def _log_as(fresh: cfg.ConfigOpts, old: cfg.ConfigOpts) -> None:

@@ -18,8 +18,10 @@ from oslo_log import log
 
 from glance_import import ambient
 from glance_import.conf import changes
+from glance_import.exposition import beside
 from glance_import.imports import conductor
 from glance_import.imports import embedded
+from glance_import.observe import reports
 from glance_import.server import notify
 from glance_import import services
 from glance_import import signals
@@ -61,18 +63,24 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
 
 def _run(opened: services.Services, conf: cfg.ConfigOpts,
          given: list[str], arguments: list[str]) -> int:
+    embeds = any(word.startswith(embedded.FLAG) for word in given)
     runner = conductor.Conductor(opened)
+    reports.install(conf, PROG, runner.running)
+    exporter = beside.Exporter(conf, arguments)
+    if not embeds:
+        exporter.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     begin_again = _reload_on_hangup(runner, conf, arguments)
     # One that came since the files were read has waited.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    if not any(word.startswith(embedded.FLAG) for word in given):
+    if not embeds:
         _tell_manager(runner)
     # What was loaded stays: the collector need not walk through it each time.
     gc.collect()
     gc.freeze()
     runner.run(patience=conf.graceful_shutdown_timeout)
+    exporter.stop()
     opened.close()
     if begin_again.is_set():
         # In the same process: whoever started it sees no end.

@@ -21,6 +21,7 @@ from glance_import.cmd import manage_conductors
 from glance_import.cmd import manage_db
 from glance_import.cmd import manage_images
 from glance_import.cmd import manage_imports
+from glance_import.cmd import manage_metrics
 from glance_import.cmd import manage_plugins
 from glance_import.cmd import manage_samples
 from glance_import.cmd import manage_staging
@@ -36,7 +37,7 @@ PROG = 'glance-import-manage'
 
 # One line a group.
 GROUPS = (manage_db, manage_images, manage_imports, manage_conductors,
-          manage_staging, manage_plugins)
+          manage_staging, manage_metrics, manage_plugins)
 # Commands that stand by themselves, and write where root tells them to.
 SINGLE = (manage_samples,)
 
@@ -102,7 +103,8 @@ def _add_command(commands, name: str, function: Command,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     for flags, options in arguments:
         parser.add_argument(*flags, **options)
-    if not any('--format' in flags for flags, _options in arguments):
+    if as_service and not any(
+            '--format' in flags for flags, _options in arguments):
         for flags, options in (output.FORMAT, output.AS_JSON):
             parser.add_argument(*flags, **options)
     parser.set_defaults(run=function, as_service=as_service)

@@ -17,6 +17,7 @@ from oslo_log import log
 from oslo_middleware import cors
 from oslo_middleware.healthcheck import opts as healthcheck_opts
 from oslo_policy import opts as policy_opts
+from oslo_reports import opts as report_opts
 
 from glance_import.conf import api
 from glance_import.conf import backends
@@ -28,6 +29,8 @@ from glance_import.conf import glance_download
 from glance_import.conf import image_import
 from glance_import.conf import import_downloads
 from glance_import.conf import import_filtering
+from glance_import.conf import metrics
+from glance_import.conf import notifications
 from glance_import.conf import paste
 from glance_import.conf import reserved
 from glance_import.conf import staging
@@ -37,7 +40,7 @@ from glance_import.conf import taskflow_executor
 
 # One line a module; each has GROUP (None for [DEFAULT]) and OPTS.
 MODULES = (api, staging, paste, task, taskflow_executor, backends, stores,
-           formats)
+           formats, metrics, notifications)
 # What belongs into glance-image-import.conf, in the same shape.
 IMAGE_IMPORT_MODULES = (image_import, import_filtering, import_downloads,
                         glance_download, *bundled.MODULES)
@@ -54,6 +57,9 @@ FOREIGN_GROUPS = frozenset({
     'keystone_authtoken', 'cors', 'healthcheck', 'oslo_middleware',
     'oslo_policy', 'oslo_concurrency', 'database', 'oslo_limit', 'audit',
     'service_user', 'profiler', 'key_manager', 'barbican', 'vault',
+    'oslo_messaging_notifications', 'oslo_messaging_rabbit',
+    'oslo_messaging_kafka', 'oslo_messaging_amqp', 'oslo_messaging_metrics',
+    'audit_middleware_notifications',
 })
 
 
@@ -92,6 +98,7 @@ def new() -> cfg.ConfigOpts:
         conf.register_opts(opts, group=group)
     log.register_options(conf)
     conf.register_opts(db_options.database_opts, group='database')
+    report_opts.set_defaults(conf)
     set_defaults(conf)
     return conf
 

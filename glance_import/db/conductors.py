@@ -131,6 +131,12 @@ def any_living(conn: sa.Connection, area: str | None = None) -> bool:
     return conn.execute(query).first() is not None
 
 
+def living(conn: sa.Connection) -> int:
+    """How many conductors were heard of lately."""
+    return conn.execute(sa.select(sa.func.count()).select_from(
+        tables.import_conductors).where(_living())).scalar_one()
+
+
 def refuse(conn: sa.Connection, job_id: str, conductor: str,
            reason: str) -> None:
     """Leave an import to others; the first time counts as since when."""

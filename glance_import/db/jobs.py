@@ -70,8 +70,13 @@ class Job:
     snapshot: str | None = None
     # "hook plugin" of each that an operator has approved it for.
     approved: list[str] | None = None
+    # Seconds: how long it had waited for its first lease, and since then.
+    queued: float | None = None
+    running: float | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
+    # Whether the lease is the first that it ever had.
+    first: bool = False
 
     def replace(self, **changes: typing.Any) -> Job:
         """The same job but for these fields."""
@@ -83,8 +88,13 @@ class Job:
 # job enters the area that it will stage in.)
 STAGES_NOTHING = ''
 
-_COLUMNS = tuple(_TABLE.c[field.name] for field in dataclasses.fields(Job)
-                 if field.name != 'damaged')
+_COMPUTED = {
+    'queued': (Columns.started_at - Columns.created_at).label('queued'),
+    'running': (tables.db_now() - Columns.started_at).label('running')}
+_COLUMNS: tuple[typing.Any, ...] = tuple(
+    _COMPUTED[field.name] if field.name in _COMPUTED
+    else _TABLE.c[field.name] for field in dataclasses.fields(Job)
+    if field.name not in ('damaged', 'first'))
 _JSON = {'request': dict, 'plugins': list, 'roles': list, 'stores': list,
          'approved': list}
 _MAY_BE_NULL = ('stores', 'approved')
@@ -366,11 +376,11 @@ def claim(conn: sa.Connection, job_id: str, *, token: str, conductor: str,
     assert job is not None
     epoch = next_epoch(conn, job.image_id)
     _note_turn(conn, job.project)
-    db_tasks.move(conn, job_id, states.PENDING, states.PROCESSING)
+    first = db_tasks.move(conn, job_id, states.PENDING, states.PROCESSING)
     # Should it wait again one day, that is counted anew.
     forget_refusals(conn, [job_id])
     conn.execute(_UPDATE, {'b_id': job_id, 'epoch': epoch})
-    return dataclasses.replace(job, epoch=epoch)
+    return dataclasses.replace(job, epoch=epoch, first=first)
 
 
 _TURNS = tables.import_turns

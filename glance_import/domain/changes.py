@@ -16,6 +16,7 @@ from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import.domain import locations
 from glance_import.domain import patch
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.policies import protections
 from glance_import import states
@@ -142,6 +143,9 @@ def apply(services: services.Services, ctx: context.RequestContext,
         ctx, {operation.name for operation in operations})
     known = locations.prepare(services, ctx, image, operations)
     changed, gone = _apply(services, ctx, image.id, operations, access, known)
+    telling.image(services, 'update', changed)
+    if changed.status != image.status == states.QUEUED:
+        telling.image(services, 'activate', changed)
     locations.delete_data(services, gone)
     return changed
 
@@ -271,7 +275,6 @@ def _activate_with(conn: sa.Connection, before: db_images.Image,
                    **known.digests)
 
 
-@engine.retried
 def add_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Put a tag on an image; one that is there already is fine.
 
@@ -281,21 +284,34 @@ def add_tag(services: services.Services, image_id: str, tag: str) -> None:
     if len(tag) > MAX_TAG:
         raise errors.Invalid(
             f'A tag may have {MAX_TAG} characters, this one has {len(tag)}.')
-    with services.db.write() as conn:
-        found = _locked(conn, image_id)
-        if tag in found.tags:
-            return
-        images.check_quota('tags', len(found.tags) + 1,
-                           services.conf.image_tag_quota)
-        db_images.add_tag(conn, image_id, tag)
+    if _add_tag(services, image_id, tag):
+        telling.changed(services, 'update', image_id)
 
 
 @engine.retried
+def _add_tag(services: services.Services, image_id: str, tag: str) -> bool:
+    """Whether it was not there."""
+    with services.db.write() as conn:
+        found = _locked(conn, image_id)
+        if tag in found.tags:
+            return False
+        images.check_quota('tags', len(found.tags) + 1,
+                           services.conf.image_tag_quota)
+        db_images.add_tag(conn, image_id, tag)
+    return True
+
+
 def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
     """Take a tag off an image.
 
     :raises errors.NotFound: it has none such
     """
+    _drop_tag(services, image_id, tag)
+    telling.changed(services, 'update', image_id)
+
+
+@engine.retried
+def _drop_tag(services: services.Services, image_id: str, tag: str) -> None:
     with services.db.write() as conn:
         _locked(conn, image_id)
         if not db_images.drop_tag(conn, image_id, tag):
@@ -303,20 +319,27 @@ def drop_tag(services: services.Services, image_id: str, tag: str) -> None:
                 f'Image {image_id} has no tag {tag[:MAX_TAG]}.')
 
 
-@engine.retried
 def activate(services: services.Services, image_id: str, *,
              wanted: str) -> None:
     """Move between active and deactivated; once more is fine.
 
     :raises errors.Forbidden: another status
     """
+    if _activate(services, image_id, wanted):
+        telling.changed(services, 'update', image_id)
+
+
+@engine.retried
+def _activate(services: services.Services, image_id: str, wanted: str
+              ) -> bool:
+    """Whether it had the other status."""
     other = (states.ACTIVE if wanted == states.DEACTIVATED
              else states.DEACTIVATED)
     verb = (states.DEACTIVATED if wanted == states.DEACTIVATED
             else 'reactivated')
     with services.db.write() as conn:
         if db_images.move(conn, image_id, other, wanted):
-            return
+            return True
         status = db_images.status(conn, image_id)
     if status in (None, states.DELETED):
         raise errors.no_image(image_id)
@@ -324,3 +347,4 @@ def activate(services: services.Services, image_id: str, *,
         raise errors.Forbidden(
             f'Image {image_id} is {status}: only an image that is {other} '
             f'can be {verb}.')
+    return False

@@ -20,8 +20,10 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import deletions
 from glance_import.domain import quotas
 from glance_import.domain import tasks
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.net import urls
+from glance_import.observe import events
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
@@ -50,6 +52,7 @@ FAILED_STORES = 'os_glance_failed_import'
 # Kept for other nodes, never shown.
 HIDDEN = frozenset({'os_glance_stage_host', 'os_glance_hash_op_host'})
 MAX_PROPERTY_NAME = 255
+_DELETED = 'The image was deleted while it was being imported.'
 
 # Left behind by an import that is over. openstacksdk's update removes every
 # property that it was not told, these too, so that must not be an error.
@@ -162,10 +165,12 @@ def create(services: services.Services, ctx: context.RequestContext,
         'id': str(wanted.get('id') or uuid.uuid4()).lower(),
         'status': states.QUEUED}
     try:
-        return _insert(services, values, properties, tags)
+        made = _insert(services, values, properties, tags)
     except db_exc.DBDuplicateEntry as e:
         raise errors.Conflict(
             f"Image ID {values['id']} already exists!") from e
+    telling.image(services, 'create', made)
+    return made
 
 
 @engine.retried
@@ -233,6 +238,9 @@ def delete(services: services.Services, image: db_images.Image,
         raise errors.Forbidden(
             f'Image {image.id} is protected and cannot be deleted.')
     gone = _delete(services, image, caller)
+    if gone.job is not None:
+        _tell_end(services, gone.job)
+    telling.image(services, 'delete', image)
     try:
         services.area.discard(image.id)
     except staging.StagingError as failure:
@@ -262,12 +270,13 @@ class _Gone(typing.NamedTuple):
     """What is left of an image that was just deleted.
 
     ``epoch`` is that of its latest attempt, where that may have stored
-    something; else None.
+    something; else None. ``job``: the import that was not over.
     """
 
     locations: tuple[db_images.Location, ...]
     key: db_deletions.Deletion | None
     epoch: int | None
+    job: db_jobs.Job | None
 
 
 @engine.retried
@@ -283,17 +292,19 @@ def _delete(services: services.Services, image: db_images.Image,
                 f'Image {image.id} cannot be deleted while it is {found}.')
         db_staging.delete(conn, image.id)
         epoch = db_jobs.last_epoch(conn, image.id)
+        job = db_jobs.of_image(conn, image.id) if epoch or (
+            LOCK in image.properties) else None
         unfinished = epoch and (
             image.status not in (states.ACTIVE, states.DEACTIVATED)
-            or db_jobs.of_image(conn, image.id) is not None)
+            or job is not None)
+        ended = False
         for task_id in db_jobs.delete_of_image(conn, image.id):
             for status in (states.PENDING, states.PROCESSING):
-                db_tasks.move(
+                ended |= db_tasks.move(
                     conn, task_id, status, states.FAILURE,
                     expires_at=tasks.expiry(services),
                     result={'code': errors.ImageGone.code},
-                    message='The image was deleted while it was being '
-                            'imported.')
+                    message=_DELETED)
         # Asked now that nobody adds any: a copy may have ended meanwhile.
         locations = db_images.locations(conn, [image.id])
         key = None
@@ -303,7 +314,17 @@ def _delete(services: services.Services, image: db_images.Image,
                 services, conn, image.id,
                 db_images.properties(conn, image.id), caller)
         db_images.delete_parts(conn, image.id)
-    return _Gone(tuple(locations), key, epoch if unfinished else None)
+    return _Gone(tuple(locations), key, epoch if unfinished else None,
+                 job if ended else None)
+
+
+def _tell_end(services: services.Services, job: db_jobs.Job) -> None:
+    """Its import has ended with the image."""
+    image, task = telling.records(services, job.image_id, job.id)
+    services.events.tell(events.ImportEnded(
+        job.id, job.image_id, job.method, job.project, job.user_id,
+        job.request_id, code=errors.ImageGone.code, reason=_DELETED,
+        queued=job.queued, running=job.running, image=image, task=task))
 
 
 def storable(text: str) -> str:

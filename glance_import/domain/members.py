@@ -7,6 +7,7 @@ import typing
 from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.db import members as db_members
+from glance_import.domain import telling
 from glance_import import errors
 
 if typing.TYPE_CHECKING:
@@ -51,7 +52,6 @@ def _none(image_id: str, member: str) -> errors.NotFound:
         f'{member[:MAX_NAME]} is not a member of image {image_id}.')
 
 
-@engine.retried
 def add(services: services.Services, image_id: str,
         member: str) -> db_members.Member:
     """Share an image with a project, ``pending`` until it accepts.
@@ -59,6 +59,14 @@ def add(services: services.Services, image_id: str,
     :raises errors.Conflict: it is shared with it already
     :raises errors.TooLarge: over the quota
     """
+    made = _add(services, image_id, member)
+    telling.member(services, 'create', made)
+    return made
+
+
+@engine.retried
+def _add(services: services.Services, image_id: str,
+         member: str) -> db_members.Member:
     quota = services.conf.image_member_quota
     with services.db.write() as conn:
         _lock(conn, image_id)
@@ -82,13 +90,20 @@ def _lock(conn, image_id: str) -> None:
         raise errors.no_image(image_id)
 
 
-@engine.retried
 def set_status(services: services.Services, image_id: str, member: str,
                status: str) -> db_members.Member:
     """What the project says to an image shared with it.
 
     :raises errors.NotFound: it is not shared with it any more
     """
+    found = _set_status(services, image_id, member, status)
+    telling.member(services, 'update', found)
+    return found
+
+
+@engine.retried
+def _set_status(services: services.Services, image_id: str, member: str,
+                status: str) -> db_members.Member:
     with services.db.write() as conn:
         if not db_members.set_status(conn, image_id, member, status):
             raise _none(image_id, member)
@@ -97,13 +112,21 @@ def set_status(services: services.Services, image_id: str, member: str,
     return found
 
 
-@engine.retried
 def delete(services: services.Services, image_id: str, member: str) -> None:
     """Share an image with a project no more.
 
     :raises errors.NotFound: it was not
     """
+    telling.member(services, 'delete', _delete(services, image_id, member))
+
+
+@engine.retried
+def _delete(services: services.Services, image_id: str, member: str
+            ) -> db_members.Member:
+    """As it was."""
     with services.db.write() as conn:
         _lock(conn, image_id)
-        if not db_members.delete(conn, image_id, member):
+        found = db_members.get(conn, image_id, member)
+        if found is None or not db_members.delete(conn, image_id, member):
             raise _none(image_id, member)
+    return found

@@ -164,6 +164,10 @@ def open_best(services: services.Services, image_id: str,
             return services.stores.of(location).open(location.url,
                                                      offset=offset)
         except stores.StoreError as failure:
+            store_id = services.stores.id_of(location)
+            if store_id is not None and isinstance(
+                    failure, stores.StoreUnavailable):
+                services.hear_store(store_id, str(failure))
             LOG.error('the data of image %s cannot be read at %s: %s',
                       image_id, location.url, failure)
             last = failure

@@ -22,6 +22,7 @@ from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import signatures
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.imports import methods
 from glance_import.plugin import snapshot
@@ -124,6 +125,7 @@ def request(services: services.Services, ctx: context.RequestContext,
     task_id, waits = commit()
     services.wake()
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
+    telling.accepted(services, task_id)
     if waits:
         LOG.warning('import %s waits: no conductor has been heard of for '
                     '%.0f s', task_id, db_conductors.LIVING_SECONDS)

@@ -34,6 +34,7 @@ from glance_import.imports import holding
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import import jobboard
+from glance_import.observe import events
 from glance_import.plugin import snapshot
 from glance_import import services
 from glance_import import state
@@ -56,6 +57,7 @@ class _Work:
     offer: jobboard.Offer
     lease: db_jobs.Lease
     stopped: runtime.Stop
+    lost: bool = False
 
 
 class Conductor:
@@ -117,6 +119,15 @@ class Conductor:
         """End soon; running imports are handed over."""
         self._stop.set()
         services.poke(self._services.conf)
+
+    def running(self) -> list[str]:
+        """A line about each import that this conductor runs."""
+        with self._lock:
+            running = list(self._running.values())
+        return [f'{work.lease.job_id}: {work.stopped.at or "to begin"}'
+                f', epoch {work.lease.epoch}'
+                + (', is to stop' if work.stopped.is_set() else '')
+                for work in running]
 
     # -- finding work
 
@@ -268,6 +279,7 @@ class Conductor:
             self._board.consume(work.offer, work.lease.token)
         except errors.LeaseLost as failure:
             LOG.warning('%s', failure)
+            self._tell_lost(work)
             self._board.abandon(work.offer, work.lease.token)
         except snapshot.NotHonoured as failure:
             refusal = failure
@@ -381,11 +393,18 @@ class Conductor:
         except Exception as failure:
             # It runs out by itself; the fence protects what it guarded.
             LOG.warning('cannot renew the lease of import %s: %s',
-                        work.lease.job_id, failure)
+                        work.lease.job_id, db_engine.one_line(failure))
             return
         if not held:
             LOG.warning('import %s is no longer ours', work.lease.job_id)
+            self._tell_lost(work)
             work.stopped.hand_over()
+
+    def _tell_lost(self, work: _Work) -> None:
+        """Once, however often it is found."""
+        if not work.lost:
+            work.lost = True
+            self._services.events.tell(events.LeaseLost(work.lease.job_id))
 
     def _end(self, patience: float) -> None:
         with self._lock:

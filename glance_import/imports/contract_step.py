@@ -21,6 +21,7 @@ from glance_import.imports import holding
 from glance_import.imports import outcome
 from glance_import.imports import runtime
 from glance_import.imports import steps
+from glance_import.observe import events
 from glance_import.plugin import chain
 from glance_import.plugin import registry
 from glance_import.plugin import verdicts
@@ -111,6 +112,8 @@ class Step(steps.Step):
         raise Rejected(blocker)
 
     def _report(self, result: verdicts.Result) -> None:
+        self.rt.services.events.tell(events.PluginJudged(
+            result.plugin, result.verdict, result.seconds))
         level = (LOG.info if result.verdict in (
             'accept', chain.SKIPPED, chain.APPROVED) else LOG.warning)
         level('plugin %s %s: %s%s%s in %.2f s', result.plugin, result.step,

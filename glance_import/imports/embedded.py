@@ -28,13 +28,14 @@ LOG = log.getLogger(__name__)
 LOCK_FILE = 'embedded.lock'
 # Tells a conductor which process has started it and judged the files.
 FLAG = '--embedded-in='
+CONDUCTOR = 'glance_import.cmd.conductor'
 RETRY_SECONDS = 1.0
 # A conductor that dies at once is not started again without end of hurry.
 MAX_RETRY_SECONDS = 30.0
 STOP_SECONDS = 65.0
 
 _PR_SET_PDEATHSIG = 1
-_SERVERS_SIGNALS = frozenset({
+SERVERS_SIGNALS = frozenset({
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
     signal.SIGUSR1, signal.SIGUSR2})
 # Held while a program is started and over every fork. A child that is forked
@@ -76,7 +77,7 @@ class Supervisor:
         thread, and one that the kernel gave to this one would end the
         process on the spot.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SERVERS_SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVERS_SIGNALS)
         try:
             self._thread.start()
         finally:
@@ -196,15 +197,15 @@ def _environment() -> dict[str, str]:
                             'WATCHDOG_PID')}
 
 
-def command(arguments: list[str]) -> list[str]:
-    """What starts a conductor with these words.
+def command(arguments: list[str], module: str = CONDUCTOR) -> list[str]:
+    """What starts a conductor, or another of our commands, with these words.
 
     With the Python that runs us: uWSGI calls itself sys.executable.
     """
     interpreter = sys.executable
     if not os.path.basename(interpreter).startswith('python'):
         interpreter = os.path.join(sys.prefix, 'bin', 'python3')
-    return [interpreter, '-m', 'glance_import.cmd.conductor', *arguments]
+    return [interpreter, '-m', module, *arguments]
 
 
 def follow_parent(word: str) -> None:
@@ -216,7 +217,7 @@ def follow_parent(word: str) -> None:
     :param word: of the command line, beginning with ``FLAG``
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK,
-                           _SERVERS_SIGNALS - {signal.SIGHUP})
+                           SERVERS_SIGNALS - {signal.SIGHUP})
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(word.removeprefix(FLAG)):

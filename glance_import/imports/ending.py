@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import types
 import typing
 import uuid
 
@@ -24,10 +25,12 @@ from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import tasks
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import methods
 from glance_import.imports import outcome as outcomes
+from glance_import.observe import events
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
@@ -42,6 +45,9 @@ LOG = log.getLogger(__name__)
 # How long an import is leased to whoever only ends it.
 _FAIL_SECONDS = 60
 _ENDED = (states.SUCCESS, states.FAILURE)
+# Seconds of steps, by their labels.
+Times = collections.abc.Mapping[str, float]
+NO_TIMES: Times = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,22 +86,33 @@ def status(services: services.Services, job: db_jobs.Job) -> str | None:
     return task.status if task.status in _ENDED else None
 
 
-@engine.retried
 def succeed(services: services.Services, lease: db_jobs.Lease,
             image_id: str, placed: StoreOutcome, *,
-            virtual_size: int | None = None) -> None:
+            virtual_size: int | None = None,
+            times: Times = NO_TIMES) -> None:
     """Active: locations, digests, task, lock and staging in one transaction.
 
     Done again after a death between commit and record, it finds the task
     successful and the locations its own, and leaves all as it is.
 
     :param virtual_size: bytes, of data that was looked at
+    :param times: seconds of its steps
     :raises errors.ImportFailed: the image is not one that can become active
     """
+    job = _succeed(services, lease, image_id, placed, virtual_size)
+    if job is not None:
+        _tell_end(services, job, times, placed=placed)
+
+
+@engine.retried
+def _succeed(services: services.Services, lease: db_jobs.Lease,
+             image_id: str, placed: StoreOutcome, virtual_size: int | None
+             ) -> db_jobs.Job | None:
+    """The job; None when it had succeeded before."""
     with leases.writing(services.db, lease) as conn:
         task = db_tasks.get(conn, lease.job_id)
         if task is not None and task.status == states.SUCCESS:
-            return
+            return None
         job = db_jobs.get(conn, lease.job_id)
         assert job is not None
         _make_active(conn, image_id, methods.find(job.method),
@@ -121,6 +138,30 @@ def succeed(services: services.Services, lease: db_jobs.Lease,
                       message=images.storable(' '.join(
                           [*([placed.reason] if placed.reason else ()),
                            *result.get('warnings', ())])))
+    return job
+
+
+def _tell_end(services: services.Services, job: db_jobs.Job,
+              times: Times, *,
+              placed: StoreOutcome | None = None,
+              outcome: outcomes.Outcome | None = None) -> None:
+    """The one place where it is told how an import has ended."""
+    stored = {each.metadata.get('store') or services.stores.default.id:
+              each.size for each in (placed.stored if placed else ())}
+    for store_id, size in stored.items():
+        services.events.tell(events.DataStored(store_id, size))
+    image, task = telling.records(services, job.image_id, job.id)
+    method = methods.of_job(job.method)
+    services.events.tell(events.ImportEnded(
+        job.id, job.image_id, method.name, job.project, job.user_id,
+        job.request_id,
+        code=outcome.code if outcome else None,
+        reason=images.storable(outcome.reason) if outcome else '',
+        said_by=outcome.said_by if outcome else None,
+        size=max(stored.values(), default=None),
+        queued=job.queued, running=job.running, steps=dict(times),
+        stores=stored, image=image, task=task,
+        activated=outcome is None and method.running != method.needs))
 
 
 def _make_active(conn: sa.Connection, image_id: str, method: methods.Method,
@@ -159,15 +200,27 @@ def note_store(services: services.Services, lease: db_jobs.Lease,
                   failure)
 
 
-@engine.retried
 def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
-         outcome: outcomes.Outcome) -> None:
+         outcome: outcomes.Outcome, times: Times = NO_TIMES) -> None:
     """Leave an image the user can go on with, and the reason.
 
     The status is the one that the table of methods has. Intact bytes that a
     client staged bring it back to ``uploading``, to be imported again
     without uploading; otherwise what is left of the bytes goes.
+
+    :param times: seconds of the steps that have ended
     """
+    job = _fail(services, lease, image_id, outcome)
+    if job is None:
+        return
+    _tell_end(services, job, times, outcome=outcome)
+    placement.sweep(services, image_id, below=lease.epoch + 1)
+
+
+@engine.retried
+def _fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
+          outcome: outcomes.Outcome) -> db_jobs.Job | None:
+    """The job; None when it had ended before."""
     text = images.storable(str(outcome))
     staged_state.refresh_identity(services, image_id)
     with leases.writing(services.db, lease) as conn:
@@ -175,7 +228,7 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
         assert job is not None
         task = db_tasks.get(conn, lease.job_id)
         if task is not None and task.status in _ENDED:
-            return
+            return None
         changes.undo(conn, lease, image_id)
         discard = _give_back(services, conn, image_id,
                              methods.of_job(job.method))
@@ -196,9 +249,7 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
         if discard:
             # Before the commit: behind it the next upload may have begun.
             _discard_staged(services, image_id)
-    placement.sweep(services, image_id, below=lease.epoch + 1)
-    LOG.warning('import of image %s (task %s) failed: %s', image_id,
-                lease.job_id, text)
+    return job
 
 
 def _discard_staged(services: services.Services, image_id: str) -> None:

@@ -9,9 +9,11 @@ conductor above decides when and how many.
 
 from __future__ import annotations
 
+import collections.abc
 import concurrent.futures
 import contextlib
 import dataclasses
+import time
 import typing
 
 from oslo_log import log
@@ -25,6 +27,7 @@ from glance_import.conf import overlay
 from glance_import import context
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.imports import admission
 from glance_import.imports import ending
@@ -34,6 +37,7 @@ from glance_import.imports import outcome as outcomes
 from glance_import.imports import recording
 from glance_import.imports import runtime
 from glance_import.imports import steps
+from glance_import.observe import events
 from glance_import.plugin import entry_points
 from glance_import.plugin import snapshot
 from glance_import import services
@@ -86,6 +90,12 @@ class TaskFlowExecutor:
             user_id=job.user_id, project_id=job.project, roles=job.roles,
             request_id=job.request_id, read_only=False)
         rt = runtime.Runtime(self._services, job, lease, ctx, stopped)
+        if job.first:
+            image, task = telling.records(self._services, job.image_id,
+                                          job.id)
+            self._services.events.tell(events.ImportBegun(
+                job.id, job.image_id, job.method, job.queued or 0.0, image,
+                task))
         held = None
         try:
             self._bring_to_an_end(rt)
@@ -160,6 +170,7 @@ class TaskFlowExecutor:
                 flow.name, [each.name for each in tasks]),
             **({'executor': self._pool} if self._pool is not None else {}))
         begun: list[str] = []
+        _time_steps(engine, rt, tasks, owners)
         engine.atom_notifier.register(
             taskflow_states.RUNNING,
             lambda _state, details: self._note_step(
@@ -311,7 +322,8 @@ class TaskFlowExecutor:
         return found
 
     def _fail(self, rt: runtime.Runtime, outcome: outcomes.Outcome) -> None:
-        ending.fail(self._services, rt.lease, rt.job.image_id, outcome)
+        ending.fail(self._services, rt.lease, rt.job.image_id, outcome,
+                    rt.times)
 
     def _remove_products(self, rt: runtime.Runtime,
                          products: list[str]) -> None:
@@ -332,6 +344,32 @@ class TaskFlowExecutor:
                 path = steps.local_path(uri)
                 if path not in keep and not self._services.stores.owns(path):
                     steps.remove_file(path)
+
+
+def _time_steps(engine, rt: runtime.Runtime,
+                tasks: collections.abc.Iterable[typing.Any],
+                owners: dict[str, str]) -> None:
+    """Note how long each step takes, by a label that tells no image."""
+    labels = {each.name: (each.label if isinstance(each, steps.Step)
+                          else f'plugin {owners.get(each.name, "")}'.strip())
+              for each in tasks}
+    begun: dict[str, float] = {}
+
+    def begin(_state: str, details: dict[str, typing.Any]) -> None:
+        begun[details['task_name']] = time.monotonic()
+        rt.stopped.at = labels.get(details['task_name'])
+
+    def end(_state: str, details: dict[str, typing.Any]) -> None:
+        since = begun.pop(details['task_name'], None)
+        label = labels.get(details['task_name'])
+        if since is not None and label is not None:
+            rt.times[label] = (rt.times.get(label, 0.0)
+                               + time.monotonic() - since)
+
+    for state, listener in ((taskflow_states.RUNNING, begin),
+                            (taskflow_states.SUCCESS, end),
+                            (taskflow_states.FAILURE, end)):
+        engine.atom_notifier.register(state, listener)
 
 
 def _first_failure(engine, failure: BaseException

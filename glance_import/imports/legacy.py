@@ -13,6 +13,7 @@ from glance_import import context
 from glance_import.db import engine
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import images
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.imports import admission
 from glance_import.imports import methods
@@ -81,4 +82,5 @@ def request(services: services.Services, ctx: context.RequestContext,
         raise
     services.wake()
     assert task is not None
+    telling.accepted(services, task.id)
     return task

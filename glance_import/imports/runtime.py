@@ -43,6 +43,8 @@ class Stop(threading.Event):
         self.cancelled = False
         # What the import is at, which is written when its lease is renewed.
         self.step: str | None = None
+        # The label of the step that runs; nothing is decided by it.
+        self.at: str | None = None
 
     @property
     def handed_over(self) -> bool:
@@ -71,6 +73,8 @@ class Runtime:
     # What it is judged by; the plugins have the options of the import.
     snapshot: snapshots.Snapshot = snapshots.Snapshot()
     plugins: list[registry.Loaded] = dataclasses.field(default_factory=list)
+    # Seconds of the steps that have ended under this lease, by label.
+    times: dict[str, float] = dataclasses.field(default_factory=dict)
     # What is to be written in the transaction that records the next step.
     unwritten: list[collections.abc.Callable[[sa.Connection], None]] = (
         dataclasses.field(default_factory=list))

@@ -283,7 +283,7 @@ class CompleteTask(Step):
             virtual_size: int | None = None) -> None:
         ending.succeed(self.rt.services, self.rt.lease, self.image_id,
                        ending.StoreOutcome.of(stored),
-                       virtual_size=virtual_size)
+                       virtual_size=virtual_size, times=self.rt.times)
 
 
 class DeleteFromFS(Step):

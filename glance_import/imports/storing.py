@@ -50,7 +50,8 @@ class _StoringStep(steps.Step):
             all_must_succeed=self.rt.job.request.get(
                 'all_stores_must_succeed', True),
             progress=self.progress.report,
-            cancelled=self.rt.stopped.is_set, settled=self._note_store)
+            cancelled=self.rt.stopped.is_set, settled=self._note_store,
+            heard=self.rt.services.hear_store)
 
     def _note_store(self, store_id: str,
                     failure: stores.StoreError | None) -> None:

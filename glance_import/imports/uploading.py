@@ -20,6 +20,7 @@ from glance_import.db import engine
 from glance_import.db import job_admin as db_job_admin
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import quotas
+from glance_import.domain import telling
 from glance_import import errors
 from glance_import.imports import admission
 from glance_import.imports import methods
@@ -105,6 +106,7 @@ def save(services: services.Services, ctx: context.RequestContext,
         judged_by = services.judged_by()
         receiver.complete(ask)
     services.wake()
+    telling.accepted(services, task_id)
     LOG.info('image %s: %d bytes were uploaded; import %s runs the plugins',
              image.id, receiver.upload.size, task_id)
     _wait(services, image.id, task_id)

@@ -27,6 +27,12 @@ Beside PEP 3333 an application finds these:
 * ``wsgi.input`` raises a ``TimeoutError`` when the client is silent, a
   ``ConnectionError`` when the body was cut, and a ``ValueError`` when its
   framing is wrong. Each has a ``client_text``, a line that says so.
-* ``wsgi.file_wrapper(...).app_iter_range(start, stop)`` is a part of a file.
+* ``wsgi.file_wrapper(...).app_iter_range(start, stop)`` is a part of a file;
+  its ``on_close``, if it is set, is told how many bytes have been sent.
+* ``server.who``, set by the application: user and project, for the line of
+  the access log; ``server.quiet``, that there shall be none.
 * ``RAW_PATH_INFO`` is the path as it was sent, before decoding.
+
+An application that has a method ``close`` is told by it that its process
+ends, when its last request has.
 """

@@ -190,6 +190,7 @@ class Exchange:
                 break
             offset += count
             left -= count
+            wrapper.sent += count
             answer.sent += count
             answer.left = (answer.left or 0) - count
         answer.end()
@@ -228,8 +229,11 @@ class Exchange:
     def _end(self) -> None:
         self.input.end()
         answer = self._response
+        if self._environ.get('server.quiet'):
+            return
         self._runtime.log(
             self._transport.address[0], self._request.line,
             answer.status[:3],
             answer.header(self._runtime.settings.request_id_header) or '-',
-            answer.sent, time.monotonic() - self._begun)
+            answer.sent, time.monotonic() - self._begun,
+            self._environ.get('server.who', ()))

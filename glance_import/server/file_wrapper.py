@@ -22,13 +22,19 @@ class FileWrapper:
 
     WebOb calls ``app_iter_range`` for parts of it, so ranges are sent in the
     same way.
+
+    :ivar sent: bytes that have gone to the client so far
+    :ivar on_close: told them at the end, if it is set
     """
+
+    on_close: collections.abc.Callable[[int], object] | None = None
 
     def __init__(self, file: typing.BinaryIO, block_size: int = 1 << 20,
                  length: int | None = None) -> None:
         self.file = file
         self.block_size = block_size
         self.length = length
+        self.sent = 0
 
     def app_iter_range(self, start: int, stop: int | None) -> FileWrapper:
         """A wrapper of the bytes from ``start`` to before ``stop``."""
@@ -41,9 +47,12 @@ class FileWrapper:
         while left and (block := self.file.read(min(self.block_size, left))):
             left -= len(block)
             yield block
+            self.sent += len(block)
 
     def close(self) -> None:
         self.file.close()
+        if self.on_close is not None:
+            self.on_close(self.sent)
 
     def extent(self) -> tuple[int, int, int] | None:
         """Descriptor, offset and bytes; None when it is no real file."""

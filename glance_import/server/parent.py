@@ -269,6 +269,8 @@ class Parent:
         os.write(write_ready, b'1')
         os.close(write_ready)
         worker.run()
+        if (close := getattr(app, 'close', None)) is not None:
+            close()
         workers.leave(0)
 
     def _start_missing(self) -> None:

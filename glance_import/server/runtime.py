@@ -65,18 +65,34 @@ class Runtime:
             'GATEWAY_INTERFACE': 'CGI/1.1', **settings.environ}
 
     def log(self, address: str, line: str, status: str,
-            request_id: str = '-', sent: int = 0, seconds: float = 0.0
-            ) -> None:
+            request_id: str = '-', sent: int = 0, seconds: float = 0.0,
+            who: collections.abc.Sequence[str | None] = ()) -> None:
         """A line of the access log, written by a thread of its own.
 
         :param line: the first one of the request, as it came
+        :param who: user and project, if they are known
         """
-        if not (line.isascii() and line.isprintable()):
-            line = line.encode('unicode_escape').decode()
-        self._log_lines.start(lambda: self._access_log.info(
-            '%s [%s] "%s" status: %s bytes: %d seconds: %.4f',
-            address, request_id, line, status or '-', sent, seconds))
+        def write() -> None:
+            user, project = [_readable(each or '-')
+                             for each in who] or ('-', '-')
+            self._access_log.info(
+                '%s [%s %s %s] "%s" status: %s bytes: %d seconds: %.4f',
+                address, request_id, user, project, _readable(line),
+                status or '-', sent, seconds,
+                extra={'extra': {
+                    'client': address, 'asked_as': request_id, 'user': user,
+                    'project': project, 'status': status, 'bytes': sent,
+                    'seconds': round(seconds, 4)}})
+
+        self._log_lines.start(write)
 
     def flush_log(self) -> None:
         """On the loop: until all lines so far have been written."""
         self.loop.run_in(self._log_lines.start, lambda: None)
+
+
+def _readable(text: str) -> str:
+    """As a line of a log can have it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.encode('unicode_escape').decode()

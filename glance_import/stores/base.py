@@ -237,6 +237,13 @@ class Store(typing.Protocol):
     def delete(self, uri: str) -> None:
         """:raises ObjectGone, ObjectInUse, StoreUnwritable, BadLocation:"""
 
+    def check(self) -> bool:
+        """Whether it answers just now is known, and it does.
+
+        :returns: False where that cannot be asked for
+        :raises StoreError: it does not; why
+        """
+
     def properties(self) -> dict[str, typing.Any]:
         """What an administrator may read of the store's options."""
 

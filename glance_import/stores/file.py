@@ -165,6 +165,17 @@ class FileStore:
         except OSError as failure:
             raise base.from_os(self.id, failure) from failure
 
+    def check(self) -> bool:
+        """See ``base.Store.check``."""
+        try:
+            os.statvfs(self.datadir)
+        except OSError as failure:
+            raise base.from_os(self.id, failure) from failure
+        if not os.access(self.datadir, os.W_OK | os.X_OK):
+            raise base.StoreUnwritable(
+                f'store {self.id}: {self.datadir} cannot be written')
+        return True
+
     def properties(self) -> dict[str, typing.Any]:
         """See ``base.Store.properties``."""
         return {'data_dir': self.datadir, 'chunk_size': copying.BLOCK,

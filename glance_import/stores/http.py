@@ -92,6 +92,10 @@ class HttpStore:
     def delete(self, uri: str) -> None:
         """It is not ours to delete."""
 
+    def check(self) -> bool:
+        """See ``base.Store.check``: it is as many servers as there are."""
+        return False
+
     def properties(self) -> dict[str, typing.Any]:
         """See ``base.Store.properties``."""
         return {}

@@ -117,6 +117,10 @@ class LibraryStore:
             return self._conf[SHARED][name]
         return found
 
+    def check(self) -> bool:
+        """See ``base.Store.check``; glance_store has no way to ask."""
+        return False
+
     def properties(self) -> dict[str, typing.Any]:
         """See ``base.Store.properties``."""
         return {name: self.option(option)

@@ -25,6 +25,8 @@ from glance_import.stores import copying
 Failures = dict[str, base.StoreError]
 # Digests when a store has the image (None) or will not have it (why).
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
+# Hears which store has done its part (None), or not, and why.
+Heard = collections.abc.Callable[[str, str | None], None]
 # May refuse bytes by their digests before any store shows them.
 Verify = collections.abc.Callable[[base.Digests], None]
 
@@ -75,6 +77,7 @@ class Order:
     progress: base.Progress | None = None
     cancelled: base.IsCancelled | None = None
     settled: Settled | None = None
+    heard: Heard | None = None
     verify: Verify | None = None
 
 
@@ -166,6 +169,7 @@ class _Run:
             if failed is not None:
                 self._failed(attempt, failed)
             else:
+                self._hear(attempt, None)
                 self._report_stored()
                 self._note_end(attempt.store.id, None)
 
@@ -194,12 +198,19 @@ class _Run:
         if isinstance(failure, OSError):
             failure = base.from_os(attempt.store.id, failure)
         assert isinstance(failure, base.StoreError)
+        self._hear(attempt, failure)
         self._live.remove(attempt)
         self._outcome.failed[attempt.store.id] = failure
         _quietly(attempt.abort)
         if self._order.all_must_succeed:
             raise _failed(self._outcome.failed)
         self._note_end(attempt.store.id, failure)
+
+    def _hear(self, attempt: base.Attempt,
+              failure: base.StoreError | None) -> None:
+        if self._order.heard is not None:
+            self._order.heard(attempt.store.id,
+                              None if failure is None else str(failure))
 
     def _note_end(self, store_id: str, failure: base.StoreError | None
                   ) -> None:

@@ -99,6 +99,12 @@ class S3Store(library.LibraryStore):
                 self.client, self.option('s3_store_host'), self.bucket,
                 self.option('s3_store_region_name'))
 
+    def check(self) -> bool:
+        """See ``base.Store.check``."""
+        with self.errors():
+            self.client.head_bucket(Bucket=self.bucket)
+        return True
+
     def attempt(self, image_id: str, epoch: int) -> base.Attempt:
         """See ``base.Store.attempt``."""
         return Attempt(self, library.object_name(image_id, epoch))

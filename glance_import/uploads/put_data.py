@@ -23,7 +23,9 @@ from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
+from glance_import.domain import telling
 from glance_import import errors
+from glance_import.observe import events
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
@@ -61,14 +63,25 @@ def save(services: services.Services, target: receiving.Target,
     image = target.image
     content.check_plugins(services, image.id)
     cap = check(services, receiving.PUT_FILE, target, announced)
-    with receiving.Receiver(services, receiving.PUT_FILE, image.id, cap=cap,
-                            digests=announced.digests) as receiver:
-        epoch = receiver.begin(announced.expected)
-        announced.receive(receiver, blocks)
-        with receiver.upload.seal() as sealed:
-            _store(services, image, sealed, receiver.upload_id, epoch,
-                   store or services.stores.default)
+    store = store or services.stores.default
+    try:
+        with receiving.Receiver(services, receiving.PUT_FILE, image.id,
+                                cap=cap, digests=announced.digests
+                                ) as receiver:
+            epoch = receiver.begin(announced.expected)
+            telling.changed(services, 'prepare', image.id)
+            announced.receive(receiver, blocks)
+            with receiver.upload.seal() as sealed:
+                _store(services, image, sealed, receiver.upload_id, epoch,
+                       store)
+    except errors.DomainError as failure:
+        telling.image(services, 'upload', image, trouble=(
+            f'Cannot save data for image {image.id}: {failure}'))
+        raise
     LOG.info('image %s is active: %d bytes', image.id, sealed.staged.size)
+    services.events.tell(events.DataStored(store.id, sealed.staged.size))
+    for what in ('upload', 'activate'):
+        telling.changed(services, what, image.id)
     # What earlier attempts had stored when they were killed.
     placement.sweep(services, image.id, below=epoch)
 
@@ -102,7 +115,8 @@ def _store(services: services.Services, image: db_images.Image,
         stored = multi_store.add_file(
             [store], sealed.path, sealed.staged, multi_store.Order(
                 image.id, epoch, services.conf.hashing_algorithm,
-                services.conf.legacy_checksum)).stored[store.id]
+                services.conf.legacy_checksum,
+                heard=services.hear_store)).stored[store.id]
         _record_active(services, image.id, upload_id, stored, virtual_size)
     except BaseException as failure:
         if stored is not None:

@@ -25,7 +25,9 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.domain import images
 from glance_import.domain import quotas
+from glance_import.domain import telling
 from glance_import import errors
+from glance_import.observe import events
 from glance_import import staging
 from glance_import.staging import room
 from glance_import import states
@@ -50,23 +52,25 @@ class InProgress(errors.Conflict):
 class Kind(typing.NamedTuple):
     """One of the ways in which bytes come.
 
-    ``status`` of the image while they come; ``complete`` is the state of
-    its staged data when all have come, None where none stays; ``refusals``
-    are the errors after which nothing of them is kept.
+    ``source`` is what metrics call it; ``status``, that of the image while
+    they come; ``complete`` is the state of its staged data when all have
+    come, None where none stays; ``refusals`` are the errors after which
+    nothing of them is kept.
     """
 
+    source: str
     status: str
     complete: str | None
     refusals: tuple[type[BaseException], ...] = ()
 
 
-STAGE = Kind(states.UPLOADING, states.COMPLETE,
+STAGE = Kind('stage', states.UPLOADING, states.COMPLETE,
              (staging.StagingError, errors.Invalid))
-PARTS = Kind(states.UPLOADING, states.COMPLETE)
-PUT_FILE = Kind(states.SAVING, None, (BaseException,))
+PARTS = Kind('parts', states.UPLOADING, states.COMPLETE)
+PUT_FILE = Kind('file', states.SAVING, None, (BaseException,))
 # PUT file whose data goes through an import.
-TO_IMPORT = Kind(states.UPLOADING, states.COMPLETE, (BaseException,))
-DOWNLOAD = Kind(states.IMPORTING, states.IN_USE)
+TO_IMPORT = Kind('file', states.UPLOADING, states.COMPLETE, (BaseException,))
+DOWNLOAD = Kind('import', states.IMPORTING, states.IN_USE)
 
 
 class Target(typing.NamedTuple):
@@ -208,12 +212,16 @@ class Receiver:
         self._digests = digests
         self._upload: staging.Upload | None = None
         self._is_recorded = False
+        self._received = 0
 
     def __enter__(self) -> typing.Self:
         return self
 
     def __exit__(self, _kind: object, failure: BaseException | None,
                  _trace: object) -> None:
+        if self._received:
+            self._services.events.tell(events.DataReceived(
+                self._kind.source, self._received))
         if self._upload is not None:
             if self._is_recorded and not isinstance(failure,
                                                     self._kind.refusals):
@@ -317,6 +325,7 @@ class Receiver:
                 self._services.area.room.require(unseen)
                 unseen = 0
             self.upload.write(block)
+            self._received += len(block)
             # Or its buffer would live until the next block comes.
             del block
 
@@ -335,6 +344,8 @@ class Receiver:
         staged, image_id = self.upload.finish(), self.image_id
         is_recorded, status = self._record_complete(staged, then)
         if is_recorded:
+            if self._kind in (STAGE, PARTS):
+                telling.changed(self._services, 'update', image_id)
             return staged
         if status in (None, states.DELETED):
             self._services.area.discard(image_id)
@@ -406,7 +417,8 @@ def refusal(failure: staging.StagingError, image_id: str,
         return cap.refusal() if cap else errors.TooLarge(
             f'The image does not fit: {failure}.')
     if isinstance(failure, staging.StagingFull):
-        return errors.TooLarge(f'There is no room for the image: {failure}.')
+        return errors.TooLarge(f'There is no room for the image: {failure}.',
+                               code='staging.full')
     if isinstance(failure, staging.UploadGone):
         return deleted(image_id)
     LOG.error('staging image %s: %s', image_id, failure)

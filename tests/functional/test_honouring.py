@@ -205,7 +205,8 @@ def test_two_nodes(make_node, tmp_path, kind):
         image = api.wait_status(api.ask(GOOD), 'active')
         said = api.tasks(image['id'])[0]['result'].get('plugins', ())
         assert all(len(each['digest']) == 64 for each in said)
-        assert (kind == 'get_flow') == (not said)
+        assert {each['step'] for each in said} == (
+            {'flow'} if kind == 'get_flow' else {'inspect'})
 
 
 def test_options_of_bundled_plugins(make_node):
@@ -315,8 +316,8 @@ def test_nothing_waits_for_ever(make_node, tmp_path):
 def test_it_waits_while_a_living_conductor_may_run_it(make_node, tmp_path):
     ours, _theirs, _reason = differing('missing', tmp_path)
     api = make_node('api', *ours, embedded_conductor=False).start()
-    query(api, "INSERT INTO import_conductors SELECT 'busy', 'n', area, '1', "
-               "NULL, 4e9 FROM (SELECT '' AS area)")
+    query(api, 'INSERT INTO import_conductors (name, node, area, version, '
+               "seen) VALUES ('busy', 'n', '', '1', 4e9)")
     start_conductor(make_node('conductor', unhonoured_import_lifetime=1))
     image_id = api.ask(GOOD)
     area, = query(api, 'SELECT area FROM import_jobs')[0]

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from glance_import.imports import embedded
+from tests.observe import scraping
 from tests import servers
 from tests import service as services
 
@@ -220,8 +221,10 @@ def test_children_die_with_their_parent(make_service):
         os.path.exists(f'/proc/{pid}') for pid in children), 10)
 
 
-@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_sent_out_of_habit_end_nothing(make_service, number):
+@pytest.mark.parametrize('number, said', [
+    (signal.SIGUSR1, 'SIGUSR1: thread MainThread'),
+    (signal.SIGUSR2, 'SIGUSR2: report of ')])
+def test_signals_sent_out_of_habit_end_nothing(make_service, number, said):
     service = make_service().start()
     services.wait_for(lambda: 'runs up to' in service.text())
     processes = [service.process.pid, *service.children()]
@@ -231,8 +234,7 @@ def test_signals_sent_out_of_habit_end_nothing(make_service, number):
     image_id = service.ask(DATA)
     assert service.wait_status(image_id, 'active')
     assert [service.process.pid, *service.children()] == processes
-    services.wait_for(lambda: service.text().count(
-        f'{number.name}: thread MainThread') >= len(processes))
+    services.wait_for(lambda: service.text().count(said) >= len(processes))
 
 
 def test_a_conductor_that_starts_survives_them_too(make_service):
@@ -279,8 +281,8 @@ def test_a_conductor_on_its_own_survives_them(make_service):
         image_id = service.ask(DATA)
         service.wait_status(image_id, 'active')
         services.wait_for(lambda: all(
-            f'{name}: thread MainThread' in service.text()
-            for name in ('SIGUSR1', 'SIGUSR2')))
+            said in service.text() for said in (
+                'SIGUSR1: thread MainThread', 'SIGUSR2: report of ')))
     finally:
         process.terminate()
         assert process.wait(30) == 0
@@ -454,7 +456,8 @@ def test_who_forks_has_no_database_open(make_service):
 
 @pytest.mark.parametrize('kind', ['gunicorn', 'gunicorn --preload', 'uwsgi'])
 def test_under_other_servers(make_service, kind):
-    service = make_service()
+    metrics = servers.free_port()
+    service = make_service(options={'metrics': {'bind_port': metrics}})
     environment = dict(service.environment,
                        OS_GLANCE_CONFIG_DIR=str(service.conf))
     with open(service.log, 'ab') as log:
@@ -495,6 +498,14 @@ def test_under_other_servers(make_service, kind):
         lambda: service.stage(image_id, DATA).status == 204)
     assert len([words for words in service.children().values()
                 if 'cmd.conductor' in words]) == 1
+    # Both workers and the conductor count, and one process serves it.
+    found = scraping.until(metrics, lambda each: each.total(
+        'http_requests_total', route='/v2/images/{image_id}/import') >= 2)
+    assert found.total('imports_total') == 2
+    assert found.total('sent_bytes_total') >= len(DATA) + 10
+    assert found.total('database_up') == 1
+    assert len([words for words in service.children().values()
+                if 'cmd.exporter' in words]) == 1
     # Of this one the processes that answer were forked.
     assert open_databases(service.process.pid) == []
     assert service.stop() in (0, -15, 30)

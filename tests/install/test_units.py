@@ -209,8 +209,8 @@ def test_the_api_is_ready_when_it_answers(make_service, manager):
     ([(True, 40.0)], False),
     ([(True, 40.0), (True, 0.1)], True)])
 def test_pings_are_for_loops_that_turn(workers, turns):
-    keeper = parent.Parent(settings.Settings(hang_timeout=30), None, None,
-                           None)
+    keeper = parent.Parent(parent.Generation(
+        settings.Settings(hang_timeout=30), None), None, None)
     for pid, (up, silence) in enumerate(workers):
         beat = types.SimpleNamespace(silence=lambda silence=silence: silence)
         keeper._children[pid] = parent.Child(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections.abc
+import functools
 import re
 import typing
 
@@ -16,6 +18,7 @@ from glance_import.domain import images as records
 from glance_import.domain import placement
 from glance_import import errors
 from glance_import.imports import uploading
+from glance_import.observe import events
 from glance_import import states
 from glance_import.uploads import put_data
 
@@ -37,14 +40,21 @@ def get(request: call.Call) -> webob.Response:
                                     start)
     whole = (start, stop) == (0, size)
     response = _response(image, stop - start)
-    response.app_iter = _iterator(request.req, stream, stop - start,
-                                  whole=whole)
+    response.app_iter = _iterator(
+        request.req, stream, stop - start, whole=whole,
+        told=functools.partial(_tell_sent, request, image, stop - start))
     response.content_length = stop - start
     if not whole:
         response.status_int = 206
         response.headers['Content-Range'] = (
             f'bytes {start}-{stop - 1}/{size}')
     return response
+
+
+def _tell_sent(request: call.Call, image: records.Image, expected: int,
+               sent: int) -> None:
+    request.services.events.tell(events.DataSent(
+        image, sent, expected, request.ctx.user_id, request.ctx.project_id))
 
 
 def head(request: call.Call) -> webob.Response:
@@ -157,29 +167,55 @@ def _number(digits: str) -> int:
 
 
 def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,
-              whole: bool) -> typing.Any:
+              whole: bool, told: collections.abc.Callable[[int], None]
+              ) -> typing.Any:
     """The fastest way out that the server has.
 
     Our own wrapper sends any part of a file; of others not all respect
     where the file stands, so they get whole files only.
+
+    :param told: told the bytes sent at the end; what another server's
+        wrapper has sent is not known, and taken for all of them
     """
     wrap = req.environ.get('wsgi.file_wrapper')
     if not stream.seekable():
         # It comes from a store over a network.
         wrap = None
     if wrap is not None and req.environ.get('glance_import.server'):
-        return wrap(stream, BLOCK).app_iter_range(0, length)
+        wrapped = wrap(stream, BLOCK).app_iter_range(0, length)
+        wrapped.on_close = told
+        return wrapped
     if wrap is not None and whole:
-        return wrap(stream, BLOCK)
-    return _Blocks(stream, length)
+        return wrap(_Closing(stream, functools.partial(told, length)), BLOCK)
+    return _Blocks(stream, length, told)
+
+
+class _Closing:
+    """A file that tells when it is closed."""
+
+    def __init__(self, stream: typing.BinaryIO,
+                 told: collections.abc.Callable[[], None]) -> None:
+        self._stream = stream
+        self._told = told
+
+    def __getattr__(self, name: str) -> typing.Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        if not self._stream.closed:
+            self._stream.close()
+            self._told()
 
 
 class _Blocks:
     """A bounded number of bytes of a file, block by block."""
 
-    def __init__(self, stream: typing.BinaryIO, length: int) -> None:
+    def __init__(self, stream: typing.BinaryIO, length: int,
+                 told: collections.abc.Callable[[int], None]) -> None:
         self._stream = stream
         self._left = length
+        self._sent = 0
+        self._told = told
 
     def __iter__(self) -> typing.Iterator[bytes]:
         while self._left:
@@ -188,6 +224,8 @@ class _Blocks:
                 raise OSError('the image is shorter than its record says')
             self._left -= len(block)
             yield block
+            self._sent += len(block)
 
     def close(self) -> None:
         self._stream.close()
+        self._told(self._sent)

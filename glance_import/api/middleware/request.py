@@ -8,6 +8,7 @@ log under the same number.
 from __future__ import annotations
 
 import re
+import time
 import typing
 
 from oslo_context import context as oslo_context
@@ -16,12 +17,23 @@ import webob
 from webob import exc
 
 from glance_import.api import faults
+from glance_import.api.middleware import standard
 from glance_import import context
 from glance_import import errors
+from glance_import.observe import events
+from glance_import.observe import series
 from glance_import import services
 
 LOG = log.getLogger(__name__)
 HEADER = 'x-openstack-request-id'
+# In the environment of a request: the pattern of its path, and for the access
+# log of our server (see glance_import.server), who asks, and to say nothing.
+ROUTE = 'glance_import.route'
+WHO = 'server.who'
+QUIET = 'server.quiet'
+# Paths that other filters than the router answer.
+_FIXED = frozenset({'/', '/versions', '/healthcheck', '/healthcheck/live',
+                    '/healthcheck/ready'})
 _SAFE_ID = re.compile(r'[A-Za-z0-9_.:+/=-]+')
 
 
@@ -30,9 +42,17 @@ class RequestFilter:
 
     def __init__(self, app, services: services.Services) -> None:
         self._app = app
+        self._events = services.events
+        self._timed = services.events.hears(events.RequestAnswered)
         self._max_id = services.conf.max_request_id_length
 
+    def close(self) -> None:
+        """The process ends: no request follows."""
+        self._events.close()
+
     def __call__(self, environ, start_response):
+        begun = time.perf_counter() if self._timed else 0.0
+        status = '500'
         given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
         request_id = oslo_context.generate_request_id()
         refusal = None
@@ -48,9 +68,11 @@ class RequestFilter:
         environ['glance_import.context'] = context.RequestContext(
             request_id=request_id)
 
-        def start_with_id(status, headers, exc_info=None):
+        def start_with_id(line, headers, exc_info=None):
+            nonlocal status
+            status = line
             headers.append((HEADER, request_id))
-            return start_response(status, headers, exc_info)
+            return start_response(line, headers, exc_info)
 
         try:
             if refusal is not None:
@@ -59,6 +81,19 @@ class RequestFilter:
         finally:
             # This thread serves somebody else next.
             oslo_context._request_store.context = None
+            self._note(environ)
+            if self._timed:
+                self._events.tell(events.RequestAnswered(
+                    environ['REQUEST_METHOD'], _route(environ),
+                    int(status[:3]), time.perf_counter() - begun))
+
+    @staticmethod
+    def _note(environ) -> None:
+        """What the access log of our server says beside the request."""
+        if environ['PATH_INFO'].startswith(standard.READY_PATHS[0]):
+            environ[QUIET] = True
+        ctx = environ['glance_import.context']
+        environ[WHO] = (ctx.user_id, ctx.project_id)
 
     def _answer(self, environ, start_response, request_id):
         try:
@@ -68,29 +103,35 @@ class RequestFilter:
         except errors.DomainError as failure:
             response = faults.answer(failure) or _internal(request_id)
         except Exception as failure:
-            response = _of_database(failure, request_id)
+            response = self._of_database(failure, request_id)
             if response is None:
                 LOG.exception('unexpected error')
                 response = _internal(request_id)
         return faults.reason_first(response)(environ, start_response)
 
+    def _of_database(self, failure: Exception, request_id: str
+                     ) -> webob.Response | None:
+        """The answer to a failure of the database; None if it is no such."""
+        if services.database_cannot_keep(failure):
+            return exc.HTTPBadRequest(
+                'The database of this service cannot keep a value of this '
+                'request: a character that its character set lacks, such as '
+                "an emoji in MySQL's utf8, or one that is too long. The "
+                f'reference is {request_id}.')
+        if services.database_is_away(failure):
+            self._events.tell(events.DatabaseAway(
+                services.one_line(failure)))
+            return exc.HTTPServiceUnavailable(
+                'The database of this service does not answer at the moment; '
+                f'try again. The reference is {request_id}.',
+                headers={'Retry-After': '5'})
+        return None
 
-def _of_database(failure: Exception, request_id: str
-                 ) -> webob.Response | None:
-    """The answer to a failure of the database; None when it is no such."""
-    if services.database_cannot_keep(failure):
-        return exc.HTTPBadRequest(
-            'The database of this service cannot keep a value of this '
-            'request: a character that its character set lacks, such as an '
-            "emoji in MySQL's utf8, or one that is too long. The reference "
-            f'is {request_id}.')
-    if services.database_is_away(failure):
-        LOG.error('the database does not answer: %s', failure)
-        return exc.HTTPServiceUnavailable(
-            'The database of this service does not answer at the moment; '
-            f'try again. The reference is {request_id}.',
-            headers={'Retry-After': '5'})
-    return None
+
+def _route(environ) -> str:
+    """The pattern that a path fits, never the path."""
+    path = environ['PATH_INFO']
+    return environ.get(ROUTE) or (path if path in _FIXED else series.OTHER)
 
 
 def _internal(request_id: str) -> webob.Response:

@@ -1,4 +1,4 @@
-"""oslo.middleware's filters, told to read this service's configuration.
+"""OpenStack's filters, told to read this service's configuration.
 
 Their own paste factories would read files by a search of their own, and so
 miss what --config-file and --config-dir name.
@@ -52,6 +52,21 @@ def http_proxy_to_wsgi(app, services: services.Services):
         # It would do nothing, at some cost.
         return app
     return filtered
+
+
+def audit(app, services: services.Services,
+          given: dict[str, str]) -> typing.Any:
+    """keystonemiddleware's audit filter: who did what, as CADF events.
+
+    :param given: what the paste file says, audit_map_file say; its options
+        in [audit_middleware_notifications] are those of this service's files
+    """
+    # Few services have it, and it takes its time.
+    from keystonemiddleware import audit as keystone_audit
+
+    return keystone_audit.AuditMiddleware(
+        app, **{'service_name': 'glance', **given,
+                'oslo_config_config': services.conf})
 
 
 READY_PATHS = ('/healthcheck', '/healthcheck/ready')

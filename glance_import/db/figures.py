@@ -1,0 +1,44 @@
+"""How much there is of what: figures of the queue, for metrics.
+
+Every function takes a connection whose transaction the caller owns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+
+from glance_import.db import conductors
+from glance_import.db import jobs
+from glance_import.db import tables
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Queue:
+    """Imports of all nodes; ``oldest`` in seconds, 0 when none waits.
+
+    Waiting are those that a conductor may take now; all others run, or are
+    to be tried at a later time.
+    """
+
+    waiting: int
+    running: int
+    oldest: float
+    conductors: int
+
+
+_WAITING = jobs.claimable()
+_QUEUE = sa.select(
+    sa.func.count(),
+    sa.func.coalesce(sa.func.sum(sa.case((_WAITING, 1), else_=0)), 0),
+    sa.func.coalesce(tables.db_now() - sa.func.min(sa.case(
+        (_WAITING, jobs.Columns.created_at))), 0.0)
+).select_from(tables.import_jobs)
+
+
+def queue(conn: sa.Connection) -> Queue:
+    """The queue as it stands."""
+    count, waiting, oldest = conn.execute(_QUEUE).one()
+    return Queue(int(waiting), int(count) - int(waiting),
+                 max(0.0, float(oldest)), conductors.living(conn))

@@ -1,0 +1,1 @@
+"""Serving metrics: what was counted, and how things stand at the moment."""
