@@ -47,7 +47,7 @@ _PLUGIN_LOG = 'glance_import.imports.contract_step'
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Trial:
     """How the import ended.
 
     :ivar verdicts: of the contract plugins, in their order
@@ -69,7 +69,7 @@ class Found:
 
 def run(conf: cfg.ConfigOpts, path: str, wanted: dict[str, typing.Any],
         log: collections.abc.Callable[[str, str], None], *,
-        directory: str | None = None) -> Found:
+        directory: str | None = None) -> Trial:
     """Import the file; nothing of it is left.
 
     :param wanted: attributes of the image, as in POST /v2/images
@@ -114,7 +114,7 @@ def _redirect(conf: cfg.ConfigOpts, top: str) -> None:
 
 
 def _import(services: all_services.Services, path: str,
-            wanted: dict[str, typing.Any]) -> Found:
+            wanted: dict[str, typing.Any]) -> Trial:
     image = images.create(services, _CONTEXT, wanted)
     stage.stage(services, receiving.find(services, _CONTEXT, image.id),
                 _blocks(path),
@@ -131,7 +131,7 @@ def _import(services: all_services.Services, path: str,
         now = db_images.get(conn, image.id, db_images.EVERYTHING)
     assert task is not None and now is not None
     result = task.result or {}
-    return Found(
+    return Trial(
         [_result(each) for each in result.get('plugins', ())],
         list(result.get('warnings', ())), held,
         task.message if task.status == states.FAILURE else None, now)

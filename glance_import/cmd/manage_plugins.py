@@ -143,7 +143,7 @@ def dry_run(conf: cfg.ConfigOpts) -> int:
     return 0 if found.passed else 1
 
 
-def _tell(found: trial.Found) -> None:
+def _tell(found: trial.Trial) -> None:
     for record in found.verdicts:
         print(f'{record.plugin}: {cmd_plugin.describe(record)}')
     for warning in found.warnings:

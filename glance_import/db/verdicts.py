@@ -18,7 +18,7 @@ _INSERT = sa.insert(_TABLE).values(ended_at=tables.db_now())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Kept:
+class Record:
     """Of one import; ``id`` is its task's, ``ended_at`` since the epoch."""
 
     id: str
@@ -35,11 +35,11 @@ def keep(conn: sa.Connection, task_id: str, image_id: str,
                                'plugins': result['plugins']})
 
 
-def of(conn: sa.Connection, wanted: str) -> list[Kept]:
+def of(conn: sa.Connection, wanted: str) -> list[Record]:
     """Of an import, or of all imports of an image; the latest first."""
-    return [Kept(**row._mapping) for row in conn.execute(
+    return [Record(**row._mapping) for row in conn.execute(
         sa.select(*(_TABLE.c[field.name]
-                    for field in dataclasses.fields(Kept)))
+                    for field in dataclasses.fields(Record)))
         .where(sa.or_(_TABLE.c.id == wanted, _TABLE.c.image_id == wanted))
         .order_by(_TABLE.c.ended_at.desc(), _TABLE.c.id))]
 
