@@ -148,8 +148,10 @@ class Kind:
 
     @functools.cached_property
     def read_only(self) -> tuple[str, ...]:
-        return tuple(name for name, described in self.described.items()
-                     if described.get('readOnly'))
+        # When it was made is not shown of each, and nobody's to say.
+        return tuple(dict.fromkeys([*_DATES, *(
+            name for name, described in self.described.items()
+            if described.get('readOnly'))]))
 
     def schema(self) -> Json:
         """What describes one, without the definitions that it refers to."""
