@@ -1,21 +1,18 @@
-"""glance-import-manage db: the database's revision.
+"""glance-import-manage db: the database's revision, and definitions.
 
-Touches the database through ``glance_import.db.upgrade`` alone. A command
-gets the configuration (its arguments are in ``conf.command``) and returns an
-exit status.
+Touches the database through ``glance_import.db.upgrade`` and
+``glance_import.domain.metadef_files`` alone. A command gets the configuration
+(its arguments are in ``conf.command``) and returns an exit status.
 """
 
 from __future__ import annotations
 
-import collections.abc
-import contextlib
-import os
-
 from oslo_config import cfg
 
-from glance_import.db import engine
+from glance_import.cmd import databases
+from glance_import.cmd import manage_metadefs
 from glance_import.db import upgrade
-from glance_import import state
+from glance_import.domain import metadef_files
 
 NAME = 'db'
 HELP = 'Create the database, bring it up to date, tell where it stands.'
@@ -31,19 +28,6 @@ _SAYINGS = {
 }
 
 
-@contextlib.contextmanager
-def _database(conf: cfg.ConfigOpts
-              ) -> collections.abc.Iterator[engine.Database]:
-    if os.path.isdir(conf.state_path):
-        # Where the database is unless the options say otherwise.
-        state.prepare(conf.state_path)
-    database = engine.Database(conf)
-    try:
-        yield database
-    finally:
-        database.dispose()
-
-
 def _say(found: upgrade.Status) -> None:
     print(_SAYINGS[found.state].format(
         current=found.current or 'none', head=found.head))
@@ -54,24 +38,29 @@ def sync(conf: cfg.ConfigOpts) -> int:
 
     In an empty database Glance's tables are created too. Those of an
     existing Glance are left as they are, but for indexes named import_*.
+    Where there is no namespace of metadata definitions, that of this
+    service's own properties is loaded.
     Running it twice does no harm.
     """
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         upgrade.sync(database)
+        if metadef_files.seed(database):
+            print('there were no metadata definitions: loaded those of this '
+                  'service')
         _say(upgrade.status(database))
     return 0
 
 
 def version(conf: cfg.ConfigOpts) -> int:
     """Print the revision the database is at (none: not synced yet)."""
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         print(upgrade.status(database).current or 'none')
     return 0
 
 
 def check(conf: cfg.ConfigOpts) -> int:
     """Say whether the database is up to date; exit status 1 when not."""
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         found = upgrade.status(database)
     _say(found)
     return 0 if found.state == 'head' else 1
@@ -82,4 +71,5 @@ COMMANDS: dict[str, tuple] = {
     'sync': (sync, ()),
     'version': (version, ()),
     'check': (check, ()),
+    **manage_metadefs.COMMANDS,
 }

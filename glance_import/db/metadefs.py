@@ -24,6 +24,7 @@ from glance_import.db import tables
 # A row by its columns' names; times are naive UTC.
 Row = dict[str, typing.Any]
 Scope = images.Scope
+EVERYTHING = images.EVERYTHING
 
 _NAMESPACES = tables.metadef_namespaces
 _TYPES = tables.metadef_resource_types
@@ -243,7 +244,8 @@ def insert(conn: sa.Connection, values: Row) -> int:
     now = engine.utcnow()
     done = conn.execute(sa.insert(_NAMESPACES).values(
         **values, created_at=now, updated_at=now))
-    return done.inserted_primary_key[0]
+    key: typing.Any = done.inserted_primary_key
+    return key[0]
 
 
 def update(conn: sa.Connection, namespace_id: int, values: Row) -> None:
@@ -296,10 +298,14 @@ def add(conn: sa.Connection, part: Part, namespace_id: int,
     if part.is_association:
         ids = _type_ids(conn, {row['name'] for row in rows}, protected)
         rows = [{**row, 'resource_type_id': ids[row['name']]} for row in rows]
-    known = part.table.c.keys()
     conn.execute(sa.insert(part.table), [
-        {name: value for name, value in {**row, **fixed}.items()
-         if name in known} for row in rows])
+        _own(part, {**row, **fixed}) for row in rows])
+
+
+def _own(part: Part, values: Row) -> Row:
+    """Without what is no column of the table."""
+    return {name: value for name, value in values.items()
+            if name in part.table.c}
 
 
 def _type_ids(conn: sa.Connection, wanted: set[str], protected: bool
@@ -327,12 +333,12 @@ def _known_types(conn: sa.Connection, wanted: set[str]) -> dict[str, int]:
 
 
 def change(conn: sa.Connection, part: Part, row: Row, values: Row) -> None:
-    """Give a row that was read other values.
+    """Give a row that was read other values; an association keeps its name.
 
     :raises oslo_db.exception.DBDuplicateEntry: one of that name is there
     """
     conn.execute(sa.update(part.table).where(*part.key(row)).values(
-        **values, updated_at=engine.utcnow()))
+        **_own(part, values), updated_at=engine.utcnow()))
 
 
 def remove(conn: sa.Connection, part: Part, row: Row) -> None:

@@ -223,6 +223,7 @@ task_info = sa.Table(
     sa.Column('message', sa.Text),
     **MYSQL)
 
+
 def _dated() -> list[sa.Column]:
     return [sa.Column('created_at', sa.DateTime, nullable=False),
             sa.Column('updated_at', sa.DateTime)]

@@ -284,9 +284,10 @@ def _published_list(kind: Kind) -> Json:
         items = {'type': 'array', 'items': one}
     links = [('first', '{first}'), ('next', '{next}'),
              ('describedby', '{schema}')]
-    return {'name': kind.key, 'properties': {
-        kind.key: items, **{each: {'type': 'string'}
-                            for each in ('first', 'next', 'schema')}},
+    return {
+        'name': kind.key,
+        'properties': {kind.key: items, **{
+            each: {'type': 'string'} for each in ('first', 'next', 'schema')}},
         'links': [{'rel': rel, 'href': href} for rel, href in links],
         **_with_definitions(kind)}
 

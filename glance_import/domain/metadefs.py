@@ -169,14 +169,19 @@ def insert(conn: sa.Connection, row: Row,
     with _unique(kinds.NAMESPACE, row['namespace']):
         made = db_metadefs.insert(conn, row)
     for kind, rows in held:
-        _add(conn, kind, made, row['namespace'], rows, protected=protected)
+        add_rows(conn, kind, {**row, 'id': made}, rows, protected=protected)
     return made
 
 
-def _add(conn: sa.Connection, kind: kinds.Kind, namespace_id: int,
-         namespace: str, rows: list[Row], *, protected: bool = False) -> None:
-    with _unique(kind, ', '.join(row['name'] for row in rows), namespace):
-        db_metadefs.add(conn, kind.rows, namespace_id, rows,
+def add_rows(conn: sa.Connection, kind: kinds.Kind, namespace: Row,
+             rows: list[Row], *, protected: bool = False) -> None:
+    """The same of what a namespace holds.
+
+    :raises errors.Conflict: one of that name is there
+    """
+    with _unique(kind, ', '.join(row['name'] for row in rows),
+                 namespace['namespace']):
+        db_metadefs.add(conn, kind.rows, namespace['id'], rows,
                         protected=protected)
 
 
@@ -261,7 +266,7 @@ def add(services: services.Services, kind: kinds.Kind, namespace: Row,
         _lock(conn, namespace)
         if replace:
             db_metadefs.remove_all(conn, kind.rows, namespace['id'])
-        _add(conn, kind, namespace['id'], namespace['namespace'], rows)
+        add_rows(conn, kind, namespace, rows)
 
 
 @engine.retried

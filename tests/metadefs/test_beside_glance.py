@@ -7,8 +7,8 @@ import pytest
 
 from tests import environments
 from tests import glance as glances
-from tests import service as services
 from tests.metadefs import conversation
+from tests import service as services
 
 WHEN = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ')
 # What an answer to a change may have beside: an object shows that it has no
