@@ -203,24 +203,23 @@ def _paged(conn: sa.Connection, query: sa.Select, table: sa.Table,
     return [dict(row._mapping) for row in conn.execute(query, values)]
 
 
-def _blank(table: sa.Table, key: str) -> typing.Any:
-    """What NULL sorts as, on every server."""
-    return False if isinstance(table.c[key].type, sa.Boolean) else ''
-
-
 def _sortable(table: sa.Table, key: str) -> sa.ColumnElement[typing.Any]:
+    """The column in a form that servers compare, NULL too."""
     column = table.c[key]
+    if isinstance(column.type, sa.Boolean):
+        return sa.case((column, 1), else_=0)
     if not column.nullable:
         return column
-    if key == 'updated_at':
-        return sa.func.coalesce(column, table.c.created_at)
-    return sa.func.coalesce(column, _blank(table, key))
+    return sa.func.coalesce(column, table.c.created_at
+                            if key == 'updated_at' else '')
 
 
 def _sorted_as(table: sa.Table, key: str, row: Row) -> typing.Any:
-    if row[key] is not None:
-        return row[key]
-    return row['created_at'] if key == 'updated_at' else _blank(table, key)
+    if isinstance(table.c[key].type, sa.Boolean):
+        return int(bool(row[key]))
+    if row[key] is None:
+        return row['created_at'] if key == 'updated_at' else ''
+    return row[key]
 
 
 def _behind(columns: list[sa.ColumnElement[typing.Any]],
