@@ -1,15 +1,19 @@
-"""The answers of a real Glance, request by request."""
+"""The answers of a real Glance, request by request, and its database."""
 
+import contextlib
+import pathlib
 import re
+import sqlite3
+import subprocess
 import urllib.parse
 
 import pytest
 
-from tests import environments
 from tests import glance as glances
 from tests.metadefs import conversation
 from tests import service as services
 
+EMPTY = pathlib.Path(__file__).parents[1] / 'db' / 'glance_sqlite.sql'
 WHEN = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ')
 # What an answer to a change may have beside: an object shows that it has no
 # properties, as it does when it is read.
@@ -17,29 +21,20 @@ BESIDE = {'required': [], 'properties': {}}
 
 
 @pytest.fixture(scope='module')
-def pair(request, tmp_path_factory):
-    """(ours, a real Glance), each with a database of its own."""
-    top = tmp_path_factory.mktemp('beside')
-    theirs = glances.Glance(
-        environments.make('glance', request.config.cache.mkdir(
-            'environments')), top / 'glance',
-        database=f'sqlite:///{top}/glance.sqlite', images=top / 'images',
-        staging=top / 'staging')
-    theirs.sync()
-    ours = services.Service(top / 'ours', options={
-        'paste_deploy': {'flavor': 'fakeauth'},
-        'taskflow_executor': {'embedded_conductor': False}})
+def theirs(glance, tmp_path_factory):
+    """A real Glance on a database of its own."""
+    top = tmp_path_factory.mktemp('glance')
+    # As its own db_sync leaves one, in a moment.
+    with contextlib.closing(sqlite3.connect(top / 'sqlite')) as connection:
+        connection.executescript(EMPTY.read_text())
+    running = glances.Glance(
+        glance, top / 'glance', database=f'sqlite:///{top}/sqlite',
+        images=top / 'images', staging=top / 'staging')
+    running.database = top / 'sqlite'
     try:
-        ours.start()
-        for each in ours.request('GET', conversation.NS,
-                                 token=services.ADMIN).json['namespaces']:
-            ours.request('PUT', each['self'], {
-                'namespace': each['namespace']}, token=services.ADMIN)
-            ours.request('DELETE', each['self'], token=services.ADMIN)
-        yield ours, theirs.start()
+        yield running.start()
     finally:
-        ours.kill()
-        theirs.stop()
+        running.stop()
 
 
 def told(answer):
@@ -79,16 +74,16 @@ def same(step, ours, theirs):
     return ours == theirs
 
 
-def test_every_answer(pair):
+def test_every_answer(clean, theirs):
     """Status and content; where we differ, as the request says."""
-    ours, theirs = pair
+    ours = clean
     wrong = []
     steps = list(conversation.whole())
     assert len(steps) > 150
     for number, step in enumerate(steps):
         answers = [each.request(step.method, step.path, step.body,
                                 step.headers, token=step.who)
-                   for each in pair]
+                   for each in (ours, theirs)]
         one, other = answers
         agreed = one.status == other.status
         if step.ours is not None:
@@ -113,3 +108,69 @@ def test_every_answer(pair):
             theirs.request('DELETE', f"{step.path}/{step.body['namespace']}",
                            token=services.ADMIN)
     assert not wrong, '\n'.join(wrong)
+
+
+def everything(service):
+    """All that a service answers about definitions, by the path."""
+    listed = service.request('GET', conversation.NS + '?limit=1000',
+                             token=services.ADMIN).json
+    # What Glance lets be made and no path leads to.
+    listed['namespaces'] = [each for each in listed['namespaces']
+                            if each['namespace'] and
+                            '\0' not in each['namespace']]
+    answers = {'list': listed}
+    for each in listed['namespaces']:
+        where = f"{conversation.NS}/{each['namespace']}"
+        for tail in ('', '/tags', '?resource_type=OS::Glance::Image'):
+            path = urllib.parse.quote(where, safe='/:') + tail
+            answer = service.request('GET', path, token=services.ADMIN)
+            # Nor to one with a slash in its name.
+            if answer.status == 200:
+                answers[where + tail] = answer.json
+    answers['types'] = service.request(
+        'GET', '/v2/metadefs/resource_types', token=services.ADMIN).json
+    return answers
+
+
+def test_a_database_of_glances(theirs, shipped, make_service):
+    """Its definitions are served as they were, to the last attribute."""
+    done = subprocess.run(
+        [theirs.environment_of.program('glance-manage'), '--config-file',
+         str(theirs.directory / 'glance-api.conf'), 'db_load_metadefs',
+         str(shipped)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert theirs.request('POST', conversation.NS, {
+        'namespace': 'by its API', 'properties': {
+            'p': {**conversation.P, 'default': 7, 'minimum': 2.5}},
+        'objects': [{'name': 'o', 'required': ['a', 'b']}],
+        'tags': [{'name': 'one'}, {'name': 'two'}]},
+        token=services.ADMIN).status == 201
+    before = everything(theirs)
+    assert len(before['list']['namespaces']) > 32
+    ours = make_service(options={
+        'paste_deploy': {'flavor': 'fakeauth'},
+        'database': {'connection': f'sqlite:///{theirs.database}.copy'},
+        'taskflow_executor': {'embedded_conductor': False}})
+    with contextlib.closing(sqlite3.connect(theirs.database)) as source, \
+            contextlib.closing(sqlite3.connect(
+                f'{theirs.database}.copy')) as copy:
+        source.backup(copy)
+    done = ours.run('manage', 'db', 'sync')
+    assert done.returncode == 0 and 'loaded' not in done.stdout, done
+    after = everything(ours.start())
+    for path, said in before.items():
+        assert linked(after[path]) == linked(said), path
+    assert set(after) >= set(before)
+
+
+def linked(value):
+    """With its links as they are meant; Glance orders none but tags."""
+    if isinstance(value, dict):
+        return {name: sorted(map(linked, item), key=str)
+                if name in ('resource_type_associations', 'objects')
+                else linked(item)
+                for name, item in value.items()}
+    if isinstance(value, list):
+        return [linked(item) for item in value]
+    return urllib.parse.unquote(value) if isinstance(value, str) else value

@@ -62,8 +62,9 @@ def _path(*names: str) -> str:
 
 
 def _dates(row: metadefs.Row) -> Json:
-    return {'created_at': views.when(row['created_at']),
-            'updated_at': views.when(row['updated_at'] or row['created_at'])}
+    # What glance-manage has loaded has none of the second.
+    return {name: views.when(row[name]) for name
+            in ('created_at', 'updated_at') if row[name] is not None}
 
 
 def _given(row: metadefs.Row, *names: str) -> Json:
