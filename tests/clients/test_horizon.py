@@ -53,6 +53,7 @@ def keystone(cache, tmp_path):
             running.add_project(project)
         running.add_user('glance', 'service', 'admin', 'service')
         running.add_user('ann', 'red', 'member', 'reader')
+        running.add_user('root', 'red', 'admin', 'member', 'reader')
         yield running
     finally:
         running.stop()
@@ -139,7 +140,11 @@ def test_dialogs_of_definitions(cache, keystone, make_service, tmp_path):
         environments.make('glance', cache).directory / 'etc' / 'glance'
         / 'metadefs'))
     assert done.returncode == 0, done
-    service.create(name='one')
+    # One that can be edited and launched.
+    image_id = service.create(name='one')
+    assert service.request(
+        'PUT', f'/v2/images/{image_id}/file', DATA,
+        {'Content-Type': 'application/octet-stream'}).status == 204
     with serving(horizon, keystone, tmp_path / 'horizon', port), \
             compute.serving('nova', nova) as of_nova, \
             compute.serving('neutron', neutron) as of_neutron:
