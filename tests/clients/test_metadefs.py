@@ -1,8 +1,14 @@
 """Metadata definitions by every client that has calls for them."""
 
+import os
 import pathlib
 
+import pytest
+
 WALK = pathlib.Path(__file__).parent / 'walks' / 'walk_metadefs.py'
+
+pytestmark = pytest.mark.skipif(not os.environ.get('LONG_TESTS'),
+                                reason='the long form: LONG_TESTS=1')
 
 
 def test_walk(authenticated, tmp_path):

@@ -1,5 +1,6 @@
 """OpenStack's own tests of metadata definitions, as they are published."""
 
+import os
 import re
 import subprocess
 
@@ -36,6 +37,10 @@ SUITES = (*(ADMIN + name for name in (
     'namespaces', 'namespace_objects', 'namespace_properties',
     'namespace_tags', 'resource_types')),
     'tempest.api.image.v2.test_images_metadefs_schema')
+
+
+pytestmark = pytest.mark.skipif(not os.environ.get('LONG_TESTS'),
+                                reason='the long form: LONG_TESTS=1')
 
 
 @pytest.fixture
