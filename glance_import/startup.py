@@ -233,7 +233,10 @@ def open_all(conf: cfg.ConfigOpts,
     """
     opened = open_services(conf, plugins, accepting=accepting)
     try:
-        upgrade.ensure(opened.db)
+        if upgrade.ensure(opened.db):
+            # Imported where it is used: once in the life of a database.
+            from glance_import.domain import metadef_files
+            metadef_files.seed(opened.db)
     except engine.DatabaseProblem as failure:
         raise StartupError(_one_line(failure)) from failure
     finally:

@@ -21,12 +21,14 @@ from glance_import.api.handlers import imports
 from glance_import.api.handlers import info
 from glance_import.api.handlers import locations
 from glance_import.api.handlers import members
+from glance_import.api.handlers import metadefs
 from glance_import.api.handlers import schemas
 from glance_import.api.handlers import stage
 from glance_import.api.handlers import stores
 from glance_import.api.handlers import tags
 from glance_import.api.handlers import tasks
 from glance_import.api import patches
+from glance_import.domain import metadef_kinds as kinds
 from glance_import import states
 
 Json = dict[str, typing.Any]
@@ -121,6 +123,118 @@ _IMAGE_QUERY = (*_PAGE, 'sort', 'name', 'status', 'owner', 'visibility',
                 'size_max', 'created_at', 'updated_at')
 _SHOWN = ('get_image', 'get_image_location')
 _CHANGED = ('modify_image', 'publicize_image', 'communitize_image')
+
+_NAMESPACES = '/v2/metadefs/namespaces'
+_NAMESPACE = Body(JSON, _object(['namespace'], namespace=_TEXT))
+_NAMED = Body(JSON, _object(['name'], name=_TEXT))
+
+
+def _held(kind: kinds.Kind, many: tuple[Endpoint, ...],
+          one: tuple[Endpoint, ...]) -> tuple[Route, Route]:
+    """The requests about one kind of what a namespace holds.
+
+    :param many: those about all of them that are this kind's alone
+    :param one: those about one of them that are this kind's alone
+    """
+    held, rules, path = (metadefs.Held(kind), kind.rules,
+                         f'{_NAMESPACES}/{{namespace}}/{kind.plural}')
+    return (
+        _at(path, *many,
+            Endpoint('DELETE', held.clear,
+                     f'Delete all {kind.plural} of a namespace.', 204,
+                     rules=kind.clear)),
+        _at(f'{path}/{{name}}', *one,
+            Endpoint('PUT', held.update,
+                     f'Change a {kind.title} of a namespace, its name too.',
+                     body=_NAMED, rules=(rules['modify'],)),
+            Endpoint('DELETE', held.delete,
+                     f'Delete a {kind.title} of a namespace.', 204,
+                     rules=(rules['delete'],))))
+
+
+def _metadefs() -> tuple[Route, ...]:
+    space, types = kinds.NAMESPACE.rules, kinds.ASSOCIATION.rules
+    objects, properties, tags = (
+        metadefs.Held(kind)
+        for kind in (kinds.OBJECT, kinds.PROPERTY, kinds.TAG))
+    associations = metadefs.Held(kinds.ASSOCIATION)
+    return (
+        _at(_NAMESPACES,
+            Endpoint('GET', metadefs.index,
+                     'A page of the namespaces of metadata definitions, with '
+                     'the resource types that each is for.',
+                     rules=(space['list'], types['list'], space['get']),
+                     query=(*_PAGE, 'visibility', 'resource_types')),
+            Endpoint('POST', metadefs.create,
+                     'Create a namespace with all that it is to hold, or '
+                     'nothing of it.', 201, body=_NAMESPACE,
+                     rules=(space['add'], *(kind.rules['add']
+                                            for kind in kinds.PARTS)))),
+        _at(f'{_NAMESPACES}/{{namespace}}',
+            Endpoint('GET', metadefs.show,
+                     'Show a namespace with all that it holds; properties '
+                     'with the prefix that they have for a resource type.',
+                     query=('resource_type',),
+                     rules=(space['get'], *(kind.rules['list']
+                                            for kind in kinds.PARTS))),
+            Endpoint('PUT', metadefs.update,
+                     'Change a namespace, its name too; what it holds stays.',
+                     body=_NAMESPACE, rules=(space['modify'],)),
+            Endpoint('DELETE', metadefs.delete,
+                     'Delete a namespace with all that it holds.', 204,
+                     rules=(space['delete'],))),
+        *_held(kinds.OBJECT, (
+            Endpoint('GET', objects.index,
+                     'List the objects (sets of properties) of a namespace.',
+                     rules=('get_metadef_objects', 'get_metadef_object')),
+            Endpoint('POST', objects.create, 'Add an object to a namespace.',
+                     201, body=_NAMED, rules=('add_metadef_object',))), (
+            Endpoint('GET', objects.show, 'Show an object of a namespace.',
+                     rules=('get_metadef_object',)),)),
+        *_held(kinds.PROPERTY, (
+            Endpoint('GET', properties.index,
+                     'List the properties of a namespace.',
+                     rules=('get_metadef_properties',)),
+            Endpoint('POST', properties.create,
+                     'Add a property to a namespace.', 201, body=_NAMED,
+                     rules=('add_metadef_property',))), (
+            Endpoint('GET', properties.show,
+                     'Show a property of a namespace, by its name or by that '
+                     'which it has for a resource type.',
+                     query=('resource_type',),
+                     rules=('get_metadef_property', types['each'])),)),
+        *_held(kinds.TAG, (
+            Endpoint('GET', metadefs.list_tags,
+                     'A page of the tags of a namespace; all of them without '
+                     'a limit.', query=_PAGE, rules=('get_metadef_tags',)),
+            Endpoint('POST', metadefs.create_tags,
+                     'Replace the tags of a namespace, or append to them '
+                     '(X-Openstack-Append).', 201,
+                     body=Body(JSON, _object(['tags'], tags={
+                         'type': 'array', 'items': _NAMED.schema})),
+                     rules=('add_metadef_tags',))), (
+            Endpoint('GET', tags.show, 'Show a tag of a namespace.',
+                     rules=('get_metadef_tag',)),
+            Endpoint('POST', tags.put, 'Add a tag to a namespace.', 201,
+                     rules=('add_metadef_tag',)))),
+        _at(f'{_NAMESPACES}/{{namespace}}/resource_types',
+            Endpoint('GET', associations.index,
+                     'List the resource types that a namespace is for.',
+                     rules=(types['list'], types['each'])),
+            Endpoint('POST', associations.create,
+                     'Associate a namespace with a resource type.', 201,
+                     body=_NAMED, rules=(types['add'],))),
+        _at(f'{_NAMESPACES}/{{namespace}}/resource_types/{{name}}',
+            Endpoint('DELETE', associations.delete,
+                     'End the association with a resource type.', 204,
+                     rules=(types['delete'],))),
+        _at('/v2/metadefs/resource_types',
+            Endpoint('GET', metadefs.resource_types,
+                     'List all resource types.', rules=(types['list'],))),
+        _at('/v2/schemas/metadefs/{name}',
+            Endpoint('GET', metadefs.schema,
+                     'Show a JSON schema of metadata definitions.')))
+
 
 TABLE = (
     _at('/v2/images',
@@ -263,4 +377,5 @@ TABLE = (
         Endpoint('DELETE', tasks.delete,
                  'Refused: tasks are deleted by their age alone.', 405,
                  rules=('tasks_api_access',))),
+    *_metadefs(),
 )

@@ -1,8 +1,7 @@
-"""glance-import-manage db: the database's revision, and its old rows.
+"""glance-import-manage db: the database's revision, what is in it, old rows.
 
-A command
-gets the configuration (its arguments are in ``conf.command``) and returns an
-exit status.
+A command gets the configuration (its arguments are in ``conf.command``) and
+returns an exit status.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 import argparse
 import collections
 import collections.abc
-import contextlib
 import datetime
-import os
 import sys
 
 from oslo_config import cfg
 import sqlalchemy as sa
 
+from glance_import.cmd import databases
+from glance_import.cmd import manage_metadefs
 from glance_import.cmd import output
 from glance_import.db import engine
 from glance_import.db import purge as purging
 from glance_import.db import upgrade
-from glance_import import state
+from glance_import.domain import metadef_files
 
 NAME = 'db'
 HELP = 'Create the database, bring it up to date, tell where it stands.'
@@ -40,19 +39,6 @@ _SAYINGS = {
 }
 
 
-@contextlib.contextmanager
-def _database(conf: cfg.ConfigOpts
-              ) -> collections.abc.Iterator[engine.Database]:
-    if os.path.isdir(conf.state_path):
-        # Where the database is unless the options say otherwise.
-        state.prepare(conf.state_path)
-    database = engine.Database(conf)
-    try:
-        yield database
-    finally:
-        database.dispose()
-
-
 def _say(conf: cfg.ConfigOpts, found: upgrade.Status) -> None:
     if output.chosen(conf):
         output.rows(conf, [found._asdict()])
@@ -66,17 +52,22 @@ def sync(conf: cfg.ConfigOpts) -> int:
 
     In an empty database Glance's tables are created too. Those of an
     existing Glance are left as they are, but for indexes named import_*.
+    Where there is no namespace of metadata definitions, that of this
+    service's own properties is loaded.
     Running it twice does no harm.
     """
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         upgrade.sync(database)
+        if metadef_files.seed(database) and not output.chosen(conf):
+            print('there were no metadata definitions: loaded those of this '
+                  'service')
         _say(conf, upgrade.status(database))
     return 0
 
 
 def version(conf: cfg.ConfigOpts) -> int:
     """Print the revision the database is at (none: not synced yet)."""
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         found = upgrade.status(database)
     if output.chosen(conf):
         _say(conf, found)
@@ -87,7 +78,7 @@ def version(conf: cfg.ConfigOpts) -> int:
 
 def check(conf: cfg.ConfigOpts) -> int:
     """Say whether the database is up to date; exit status 1 when not."""
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         found = upgrade.status(database)
     _say(conf, found)
     return 0 if found.state == 'head' else 1
@@ -117,7 +108,7 @@ def _purge(conf: cfg.ConfigOpts, remove: collections.abc.Callable[
     before = engine.utcnow() - datetime.timedelta(days=words.age_in_days)
     left = words.max_rows if words.max_rows >= 0 else sys.maxsize
     removed: collections.Counter[str] = collections.Counter()
-    with _database(conf) as database:
+    with databases.opened(conf) as database:
         while left > 0:
             with database.write() as conn:
                 found = remove(conn, before, min(left, _BATCH))
@@ -152,4 +143,5 @@ COMMANDS: dict[str, tuple] = {
     'check': (check, ()),
     'purge': (purge, _PURGE),
     'purge-images': (purge_images, _PURGE),
+    **manage_metadefs.COMMANDS,
 }

@@ -223,6 +223,79 @@ task_info = sa.Table(
     sa.Column('message', sa.Text),
     **MYSQL)
 
+
+def _dated() -> list[sa.Column]:
+    return [sa.Column('created_at', sa.DateTime, nullable=False),
+            sa.Column('updated_at', sa.DateTime)]
+
+
+# Metadata definitions: nothing is soft-deleted here. visibility and protected
+# are NULL where a file that was loaded did not say.
+metadef_namespaces = sa.Table(
+    'metadef_namespaces', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    sa.Column('namespace', sa.String(80), nullable=False),
+    sa.Column('display_name', sa.String(80)),
+    sa.Column('description', sa.Text),
+    sa.Column('visibility', sa.String(32)),
+    sa.Column('protected', sa.Boolean),
+    sa.Column('owner', sa.String(255), nullable=False),
+    *_dated(),
+    sa.UniqueConstraint('namespace', name='uq_metadef_namespaces_namespace'),
+    sa.Index('ix_metadef_namespaces_owner', 'owner'),
+    **MYSQL)
+
+metadef_resource_types = sa.Table(
+    'metadef_resource_types', metadata,
+    sa.Column('id', sa.Integer, primary_key=True),
+    sa.Column('name', sa.String(80), nullable=False),
+    _bool('protected'),
+    *_dated(),
+    sa.UniqueConstraint('name', name='uq_metadef_resource_types_name'),
+    **MYSQL)
+
+metadef_namespace_resource_types = sa.Table(
+    'metadef_namespace_resource_types', metadata,
+    sa.Column('resource_type_id', sa.Integer,
+              sa.ForeignKey('metadef_resource_types.id'), primary_key=True,
+              autoincrement=False),
+    sa.Column('namespace_id', sa.Integer,
+              sa.ForeignKey('metadef_namespaces.id'), primary_key=True,
+              autoincrement=False),
+    sa.Column('properties_target', sa.String(80)),
+    sa.Column('prefix', sa.String(80)),
+    *_dated(),
+    sa.Index('ix_metadef_ns_res_types_namespace_id', 'namespace_id'),
+    **MYSQL)
+
+
+def _of_namespace(kind: str, *columns: sa.Column) -> sa.Table:
+    """What a namespace holds, under names that are its own."""
+    table = f'metadef_{kind}'
+    return sa.Table(
+        table, metadata,
+        sa.Column('id', sa.Integer, primary_key=True),
+        sa.Column('namespace_id', sa.Integer,
+                  sa.ForeignKey('metadef_namespaces.id'), nullable=False),
+        sa.Column('name', sa.String(80), nullable=False),
+        *columns, *_dated(),
+        sa.UniqueConstraint('namespace_id', 'name',
+                            name=f'uq_{table}_namespace_id_name'),
+        sa.Index(f'ix_{table}_name', 'name'),
+        **MYSQL)
+
+
+# json_schema is JSON, required names with commas between them.
+metadef_objects = _of_namespace(
+    'objects', sa.Column('description', sa.Text),
+    sa.Column('required', sa.Text),
+    sa.Column('json_schema', sa.Text, nullable=False))
+
+metadef_properties = _of_namespace(
+    'properties', sa.Column('json_schema', sa.Text, nullable=False))
+
+metadef_tags = _of_namespace('tags')
+
 # What is staged for an image: open -> complete -> consumed | discarded.
 # device to ctime_ns tell whether the file is still the one that was hashed.
 import_staging = sa.Table(

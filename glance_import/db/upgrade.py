@@ -54,21 +54,23 @@ def status(database: engine.Database) -> Status:
         return _status(connection)
 
 
-def ensure(database: engine.Database) -> None:
+def ensure(database: engine.Database) -> bool:
     """Have the database at head, as a service needs it at its start.
 
     An SQLite file is created and synced. Another database is left alone:
     when to change it is the operator's choice.
+
+    :return: whether anything had to be done
 
     :raises DatabaseProblem: not at head, with what to do about it
     """
     database.wait()
     found = status(database)
     if found.state == 'head':
-        return
+        return False
     if database.is_sqlite:
         sync(database)
-        return
+        return True
     raise engine.DatabaseProblem(advice(database, found))
 
 

@@ -12,10 +12,11 @@ from oslo_policy import policy
 from glance_import.policies import base
 from glance_import.policies import images
 from glance_import.policies import members
+from glance_import.policies import metadefs
 from glance_import.policies import rules_file
 from glance_import.policies import tasks
 
-MODULES = (base, images, members, tasks)
+MODULES = (base, images, members, metadefs, tasks)
 
 
 def list_rules():

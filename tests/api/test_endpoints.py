@@ -14,7 +14,12 @@ from glance_import import startup
 from tests import service as services
 
 PARTS = {'member_id': 'somebody', 'tag': 'a', 'name': 'image',
-         'store_id': 'file', 'task_id': '0' * 8}
+         'store_id': 'file', 'task_id': '0' * 8, 'namespace': 'named'}
+NAMESPACES = '/v2/metadefs/namespaces'
+PROPERTY = {'title': 'Image', 'type': 'string'}
+HELD = {'objects': [{'name': 'image'}], 'properties': {'image': PROPERTY},
+        'tags': [{'name': 'image'}],
+        'resource_type_associations': [{'name': 'image'}]}
 BODIES = {'/v2/images': {'name': 'one'},
           '/v2/images/{image_id}/import': {
               'method': {'name': 'glance-direct'}},
@@ -24,7 +29,18 @@ BODIES = {'/v2/images': {'name': 'one'},
           '/v2/images/{image_id}/locations': {'url': 'file:///nowhere'},
           '/v2/tasks': {'type': 'import', 'input': {
               'import_from': 'http://127.0.0.1/', 'import_from_format': 'raw',
-              'image_properties': {}}}}
+              'image_properties': {}}},
+          NAMESPACES: {'namespace': 'other', **HELD},
+          f'{NAMESPACES}/{{namespace}}': {'namespace': 'named'},
+          f'{NAMESPACES}/{{namespace}}/tags': {'tags': [{'name': 'a'}]},
+          f'{NAMESPACES}/{{namespace}}/properties': {
+              'name': 'new', **PROPERTY},
+          f'{NAMESPACES}/{{namespace}}/properties/{{name}}': {
+              'name': 'image', **PROPERTY},
+          **{f'{NAMESPACES}/{{namespace}}/{each}': {'name': 'new'}
+             for each in ('objects', 'resource_types')},
+          **{f'{NAMESPACES}/{{namespace}}/{each}/{{name}}': {'name': 'image'}
+             for each in ('objects', 'tags')}}
 ROWS = [(route, endpoint) for route in endpoints.TABLE
         for endpoint in route.endpoints]
 IDS = [f'{endpoint.method} {route.path}' for route, endpoint in ROWS]
@@ -85,6 +101,15 @@ def test_no_other_rule_is_asked(recorded, route, endpoint):
     image = ask('POST', '/v2/images', {'visibility': 'shared'}).json['id']
     ask('POST', f'/v2/images/{image}/members', {'member': 'somebody'})
     path = route.path.format(image_id=image, **PARTS)
+    if path.startswith('/v2/metadefs'):
+        for name in ('named', 'other'):
+            ask('DELETE', f'{NAMESPACES}/{name}')
+        ask('POST', NAMESPACES, {'namespace': 'named', **HELD})
+        if endpoint.method == 'POST':
+            path = path.replace('/image', '/new')
+        if path.startswith(f'{NAMESPACES}/named/properties/'):
+            # It has no prefix for it, so there is none of that name.
+            path += '?resource_type=image'
     del asked[:]
     body = None
     if endpoint.body is not None:
@@ -98,3 +123,8 @@ def test_no_other_rule_is_asked(recorded, route, endpoint):
     # is refused may know that the image is there.
     assert set(asked) - {'context_is_admin', 'get_image'} <= set(
         endpoint.rules)
+    if path.startswith('/v2/metadefs'):
+        # Nothing stands in the way of one who may do everything.
+        assert set(asked) - {'context_is_admin'} >= set(endpoint.rules), path
+        assert answer.status_int == endpoint.status or (
+            '?' in path and answer.status_int == 404)

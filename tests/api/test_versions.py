@@ -31,6 +31,8 @@ def test_every_status_is_one_that_clients_know(options, newest):
     assert minors == sorted(set(minors), reverse=True)
     assert set(range(6)) <= set(minors)
     assert (6 in minors) == (newest != 'v2.5')
+    # Of metadata definitions, which are there whatever the options.
+    assert (15 in minors) == (newest == 'v2.17')
 
 
 def test_the_list_of_the_first_milestone():

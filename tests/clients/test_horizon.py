@@ -1,4 +1,4 @@
-"""Horizon's direct upload: from Chromium to the service, past Horizon.
+"""Horizon in Chromium: its direct upload, and the forms of definitions.
 
 With its own Keystone, Horizon as the package index has it, and the default
 [cors] options but for the name of its origin.
@@ -14,12 +14,15 @@ import subprocess
 import pytest
 import requests
 
+from tests import compute
 from tests import environments
 from tests import keystone as keystones
 from tests import servers
 from tests import service as services
 
-WALK = pathlib.Path(__file__).parent / 'walks' / 'walk_horizon.py'
+WALKS = pathlib.Path(__file__).parent / 'walks'
+WALK = WALKS / 'walk_horizon.py'
+DIALOGS = ('create-image', 'edit-image', 'update-metadata', 'launch-instance')
 DATA = os.urandom(300_000)
 SETTINGS = '''
 DEBUG = True
@@ -50,6 +53,7 @@ def keystone(cache, tmp_path):
             running.add_project(project)
         running.add_user('glance', 'service', 'admin', 'service')
         running.add_user('ann', 'red', 'member', 'reader')
+        running.add_user('root', 'red', 'admin', 'member', 'reader')
         yield running
     finally:
         running.stop()
@@ -83,19 +87,26 @@ def serving(horizon, keystone, directory, port):
         process.wait(10)
 
 
-def test_direct_upload(cache, keystone, make_service, tmp_path):
-    chromium = servers.program('chromium')
-    horizon = environments.make('horizon', cache)
-    port = servers.free_port()
-    origin = f'http://127.0.0.1:{port}'
+def begin(make_service, keystone, origin):
+    """Ours, as the clients of the cloud find it."""
     service = make_service(options={
         'paste_deploy': {'flavor': 'keystone'},
         'keystone_authtoken': keystone.middleware(),
         'image_import_opts': {'image_import_plugins': '[no_op]'},
         'cors': {'allowed_origin': origin}}).start()
     service.token = keystone.token('ann', 'red')
+    keystone.add_endpoint('image', 'glance',
+                          f'http://127.0.0.1:{service.port}')
+    return service
+
+
+def test_direct_upload(cache, keystone, make_service, tmp_path):
+    chromium = servers.program('chromium')
+    horizon = environments.make('horizon', cache)
+    port = servers.free_port()
+    origin = f'http://127.0.0.1:{port}'
+    service = begin(make_service, keystone, origin)
     images = f'http://127.0.0.1:{service.port}'
-    keystone.add_endpoint('image', 'glance', images)
     (tmp_path / 'disk.raw').write_bytes(DATA)
     screenshot = tmp_path / 'images.png'
     with serving(horizon, keystone, tmp_path / 'horizon', port):
@@ -114,3 +125,38 @@ def test_direct_upload(cache, keystone, make_service, tmp_path):
         done.stdout)
     assert screenshot.read_bytes().startswith(b'\x89PNG')
     print('the screenshot:', screenshot)
+
+
+def test_dialogs_of_definitions(cache, keystone, make_service, tmp_path):
+    """None of the forms that read them shows a red message."""
+    chromium = servers.program('chromium')
+    horizon = environments.make('horizon', cache)
+    port, nova, neutron = (servers.free_port() for _ in range(3))
+    origin = f'http://127.0.0.1:{port}'
+    service = begin(make_service, keystone, origin)
+    keystone.add_endpoint('compute', 'nova', f'http://127.0.0.1:{nova}/v2.1')
+    keystone.add_endpoint('network', 'neutron', f'http://127.0.0.1:{neutron}')
+    done = service.run('manage', 'db', 'load-metadefs', str(
+        environments.make('glance', cache).directory / 'etc' / 'glance'
+        / 'metadefs'))
+    assert done.returncode == 0, done
+    # One that can be edited and launched.
+    image_id = service.create(name='one')
+    assert service.request(
+        'PUT', f'/v2/images/{image_id}/file', DATA,
+        {'Content-Type': 'application/octet-stream'}).status == 204
+    with serving(horizon, keystone, tmp_path / 'horizon', port), \
+            compute.serving('nova', nova) as of_nova, \
+            compute.serving('neutron', neutron) as of_neutron:
+        done = subprocess.run(
+            [horizon.python, str(WALKS / 'walk_horizon_metadefs.py'),
+             chromium, origin, str(tmp_path)],
+            env={**os.environ, 'HOME': str(tmp_path)}, text=True,
+            capture_output=True, timeout=600)
+    assert done.returncode == 0, (done.stderr, service.text()[-3000:])
+    assert json.loads(done.stdout) == dict.fromkeys(DIALOGS, [])
+    assert (of_nova, of_neutron) == ([], [])
+    for name in DIALOGS:
+        screenshot = tmp_path / f'{name}.png'
+        assert screenshot.read_bytes().startswith(b'\x89PNG')
+        print('the screenshot:', screenshot)

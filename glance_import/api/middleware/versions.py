@@ -23,14 +23,14 @@ _ACCEPT = re.compile(
 OLDEST_FIRST = tuple(f'v2.{minor}' for minor in range(6))
 IMPORT = 'v2.6'
 # Minor versions after 2.6 of which everything is built, oldest first: hidden
-# images and digests, digests of locations, the tasks of an image, locations
-# by a call of their own. Those between are about several stores, caching and
-# metadata definitions.
-COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.9', 'v2.12', 'v2.17')
+# images and digests, digests of locations, the tasks of an image, usage and
+# appended tags of metadata definitions, locations by a call of their own.
+# Those between are about several stores and caching.
+COMPLETE_LATER: tuple[str, ...] = ('v2.7', 'v2.9', 'v2.12', 'v2.15', 'v2.17')
 # The same where there are several stores: to import to them, to copy between
 # them and delete from them, to copy what others own, to see their options.
 WITH_STORES: tuple[str, ...] = ('v2.7', 'v2.8', 'v2.9', 'v2.10', 'v2.11',
-                                'v2.12', 'v2.13', 'v2.17')
+                                'v2.12', 'v2.13', 'v2.15', 'v2.17')
 
 
 def listed(conf: cfg.ConfigOpts) -> list[tuple[str, str]]:

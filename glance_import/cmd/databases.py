@@ -1,0 +1,28 @@
+"""The database alone, for commands that need nothing else."""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import os
+
+from oslo_config import cfg
+
+from glance_import.db import engine
+from glance_import import state
+
+
+@contextlib.contextmanager
+def opened(conf: cfg.ConfigOpts) -> collections.abc.Iterator[engine.Database]:
+    """The database of a configuration, closed at the end.
+
+    :raises engine.DatabaseProblem: it cannot be used
+    """
+    if os.path.isdir(conf.state_path):
+        # Where the database is unless the options say otherwise.
+        state.prepare(conf.state_path)
+    database = engine.Database(conf)
+    try:
+        yield database
+    finally:
+        database.dispose()
