@@ -18,20 +18,22 @@ from glance_import.db import tables
 class Queue:
     """Imports of all nodes; ``oldest`` in seconds, 0 when none waits.
 
-    Waiting are those that a conductor may take now; all others run, or are
-    to be tried at a later time.
+    Waiting are those that a conductor may take now; held are those that wait
+    for an operator. Others are to be tried at a later time.
     """
 
     waiting: int
     running: int
+    held: int
     oldest: float
     conductors: int
 
 
 _WAITING = jobs.claimable()
 _QUEUE = sa.select(
-    sa.func.count(),
-    sa.func.coalesce(sa.func.sum(sa.case((_WAITING, 1), else_=0)), 0),
+    *(sa.func.coalesce(sa.func.sum(sa.case((each, 1), else_=0)), 0)
+      for each in (_WAITING, sa.not_(jobs.free()),
+                   jobs.Columns.held_at.is_not(None))),
     sa.func.coalesce(tables.db_now() - sa.func.min(sa.case(
         (_WAITING, jobs.Columns.created_at))), 0.0)
 ).select_from(tables.import_jobs)
@@ -39,6 +41,6 @@ _QUEUE = sa.select(
 
 def queue(conn: sa.Connection) -> Queue:
     """The queue as it stands."""
-    count, waiting, oldest = conn.execute(_QUEUE).one()
-    return Queue(int(waiting), int(count) - int(waiting),
+    waiting, running, held, oldest = conn.execute(_QUEUE).one()
+    return Queue(int(waiting), int(running), int(held),
                  max(0.0, float(oldest)), conductors.living(conn))

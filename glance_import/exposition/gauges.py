@@ -34,6 +34,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     'database_up': ('Whether the database answers.', ()),
     'imports_waiting': (
         'Imports that wait for a conductor, of all nodes.', ()),
+    'imports_held': (
+        'Imports that wait for an operator, of all nodes.', ()),
     'imports_running': ('Imports that are run, of all nodes.', ()),
     'oldest_waiting_import_seconds': (
         'Age of the oldest import that waits; 0 when none does.', ()),
@@ -183,6 +185,7 @@ def _queue(services: all_services.Services) -> Families:
         found = figures.queue(conn)
     return [_gauge('imports_waiting', found.waiting),
             _gauge('imports_running', found.running),
+            _gauge('imports_held', found.held),
             _gauge('oldest_waiting_import_seconds', found.oldest),
             _gauge('conductors', found.conductors)]
 

@@ -40,6 +40,13 @@ def test_the_queue(shared):
         again = jobs.get(conn, third)
     assert (found.waiting, found.running, found.conductors) == (2, 1, 1)
     assert 100 <= found.oldest < 1000
+    # One that waits for an operator waits for no conductor.
+    with shared.write() as conn:
+        conn.execute(sa.update(tables.import_jobs).where(
+            jobs.Columns.id == first).values(held_at=tables.db_now()))
+        found = figures.queue(conn)
+    assert (found.waiting, found.running, found.held) == (1, 1, 1)
+    assert found.oldest < 100
     assert again.running >= 0 and not again.first
 
 
