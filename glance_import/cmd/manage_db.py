@@ -10,6 +10,8 @@ import argparse
 import collections
 import collections.abc
 import datetime
+import os
+import sqlite3
 import sys
 
 from oslo_config import cfg
@@ -20,6 +22,7 @@ from glance_import.cmd import manage_metadefs
 from glance_import.cmd import output
 from glance_import.db import engine
 from glance_import.db import purge as purging
+from glance_import.db import sqlite
 from glance_import.db import upgrade
 from glance_import.domain import metadef_files
 
@@ -84,6 +87,33 @@ def check(conf: cfg.ConfigOpts) -> int:
     return 0 if found.state == 'head' else 1
 
 
+def backup(conf: cfg.ConfigOpts) -> int:
+    """Copy an SQLite database into a new file, while the service runs.
+
+    A copy of the file alone would lose what is in the log beside it. Other
+    databases are backed up by their own tools (pg_dump, mysqldump).
+    """
+    with databases.opened(conf) as database:
+        if not database.is_sqlite or not database.url.database:
+            raise engine.DatabaseProblem(
+                'this is for SQLite; use pg_dump, or mysqldump '
+                '--single-transaction')
+        path, target = database.url.database, conf.command.path
+        if not os.path.exists(path):
+            raise engine.DatabaseProblem(f'there is no database {path}')
+        try:
+            sqlite.backup(path, target)
+        except FileExistsError as failure:
+            raise engine.DatabaseProblem(f'{target} is there already'
+                                         ) from failure
+        except (OSError, sqlite3.Error) as failure:
+            raise engine.DatabaseProblem(
+                f'cannot copy {path} to {target}: {failure}') from failure
+    output.rows(conf, [{'database': path, 'copy': target,
+                        'bytes': os.path.getsize(target)}])
+    return 0
+
+
 def purge(conf: cfg.ConfigOpts) -> int:
     """Remove for good what was deleted long ago, but for images themselves.
 
@@ -141,6 +171,7 @@ COMMANDS: dict[str, tuple] = {
     'sync': (sync, ()),
     'version': (version, ()),
     'check': (check, ()),
+    'backup': (backup, ((('path',), {'help': 'a file that is not there'}),)),
     'purge': (purge, _PURGE),
     'purge-images': (purge_images, _PURGE),
     **manage_metadefs.COMMANDS,

@@ -41,6 +41,6 @@ _QUEUE = sa.select(
 
 def queue(conn: sa.Connection) -> Queue:
     """The queue as it stands."""
-    waiting, running, held, oldest = conn.execute(_QUEUE).one()
-    return Queue(int(waiting), int(running), int(held),
-                 max(0.0, float(oldest)), conductors.living(conn))
+    row = conn.execute(_QUEUE).one()
+    return Queue(int(row[0]), int(row[1]), int(row[2]),
+                 max(0.0, float(row[3])), conductors.living(conn))

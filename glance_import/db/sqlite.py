@@ -7,8 +7,10 @@ directory, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sqlite3
 import threading
 import time
 import typing
@@ -28,6 +30,23 @@ from glance_import import state
 CACHE_KIB = 8192
 # Seconds a writer waits for its turn.
 BUSY_SECONDS = 30.0
+
+
+def backup(path: str, target: str) -> None:
+    """Copy a database file, whole, while others read and write it.
+
+    With what is still in the log beside it, which a copy of the file alone
+    would lose. The copy is readable by this user alone.
+
+    :param target: a file that is not there yet
+    :raises OSError: it is there, or cannot be made
+    :raises sqlite3.Error: the database cannot be read
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with contextlib.closing(sqlite3.connect(f'file:{path}?mode=rw', uri=True)
+                            ) as source, \
+            contextlib.closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
 
 
 def make_engine(url: sa.URL, options: typing.Any) -> sa.Engine:

@@ -1,4 +1,6 @@
+import contextlib
 import pathlib
+import sqlite3
 import subprocess
 import sys
 
@@ -101,3 +103,26 @@ def test_purge(run, tmp_path):
     for words in (('--age-in-days', '0'), ('--age-in-days', 'x')):
         status, out, err = run(url, 'db', 'purge-images', *words)
         assert status == 2 and 'number of days' in err
+
+
+def test_backup(run, tmp_path):
+    """Whole, though most of it is in the log beside the file."""
+    url = f'sqlite:///{tmp_path}/glance.sqlite'
+    run(url, 'db', 'sync')
+    with contextlib.closing(sqlite3.connect(
+            tmp_path / 'glance.sqlite')) as writer:
+        writer.execute('PRAGMA journal_mode = WAL')
+        writer.execute('CREATE TABLE late (word TEXT)')
+        writer.executemany('INSERT INTO late VALUES (?)', [('x',)] * 1000)
+        writer.commit()
+        copy = tmp_path / 'copy.sqlite'
+        status, out, err = run(url, 'db', 'backup', str(copy))
+        assert (status, err) == (0, '') and str(copy) in out
+        assert one_line_error(run(url, 'db', 'backup', str(copy)))
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with contextlib.closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute('SELECT count(*) FROM late').fetchone() == (1000,)
+    assert run(f'sqlite:///{copy}', 'db', 'check')[0] == 0
+    assert one_line_error(run(f'sqlite:///{tmp_path}/none', 'db', 'backup',
+                              str(tmp_path / 'other')))
+    assert not (tmp_path / 'other').exists()
