@@ -300,8 +300,22 @@ def check_state(conf: cfg.ConfigOpts) -> None:
         raise _refused(conf, 'state_path', None, str(failure)) from failure
 
 
+def absent_policy(conf: cfg.ConfigOpts) -> str | None:
+    """What is odd about a policy file that is named and not there."""
+    found = conf.get_location('policy_file', 'oslo_policy')
+    name = conf.oslo_policy.policy_file
+    if found is None or not found.location.is_user_controlled \
+            or conf.find_file(name):
+        return None
+    return (f'[oslo_policy] policy_file: there is no {name}, so the rules in '
+            'code are in force')
+
+
 def warn_unknown(conf: cfg.ConfigOpts) -> None:
-    """Say once which options of the files nothing here reads."""
+    """Say once what of the files nothing here reads, or is not there."""
+    absent = absent_policy(conf)
+    if absent:
+        LOG.warning('%s', absent)
     unknown = configuration.unknown_options(conf)
     if unknown:
         LOG.warning('options that this service does not have, and ignores: '

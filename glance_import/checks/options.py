@@ -25,6 +25,9 @@ def options(subject: checks.Subject) -> checks.Result:
     """Every option has a value that means something."""
     startup.check_options(subject.conf)
     startup.check_policy(subject.conf)
+    absent = startup.absent_policy(subject.conf)
+    if absent:
+        return checks.odd(absent)
     files = [*(subject.conf.config_file or ()),
              *(subject.conf.config_dirs or ())]
     return checks.good('read: ' + (', '.join(files) or 'no file'))

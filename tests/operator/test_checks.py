@@ -90,6 +90,10 @@ def an_option(place):
     place.set('DEFAULT', user_storage_quota='many')
 
 
+def an_absent_policy(place):
+    place.set('oslo_policy', policy_file='/etc/none/policy.yaml')
+
+
 def an_unknown_one(place):
     place.set('glance_store', filesystem_store_datdir='/x')
 
@@ -186,6 +190,7 @@ def an_import(place):
 
 WRONG = [
     ('Options', an_option, 2, 'user_storage_quota'),
+    ('Options', an_absent_policy, 1, 'there is no /etc/none/policy.yaml'),
     ('Unknown options', an_unknown_one, 1, 'filesystem_store_datdir'),
     ('Who can connect', an_open_door, 2, 'bind_host'),
     ('Pipeline', a_pipeline, 2, 'glance-api-cake'),
