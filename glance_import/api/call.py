@@ -15,8 +15,8 @@ import webob
 from webob import exc
 
 from glance_import.api import body
-from glance_import.api import records
 from glance_import import context
+from glance_import.domain import records
 from glance_import import errors
 
 if typing.TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib import parse
 from oslo_config import cfg
 import webob
 
-from glance_import.api import records
+from glance_import.domain import records
 from glance_import import errors
 
 

@@ -118,7 +118,7 @@ def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
 
     def reload() -> None:
         with one_at_a_time:
-            fresh, wrong = _read_and_try(arguments)
+            fresh, wrong = _read_and_try(conf, arguments)
             if fresh is None:
                 LOG.error('not reloaded: %s', wrong)
                 return
@@ -134,11 +134,14 @@ def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
     return begin_again
 
 
-def _read_and_try(arguments: list[str]
+def _read_and_try(conf: cfg.ConfigOpts, arguments: list[str]
                   ) -> tuple[cfg.ConfigOpts | None, str]:
     """The files, read; else None, and why they cannot be used."""
     try:
         fresh = startup.load(arguments, PROG)
+        if fresh.state_path != conf.state_path:
+            raise startup.StartupError('[DEFAULT] state_path cannot change '
+                                       'while the conductor runs: restart it')
         _try(arguments)
     except startup.StartupError as failure:
         return None, str(failure)

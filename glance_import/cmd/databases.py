@@ -9,6 +9,7 @@ import os
 from oslo_config import cfg
 
 from glance_import.db import engine
+from glance_import.db import upgrade
 from glance_import import state
 
 
@@ -26,3 +27,17 @@ def opened(conf: cfg.ConfigOpts) -> collections.abc.Iterator[engine.Database]:
         yield database
     finally:
         database.dispose()
+
+
+@contextlib.contextmanager
+def at_head(conf: cfg.ConfigOpts
+            ) -> collections.abc.Iterator[engine.Database]:
+    """The same, if it is at this release's revision; makes nothing.
+
+    :raises engine.DatabaseProblem: it is not, with what to do about it
+    """
+    with opened(conf) as database:
+        found = upgrade.status(database)
+        if found.state != 'head':
+            raise engine.DatabaseProblem(upgrade.advice(database, found))
+        yield database

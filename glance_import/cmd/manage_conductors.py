@@ -6,13 +6,17 @@ returns an exit status.
 
 from __future__ import annotations
 
+import functools
+import sys
 import time
 
 from oslo_config import cfg
 
 from glance_import.cmd import manage_imports
 from glance_import.cmd import opening
+from glance_import.cmd import output
 from glance_import.db import conductors as db_conductors
+from glance_import import errors
 from glance_import import services as all_services
 
 NAME = 'conductors'
@@ -27,34 +31,35 @@ def drain(conf: cfg.ConfigOpts) -> int:
     It goes on with those that it runs. Drained until it is started again, or
     until "resume".
     """
+    told = sys.stderr if output.chosen(conf) else sys.stdout
     with opening.opened(conf) as services:
-        if not _set(services, conf.command.conductor, True):
-            return 1
-        if not conf.command.wait:
-            return 0
-        while running := _running(services, conf.command.conductor):
-            print(f'{running} running', flush=True)
+        status = output.each(conf, [conf.command.conductor],
+                             functools.partial(_set, services, True))
+        while conf.command.wait and not status:
+            running = _running(services, conf.command.conductor)
+            print(f'{running or "none"} running', flush=True, file=told)
+            if not running:
+                break
             time.sleep(_LOOK_SECONDS)
-        print('none running')
-    return 0
+    return status
 
 
 def resume(conf: cfg.ConfigOpts) -> int:
     """Let a conductor that was drained take imports again."""
     with opening.opened(conf) as services:
-        return 0 if _set(services, conf.command.conductor, False) else 1
+        return output.each(conf, [conf.command.conductor],
+                           functools.partial(_set, services, False))
 
 
-def _set(services: all_services.Services, name: str, wanted: bool) -> bool:
+def _set(services: all_services.Services, wanted: bool, name: str) -> str:
     with services.db.write() as conn:
         found = db_conductors.drain(conn, name, wanted)
     if not found:
-        print(f'{name}: no conductor, and no node of one, has that name')
-        return False
+        raise errors.NotFound(
+            f'{name}: no conductor, and no node of one, has that name')
     services.wake()
-    print(f'{name}: ' + ('takes no more imports' if wanted
-                         else 'takes imports again'))
-    return True
+    return f'{name}: ' + ('takes no more imports' if wanted
+                          else 'takes imports again')
 
 
 def _running(services: all_services.Services, name: str) -> int:

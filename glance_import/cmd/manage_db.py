@@ -93,14 +93,12 @@ def backup(conf: cfg.ConfigOpts) -> int:
     A copy of the file alone would lose what is in the log beside it. Other
     databases are backed up by their own tools (pg_dump, mysqldump).
     """
-    with databases.opened(conf) as database:
+    with databases.at_head(conf) as database:
         if not database.is_sqlite or not database.url.database:
             raise engine.DatabaseProblem(
                 'this is for SQLite; use pg_dump, or mysqldump '
                 '--single-transaction')
         path, target = database.url.database, conf.command.path
-        if not os.path.exists(path):
-            raise engine.DatabaseProblem(f'there is no database {path}')
         try:
             sqlite.backup(path, target)
         except FileExistsError as failure:
@@ -138,7 +136,7 @@ def _purge(conf: cfg.ConfigOpts, remove: collections.abc.Callable[
     before = engine.utcnow() - datetime.timedelta(days=words.age_in_days)
     left = words.max_rows if words.max_rows >= 0 else sys.maxsize
     removed: collections.Counter[str] = collections.Counter()
-    with databases.opened(conf) as database:
+    with databases.at_head(conf) as database:
         while left > 0:
             with database.write() as conn:
                 found = remove(conn, before, min(left, _BATCH))

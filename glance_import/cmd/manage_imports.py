@@ -6,11 +6,14 @@ returns an exit status.
 
 from __future__ import annotations
 
+import argparse
 import collections.abc
+import contextlib
 import dataclasses
 import datetime
 import functools
 import json
+import sys
 
 from oslo_config import cfg
 import sqlalchemy as sa
@@ -169,7 +172,8 @@ def show(conf: cfg.ConfigOpts) -> int:
         try:
             task = administration.task(services, conf.command.id)
         except errors.DomainError as failure:
-            print(failure)
+            print(failure, file=sys.stderr if output.chosen(conf)
+                  else sys.stdout)
             return 1
         with services.db.read() as conn:
             entries = db_job_admin.entries(conn, ids=[task.id])
@@ -306,6 +310,14 @@ def release(conf: cfg.ConfigOpts) -> int:
             administration.release_area, services))
 
 
+def _hours(text: str) -> float:
+    """Argparse's type: above none, and less than a century."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 876_000:
+            return float(text)
+    raise argparse.ArgumentTypeError('must be a number of hours')
+
+
 _IDS = (('id',), {'nargs': '+', 'help': 'ids of imports or of images'})
 
 # name: (function, [(flags, argparse options), ...])
@@ -316,7 +328,7 @@ COMMANDS: dict[str, tuple] = {
     'show': (show, ((('id',), {'help': 'id of an import or of an image'}),)),
     'failed': (failed, (
         (('--project',), {'help': 'of one project only'}),
-        (('--hours',), {'type': float, 'default': 24.0,
+        (('--hours',), {'type': _hours, 'default': 24.0,
                         'help': 'that ended in the last HOURS (24)'}),
         (('--all',), {'action': 'store_true',
                       'help': 'those that succeeded as well'}))),

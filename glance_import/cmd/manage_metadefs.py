@@ -8,6 +8,7 @@ import contextlib
 from oslo_config import cfg
 
 from glance_import.cmd import databases
+from glance_import.cmd import output
 from glance_import.db import engine
 from glance_import.db import upgrade
 from glance_import.domain import metadef_files
@@ -39,7 +40,7 @@ def load(conf: cfg.ConfigOpts) -> int:
     as it is unless one of the options says otherwise. Without PATH they come
     from /etc/glance/metadefs, or from the glance package beside this one.
     """
-    modes = conf.command.modes or [metadef_files.KEEP]
+    modes = sorted({*(conf.command.modes or [metadef_files.KEEP])})
     with _definitions(conf) as database:
         if len(modes) > 1:
             raise errors.Invalid(
@@ -48,7 +49,13 @@ def load(conf: cfg.ConfigOpts) -> int:
         done = metadef_files.load(
             database, conf.command.path or metadef_files.default_directory(),
             modes[0])
-    print(', '.join(f'{len(names)} {what}' for what, names in done.items()))
+    if output.chosen(conf):
+        output.rows(conf, [{'namespace': name, 'what': what}
+                           for what, names in done.items()
+                           for name in names])
+    else:
+        print(', '.join(f'{len(names)} {what}'
+                        for what, names in done.items()))
     return 0
 
 
@@ -59,7 +66,11 @@ def unload(conf: cfg.ConfigOpts) -> int:
     """
     with _definitions(conf) as database:
         names = metadef_files.unload(database, conf.command.namespace)
-    print(f'{len(names)} deleted')
+    if output.chosen(conf):
+        output.rows(conf, [{'namespace': name, 'what': 'deleted'}
+                           for name in names])
+    else:
+        print(f'{len(names)} deleted')
     return 0
 
 
@@ -70,8 +81,11 @@ def export(conf: cfg.ConfigOpts) -> int:
     """
     with _definitions(conf) as database:
         files = metadef_files.export(database, conf.command.directory)
-    for path in files:
-        print(path)
+    if output.chosen(conf):
+        output.rows(conf, [{'file': path} for path in files])
+    else:
+        for path in files:
+            print(path)
     return 0
 
 

@@ -46,7 +46,7 @@ def _row(services: all_services.Services, entry: staging.Entry
     return {'image': entry.image_id, 'bytes': entry.size,
             'age': round(time.time() - entry.mtime_ns / 1e9),
             'image status': status, 'record': record and record.state,
-            'import': job and job.id, 'uploading': entry.live}
+            'import': job and job.id, 'live': entry.live}
 
 
 def clean(conf: cfg.ConfigOpts) -> int:

@@ -7,6 +7,7 @@ import contextlib
 
 from oslo_config import cfg
 
+from glance_import.cmd import databases
 from glance_import.db import engine
 from glance_import import services
 from glance_import import startup
@@ -19,6 +20,8 @@ def opened(conf: cfg.ConfigOpts, *, accepting: bool = False
 
     :raises engine.DatabaseProblem: in one line, that they cannot be opened
     """
+    with databases.at_head(conf):
+        pass
     try:
         box = startup.open_services(conf, accepting=accepting)
     except startup.StartupError as failure:

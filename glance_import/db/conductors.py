@@ -115,9 +115,10 @@ def all_(conn: sa.Connection) -> list[Conductor]:
         .order_by(_CONDUCTORS.seen.desc(), _CONDUCTORS.name))]
 
 
-def _living(seconds: float = LIVING_SECONDS) -> sa.ColumnElement[bool]:
+def _living(seconds: float = LIVING_SECONDS, *, drained: bool = False
+            ) -> sa.ColumnElement[bool]:
     return sa.and_(_CONDUCTORS.seen >= tables.db_now() - seconds,
-                   sa.not_(_CONDUCTORS.draining))
+                   sa.true() if drained else sa.not_(_CONDUCTORS.draining))
 
 
 def any_living(conn: sa.Connection, area: str | None = None) -> bool:
@@ -179,16 +180,18 @@ def refusals(conn: sa.Connection,
         .order_by(_REFUSALS.since, _REFUSALS.conductor))]
 
 
-def unattended(conn: sa.Connection, seconds: float = LIVING_SECONDS
-               ) -> dict[str, float]:
+def unattended(conn: sa.Connection, seconds: float = LIVING_SECONDS, *,
+               drained: bool = False) -> dict[str, float]:
     """Imports that wait and that no living conductor has in its reach.
 
     :param seconds: after which a conductor counts as dead that was not
         heard of; at least as long as they pause between two words
+    :param drained: whether one that takes no imports now counts, too
     :returns: seconds since it was asked for, by the id of each
     """
     able = sa.select(_CONDUCTORS.name).where(
-        _living(max(seconds, PAUSE_SECONDS)), _in_its_reach()
+        _living(max(seconds, PAUSE_SECONDS), drained=drained),
+        _in_its_reach()
     ).correlate(tables.import_jobs)
     return {job_id: age for job_id, age in conn.execute(
         sa.select(_JOBS.id, tables.db_now() - _JOBS.created_at)

@@ -18,6 +18,9 @@ from glance_import.db import tables
 from glance_import.db import tasks
 
 _JOBS = tables.import_jobs.c
+# What an operator has decided is of the bytes, and of the plugins, that it was
+# decided for.
+_UNDECIDED = {'held_at': None, 'held_by': None, 'approved': None}
 RUNNING, WAITING, HELD, HELD_BACK, EXPIRED = (
     'running', 'waiting', 'held', 'held back', 'claim expired')
 
@@ -88,11 +91,14 @@ def entries(conn: sa.Connection, *, project: str | None = None,
         (_JOBS.not_before > now, HELD_BACK), else_=WAITING)
     query = sa.select(
         *(_JOBS[name] for name in (
-            'id', 'image_id', 'project', 'method', 'area', 'conductor',
-            'step', 'bytes_done', 'bytes_total', 'attempts', 'retries',
+            'id', 'image_id', 'project', 'method', 'area', 'step',
+            'bytes_done', 'bytes_total', 'attempts', 'retries',
             'cancel', 'message')),
         state.label('state'), (now - _JOBS.created_at).label('age'),
-        (now - _JOBS.started_at).label('running_for'),
+        sa.case((_JOBS.owner.is_not(None), _JOBS.conductor)).label(
+            'conductor'),
+        sa.case((_JOBS.held_at.is_(None), now - _JOBS.started_at)).label(
+            'running_for'),
         (_JOBS.not_before - now).label('due_in'),
         (now - _JOBS.held_at).label('held_for'))
     if project is not None:
@@ -214,7 +220,8 @@ def unbind(conn: sa.Connection, job_id: str) -> bool:
     free = conn.execute(
         sa.update(tables.import_jobs)
         .where(_JOBS.id == job_id, sa.not_(_live()))
-        .values(area=None, owner=None, claim_expires=None)).rowcount == 1
+        .values(area=None, owner=None, claim_expires=None, message=None,
+                **_UNDECIDED)).rowcount == 1
     if free:
         jobs.forget_flow(conn, [job_id])
     return free
@@ -233,7 +240,7 @@ def rebind(conn: sa.Connection, job_id: str, *,
         .where(_JOBS.id == job_id, sa.not_(_live()))
         .values(plugins=json.dumps(list(plugins)), snapshot=snapshot,
                 requirement=requirement, owner=None, claim_expires=None,
-                held_at=None, held_by=None, approved=None)).rowcount == 1
+                **_UNDECIDED)).rowcount == 1
     if free:
         jobs.forget_flow(conn, [job_id])
         jobs.forget_refusals(conn, [job_id])

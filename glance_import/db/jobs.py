@@ -71,7 +71,7 @@ class Job:
     # "hook plugin" of each that an operator has approved it for.
     approved: list[str] | None = None
     # Seconds: how long it had waited for its first lease, and since then.
-    queued: float | None = None
+    waited: float | None = None
     running: float | None = None
     # What of the row cannot be read, if anything; the rest is still true.
     damaged: str | None = None
@@ -89,7 +89,7 @@ class Job:
 STAGES_NOTHING = ''
 
 _COMPUTED = {
-    'queued': (Columns.started_at - Columns.created_at).label('queued'),
+    'waited': (Columns.started_at - Columns.created_at).label('waited'),
     'running': (tables.db_now() - Columns.started_at).label('running')}
 _COLUMNS: tuple[typing.Any, ...] = tuple(
     _COMPUTED[field.name] if field.name in _COMPUTED
@@ -231,7 +231,8 @@ def within_reach(areas: collections.abc.Collection[str] | None
 def waiting(conn: sa.Connection, *,
             areas: collections.abc.Collection[str] | None,
             limit: int, conductor: str | None = None, share: int = 0,
-            full: collections.abc.Collection[str] = ()) -> list[str]:
+            full: collections.abc.Collection[str] = (),
+            cancelled: bool = False) -> list[str]:
     """Ids of claimable jobs whose bytes are within reach (None: all jobs).
 
     Without those that ``conductor`` has left to others.
@@ -245,6 +246,9 @@ def waiting(conn: sa.Connection, *,
     was served the longest ago comes first, then the oldest job.
     """
     query = _waiting(areas is None, conductor is None, share > 0)
+    if cancelled:
+        query = query.where(query.selected_columns.id.in_(
+            sa.select(Columns.id).where(Columns.cancel)))
     if full:
         query = query.where(query.selected_columns.id.in_(
             sa.select(Columns.id).where(*map(_avoids, full))))

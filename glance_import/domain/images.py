@@ -324,7 +324,7 @@ def _tell_end(services: services.Services, job: db_jobs.Job) -> None:
     services.events.tell(events.ImportEnded(
         job.id, job.image_id, job.method, job.project, job.user_id,
         job.request_id, code=errors.ImageGone.code, reason=_DELETED,
-        queued=job.queued, running=job.running, image=image, task=task))
+        waited=job.waited, running=job.running, image=image, task=task))
 
 
 def storable(text: str) -> str:

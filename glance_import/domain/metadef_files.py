@@ -17,8 +17,10 @@ import typing
 
 from glance_import.db import engine
 from glance_import.db import metadefs as db_metadefs
+from glance_import.domain import import_properties
 from glance_import.domain import metadef_kinds as kinds
 from glance_import.domain import metadefs
+from glance_import.domain import records
 from glance_import import errors
 
 # Where packages of Glance put its definitions; pip, below its environment.
@@ -26,7 +28,6 @@ PLACES = ('/etc/glance/metadefs',
           os.path.join(sys.prefix, 'etc', 'glance', 'metadefs'))
 # The project that owns what does not say whose it is, as in Glance.
 OWNER = 'admin'
-OWN = pathlib.Path(__file__).with_name('import-properties.json')
 # What is done with a namespace that is there already.
 KEEP, MERGE, PREFER_NEW, OVERWRITE = MODES = (
     'keep', 'merge', 'prefer-new', 'overwrite')
@@ -39,6 +40,7 @@ Json = kinds.Json
 class _File(typing.NamedTuple):
     """A namespace of a file, as rows."""
 
+    path: str
     row: metadefs.Row
     held: list[tuple[kinds.Kind, list[metadefs.Row]]]
 
@@ -61,9 +63,13 @@ def read(path: str) -> list[_File]:
 
     :raises errors.Invalid: naming the file and what is wrong with it
     """
-    files = ([path] if not os.path.isdir(path) else
-             [os.path.join(path, name) for name in sorted(os.listdir(path))
-              if name.endswith('.json')])
+    try:
+        files = ([path] if not os.path.isdir(path) else
+                 [os.path.join(path, name) for name
+                  in sorted(os.listdir(path)) if name.endswith('.json')
+                  and os.path.isfile(os.path.join(path, name))])
+    except OSError as failure:
+        raise errors.Invalid(f'{path}: {failure.strerror}.') from failure
     if not files:
         raise errors.Invalid(f'{path} holds no file whose name ends in .json.')
     found: dict[str, tuple[str, _File]] = {}
@@ -79,14 +85,13 @@ def read(path: str) -> list[_File]:
 
 def _read(path: str) -> _File:
     try:
-        with open(path, encoding='utf-8') as file:
-            value = json.load(file)
+        # Not open(): what is no file, such as a pipe, would be waited for.
+        if not os.path.isfile(path):
+            raise errors.Invalid('it is not there, or no file.')
+        value = records.parse(pathlib.Path(path).read_bytes(), 'the file')
+        return _rows(path, _without_nulls(value))
     except OSError as failure:
         raise errors.Invalid(f'{path}: {failure.strerror}.') from failure
-    except (ValueError, RecursionError) as failure:
-        raise errors.Invalid(f'{path} is not JSON: {failure}') from failure
-    try:
-        return _rows(_without_nulls(value))
     except errors.DomainError as failure:
         raise errors.Invalid(f'{path}: {failure}') from failure
 
@@ -103,14 +108,15 @@ def _without_nulls(value: typing.Any) -> typing.Any:
     return kept
 
 
-def _rows(value: Json) -> _File:
-    # Judged as a request is, and kept as the file has it.
-    kinds.check(kinds.NAMESPACE, copy.deepcopy(value))
-    row = {**kinds.namespace_row(value, OWNER),
+def _rows(path: str, value: Json) -> _File:
+    # Kept as the file has it.
+    kinds.check(kinds.NAMESPACE, copy.deepcopy(value), is_new=False)
+    row = {**kinds.namespace_row(value, OWNER, is_new=False),
            'visibility': value.get('visibility'),
            'protected': value.get('protected')}
-    return _File(row, [(kind, kinds.part_rows(kind, value))
-                       for kind in kinds.PARTS])
+    return _File(path, row, [
+        (kind, kinds.part_rows(kind, value, is_new=False))
+        for kind in kinds.PARTS])
 
 
 def load(database: engine.Database, path: str, mode: str = KEEP
@@ -134,7 +140,12 @@ def _load(database: engine.Database, files: list[_File], mode: str
     try:
         with database.write() as conn:
             for file in files:
-                done[_put(conn, file, mode)].append(file.row['namespace'])
+                try:
+                    what = _put(conn, file, mode)
+                except errors.Conflict as failure:
+                    raise errors.Conflict(f'{file.path}: {failure}'
+                                          ) from failure
+                done[what].append(file.row['namespace'])
     except engine.ERRORS as failure:
         if not engine.is_bad_value(failure):
             raise
@@ -183,7 +194,7 @@ def unload(database: engine.Database,
     :raises errors.NotFound: there is none of such a name
     """
     with database.write() as conn:
-        wanted = list(names) or db_metadefs.names(conn)
+        wanted = list(dict.fromkeys(names)) or db_metadefs.names(conn)
         for name in wanted:
             found = db_metadefs.find(conn, name, db_metadefs.EVERYTHING)
             if found is None:
@@ -268,7 +279,8 @@ def seed(database: engine.Database) -> bool:
         if not db_metadefs.is_empty(conn):
             return False
     try:
-        return bool(load(database, str(OWN))['loaded'])
+        own = _rows('import_properties', import_properties.NAMESPACE)
+        return bool(_load(database, [own], KEEP)['loaded'])
     except errors.Conflict:
         # Somebody else has done it just now.
         return False

@@ -11,9 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
 import typing
-import warnings
 
 import jsonschema
 
@@ -28,7 +26,7 @@ MAX_NAME = 80
 # MySQL's TEXT.
 _MAX_TEXT = 65535
 _NO_NAME = ('it is used in paths, so it has from 1 to '
-            f'{MAX_NAME} characters, and none of them is a slash')
+            f'{MAX_NAME} characters, none of them a slash, and is not . or ..')
 VISIBILITIES = ('public', 'private')
 _TYPES = ('array', 'boolean', 'integer', 'number', 'object', 'string', None)
 
@@ -166,15 +164,44 @@ class Kind:
 
 
 def _is_regex(value: object) -> bool:
+    """Whether some dialect reads it: brackets are closed, repeats repeat.
+
+    It is for the forms that browsers draw (ECMA 262), and nothing here uses
+    it. To compile it by Python's rules would refuse what is good there, and
+    a short one may take a second.
+    """
     if not isinstance(value, str):
         return True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            re.compile(value)
-    except (re.error, RecursionError, OverflowError, MemoryError):
-        return False
-    return True
+    depth, in_class, repeatable, at = 0, False, False, 0
+    while at < len(value):
+        char, at = value[at], at + 1
+        if char == '\\':
+            if at == len(value):
+                return False
+            at += 1
+            repeatable = True
+        elif in_class:
+            in_class = char != ']'
+            repeatable = True
+        elif char in '*+?':
+            if not repeatable:
+                return False
+            # Lazy, or possessive.
+            at += value[at:at + 1] in ('?', '+')
+            repeatable = False
+        elif char == '(':
+            depth += 1
+            at += value[at:at + 1] == '?'
+            repeatable = False
+        elif char == ')':
+            depth -= 1
+            if depth < 0:
+                return False
+            repeatable = True
+        else:
+            in_class = char == '['
+            repeatable = char not in '[|^'
+    return not depth and not in_class
 
 
 _FORMATS = jsonschema.FormatChecker(formats=())
@@ -292,9 +319,11 @@ def _published_list(kind: Kind) -> Json:
         **_with_definitions(kind)}
 
 
-def check(kind: Kind, value: typing.Any) -> Json:
-    """Judge what a client says of a definition.
+def check(kind: Kind, value: typing.Any, *, is_new: bool = True) -> Json:
+    """Judge what a client, or a file, says of a definition.
 
+    :param is_new: whether it shall be readable by everybody; what Glance let
+        be made, and was exported, need not be
     :return: the same as it is to be kept, without what is read-only of what
         it holds; ``value`` is not used any more
     :raises errors.Forbidden: an attribute is read-only
@@ -307,40 +336,41 @@ def check(kind: Kind, value: typing.Any) -> Json:
             raise errors.Forbidden(f"Attribute '{name}' is read-only.")
     validate(kind.validator, kind.name, value)
     if kind is NAMESPACE:
-        return _check_parts(value)
-    _check_properties(kind, value)
+        return _check_parts(value, is_new)
+    _check_properties(kind, value, is_new)
     return value
 
 
-def _check_parts(value: Json) -> Json:
+def _check_parts(value: Json, is_new: bool) -> Json:
     checked = dict(value)
     for kind in PARTS:
         held = checked.get(kind.key)
         if held is None:
             continue
         if kind.is_keyed:
-            _check_definitions(held, kind.key)
+            _check_definitions(held, kind.key, is_new)
             continue
         checked[kind.key] = [
-            _check_part(kind, each, f'{kind.key}.{number}')
+            _check_part(kind, each, f'{kind.key}.{number}', is_new)
             for number, each in enumerate(held)]
     return checked
 
 
-def _check_part(kind: Kind, value: Json, where: str) -> Json:
+def _check_part(kind: Kind, value: Json, where: str, is_new: bool) -> Json:
     value = {name: item for name, item in value.items()
              if name not in kind.read_only}
     validate(kind.validator, kind.name, value, where)
-    _check_properties(kind, value, where)
+    _check_properties(kind, value, is_new, where)
     return value
 
 
-def _check_properties(kind: Kind, value: Json, where: str = '') -> None:
+def _check_properties(kind: Kind, value: Json, is_new: bool,
+                      where: str = '') -> None:
     if kind is PROPERTY:
-        _check_definition(value, where)
+        _check_definition(value, where, is_new)
     elif kind is OBJECT:
         _check_definitions(value.get('properties', {}),
-                           _below(where, 'properties'))
+                           _below(where, 'properties'), is_new)
         for name in value.get('required', ()):
             if ',' in name:
                 raise errors.Invalid(
@@ -348,13 +378,14 @@ def _check_properties(kind: Kind, value: Json, where: str = '') -> None:
                     f'(attribute {_below(where, "required")[:300]}).')
 
 
-def _check_definitions(held: Json, where: str) -> None:
+def _check_definitions(held: Json, where: str, is_new: bool) -> None:
     for name, value in held.items():
-        _check_definition(value, _below(where, name))
+        _check_definition(value, _below(where, name), is_new)
 
 
-def _check_definition(value: Json, where: str) -> None:
-    validate(_READABLE_PROPERTY, 'property', value, where)
+def _check_definition(value: Json, where: str, is_new: bool) -> None:
+    if is_new:
+        validate(_READABLE_PROPERTY, 'property', value, where)
     if 'default' in value:
         value['default'] = default_text(value['default'])
 
@@ -383,7 +414,8 @@ def validate(validator: jsonschema.Draft7Validator, name: str,
         + (f' (attribute {path[:300]})' if path else ''))
 
 
-def namespace_row(value: Json, owner: str | None) -> Row:
+def namespace_row(value: Json, owner: str | None, *, is_new: bool = True
+                  ) -> Row:
     """The row of a namespace; what is not said is what Glance takes.
 
     :raises errors.Invalid: a value that cannot be kept
@@ -394,10 +426,12 @@ def namespace_row(value: Json, owner: str | None) -> Row:
            'visibility': value.get('visibility', 'private'),
            'protected': value.get('protected', False),
            'owner': value.get('owner') or owner}
-    return _storable(NAMESPACE, tables.metadef_namespaces, row, 'namespace')
+    return _storable(NAMESPACE, tables.metadef_namespaces, row, 'namespace',
+                     is_new)
 
 
-def part_row(kind: Kind, value: Json, name: str | None = None) -> Row:
+def part_row(kind: Kind, value: Json, name: str | None = None, *,
+             is_new: bool = True) -> Row:
     """The row of what a namespace holds.
 
     :param name: where it is none of its attributes
@@ -413,22 +447,25 @@ def part_row(kind: Kind, value: Json, name: str | None = None) -> Row:
     elif kind is ASSOCIATION:
         row |= {'prefix': value.get('prefix'),
                 'properties_target': value.get('properties_target')}
-    return _storable(kind, kind.rows.table, row, 'name')
+    return _storable(kind, kind.rows.table, row, 'name', is_new)
 
 
-def part_rows(kind: Kind, value: Json) -> list[Row]:
+def part_rows(kind: Kind, value: Json, *, is_new: bool = True) -> list[Row]:
     """The rows of all that a namespace is to hold of one kind."""
     held = value.get(kind.key)
     if not held:
         return []
     if kind.is_keyed:
-        return [part_row(kind, each, name) for name, each in held.items()]
-    return [part_row(kind, each) for each in held]
+        return [part_row(kind, each, name, is_new=is_new)
+                for name, each in held.items()]
+    return [part_row(kind, each, is_new=is_new) for each in held]
 
 
-def _storable(kind: Kind, table: typing.Any, row: Row, key: str) -> Row:
+def _storable(kind: Kind, table: typing.Any, row: Row, key: str,
+              is_new: bool) -> Row:
     """:raises errors.Invalid: no path has the name, or no column the value"""
-    if not 0 < len(row[key]) <= MAX_NAME or '/' in row[key]:
+    if not 0 < len(row[key]) <= MAX_NAME or is_new and (
+            '/' in row[key] or row[key] in ('.', '..')):
         raise errors.Invalid(
             f"The '{key}' of a {kind.title} cannot be "
             f'{row[key][:MAX_NAME + 1]!r}: {_NO_NAME}.')

@@ -22,6 +22,7 @@ from glance_import.db import jobs as db_jobs
 from glance_import.db import leases
 from glance_import.db import tasks as db_tasks
 from glance_import import errors
+from glance_import.plugin import chain
 from glance_import import states
 
 if typing.TYPE_CHECKING:
@@ -114,10 +115,22 @@ def note_verdicts(conn: sa.Connection, lease: db_jobs.Lease,
     task = db_tasks.get(conn, lease.job_id)
     result = dict((task.result if task else None) or {})
     fresh = {(each['plugin'], each['step']) for each in verdicts}
+    before = result.get('plugins', ())
     result['plugins'] = [
-        each for each in result.get('plugins', ())
-        if (each['plugin'], each['step']) not in fresh] + list(verdicts)
+        each for each in before
+        if (each['plugin'], each['step']) not in fresh] + [
+        _approved(before, each) if each['verdict'] == chain.APPROVED else each
+        for each in verdicts]
     db_tasks.set_result(conn, lease.job_id, result)
+
+
+def _approved(before: collections.abc.Iterable[dict[str, typing.Any]],
+              said: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """What the plugin had said when it held the image, and that it passed.
+    """
+    held = next((each for each in before if (each['plugin'], each['step'])
+                 == (said['plugin'], said['step'])), said)
+    return {**held, 'let_through': True, 'approved': True}
 
 
 def warn(rt: runtime.Runtime, text: str) -> None:

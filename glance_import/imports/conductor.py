@@ -156,14 +156,14 @@ class Conductor:
         with self._lock:
             free = self._slots - len(self._running)
             mine = {*self._running, *self._owed}
-        if free <= 0 or not self._announcer.may_take():
+        if free <= 0:
             return 0
         options = self._services.conf.taskflow_executor
         per_store = options.max_running_imports_per_store
         offers = self._board.offers(
             [self._services.area.id], free + len(mine), self.name,
             per_project=options.max_running_imports_per_project,
-            per_store=per_store)
+            per_store=per_store, cancelled=not self._announcer.may_take())
         if self._database_away:
             self._database_away = False
             LOG.info('the database answers again')

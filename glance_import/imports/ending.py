@@ -159,7 +159,7 @@ def _tell_end(services: services.Services, job: db_jobs.Job,
         reason=images.storable(outcome.reason) if outcome else '',
         said_by=outcome.said_by if outcome else None,
         size=max(stored.values(), default=None),
-        queued=job.queued, running=job.running, steps=dict(times),
+        waited=job.waited, running=job.running, steps=dict(times),
         stores=stored, image=image, task=task,
         activated=outcome is None and method.running != method.needs))
 

@@ -94,7 +94,7 @@ class TaskFlowExecutor:
             image, task = telling.records(self._services, job.image_id,
                                           job.id)
             self._services.events.tell(events.ImportBegun(
-                job.id, job.image_id, job.method, job.queued or 0.0, image,
+                job.id, job.image_id, job.method, job.waited or 0.0, image,
                 task))
         held = None
         try:

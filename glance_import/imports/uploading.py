@@ -151,7 +151,7 @@ def _wait(services: services.Services, image_id: str, task_id: str) -> None:
             raise _failed(image_id, task)
         if held is not None:
             raise errors.Conflict(
-                f'The data has come and {held} Image {image_id} becomes '
+                f'The data has come and {held}. Image {image_id} becomes '
                 'active when it is approved, or says why not; its tasks are '
                 f'at /v2/images/{image_id}/tasks.')
         left = deadline - time.monotonic()

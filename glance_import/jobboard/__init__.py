@@ -119,11 +119,13 @@ class Board:
 
     def offers(self, areas: collections.abc.Collection[str],
                limit: int, conductor: str | None = None, *,
-               per_project: int = 0, per_store: int = 0) -> list[Offer]:
+               per_project: int = 0, per_store: int = 0,
+               cancelled: bool = False) -> list[Offer]:
         """What may be claimed, whose turn it is first.
 
         Without what ``conductor`` has left to others, nor what would be more
-        than may run at once of a project or to a store (0: any number).
+        than may run at once of a project or to a store (0: any number), or
+        only those that are to be cancelled.
         Whoever looks at the same moment may see the same.
 
         :raises BoardAway: the board does not answer
@@ -132,7 +134,7 @@ class Board:
             busy = db_jobs.running_in_stores(conn) if per_store else {}
             ids = db_jobs.waiting(
                 conn, areas=areas, limit=limit, conductor=conductor,
-                share=per_project, full=[
+                share=per_project, cancelled=cancelled, full=[
                     store for store, running in busy.items()
                     if running >= per_store])
         if not ids:

@@ -113,7 +113,7 @@ class ImportBegun:
     job_id: str
     image_id: str
     method: str
-    queued: float
+    waited: float
     image: typing.Any = None
     task: typing.Any = None
 
@@ -123,7 +123,7 @@ class ImportEnded:
     """``code`` is None after success; ``size`` is that of the image.
 
     ``steps`` has the seconds of those that ended under the last lease, in
-    their order; ``stores``, the bytes that each has taken; ``queued`` and
+    their order; ``stores``, the bytes that each has taken; ``waited`` and
     ``running`` are None when nobody ever ran it.
     """
 
@@ -137,7 +137,7 @@ class ImportEnded:
     reason: str = ''
     said_by: str | None = None
     size: int | None = None
-    queued: float | None = None
+    waited: float | None = None
     running: float | None = None
     steps: collections.abc.Mapping[str, float] = dataclasses.field(
         default_factory=dict)

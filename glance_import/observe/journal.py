@@ -47,7 +47,7 @@ class Journal:
             'image_id': event.image_id, 'task_id': event.job_id,
             'project': event.project, 'user': event.user_id,
             'asked_as': event.request_id, 'method': event.method,
-            'bytes': event.size, 'queue_seconds': event.queued,
+            'bytes': event.size, 'queue_seconds': event.waited,
             'run_seconds': event.running, 'steps': dict(event.steps),
             'stores': sorted(event.stores), 'code': event.code}
         about = (f'project {event.project or "-"}, user '
@@ -117,9 +117,9 @@ def _more(unsaid: int) -> str:
 
 
 def _times(event: events.ImportEnded) -> str:
-    if event.queued is None or event.running is None:
+    if event.waited is None or event.running is None:
         return 'never run'
     steps = ', '.join(f'{name} {seconds:.2f}' for name, seconds
                       in event.steps.items())
-    return (f'{event.queued:.2f} s in the queue, {event.running:.2f} s '
+    return (f'{event.waited:.2f} s in the queue, {event.running:.2f} s '
             f'running{f" ({steps})" if steps else ""}')

@@ -24,6 +24,7 @@ from oslo_utils import timeutils
 
 from glance_import import conf as configuration
 from glance_import.observe import events
+from glance_import import states
 
 LOG = log.getLogger(__name__)
 GROUP = 'oslo_messaging_notifications'
@@ -213,7 +214,7 @@ class Notifier:
             return
         more: Payload = {}
         if event.what == 'delete':
-            more = {'status': 'deleted', **_deleted()}
+            more = {'status': states.DELETED, **_deleted()}
         elif event.what in ('prepare', 'upload'):
             more = _stores(event.image)
         self._send(f'image.{event.what}', {**image(event.image), **more})
@@ -262,7 +263,7 @@ class Notifier:
         payload = {
             **image(event.image), 'task_id': event.job_id,
             'method': event.method, 'stores': sorted(event.stores),
-            'queue_seconds': event.queued, 'run_seconds': event.running}
+            'queue_seconds': event.waited, 'run_seconds': event.running}
         if failed:
             self._send('image.import.error', {
                 **payload, 'code': event.code, 'reason': event.reason,

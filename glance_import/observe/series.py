@@ -22,6 +22,7 @@ from oslo_log import log
 from glance_import.observe import events
 from glance_import.observe import slots
 from glance_import import state
+from glance_import import states
 
 LOG = log.getLogger(__name__)
 
@@ -274,10 +275,10 @@ class Recorder:
 
     def _begun(self, event: events.ImportBegun) -> None:
         self._add('imports_begun_total', 1, event.method)
-        self._take('import_queue_seconds', event.queued, event.method)
+        self._take('import_queue_seconds', event.waited, event.method)
 
     def _ended(self, event: events.ImportEnded) -> None:
-        outcome = 'success' if event.code is None else 'failure'
+        outcome = states.SUCCESS if event.code is None else states.FAILURE
         self._add('imports_total', 1, event.method, outcome,
                   self._few('code', event.code or ''))
         if event.running is not None:

@@ -19,11 +19,11 @@ import webob
 import glance_import
 from glance_import.api import digests
 from glance_import.api import patches
-from glance_import.api import records
 from glance_import.api import schemas
 from glance_import import conf as configuration
 from glance_import.conf import plugins as plugin_options
 from glance_import.domain import listing
+from glance_import.domain import records
 from glance_import import errors
 from glance_import.net import urls
 

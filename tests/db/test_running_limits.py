@@ -5,6 +5,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from glance_import.db import job_admin
 from glance_import.db import jobs
 from glance_import.db import tables
 
@@ -56,6 +57,35 @@ def test_of_a_project(shared, board):
     assert waiting(shared, board, share=1) == {'blue-0'}
     assert waiting(shared, board, share=2) == {'red-1', 'blue-0'}
     assert waiting(shared, board, share=3) == {'red-1', 'red-2', 'blue-0'}
+
+
+def test_to_be_cancelled(shared, board):
+    """What a conductor that is drained still takes."""
+    with shared.write() as conn:
+        jobs.cancel(conn, conn.execute(sa.select(jobs.Columns.image_id).where(
+            jobs.Columns.id == board['red-1'])).scalar_one())
+    assert waiting(shared, board, cancelled=True) == {'red-1'}
+    assert waiting(shared, board) == set(board)
+
+
+def test_an_approval_is_of_the_bytes_it_was_given_for(shared, board):
+    """They are gone when the import begins again elsewhere."""
+    job_id = board['red-0']
+    with shared.write() as conn:
+        job = jobs.claim(conn, job_id, token='t', conductor='c', seconds=60)
+        lease = jobs.Lease(job_id, 't', job.epoch)
+        assert job_admin.suspend(conn, lease, by=['inspect gate'],
+                                 message='look')
+        assert job_admin.approve(conn, job_id) == ['inspect gate']
+        assert jobs.get(conn, job_id).approved == ['inspect gate']
+        assert job_admin.unbind(conn, job_id)
+        assert jobs.get(conn, job_id).approved is None
+        job = jobs.claim(conn, job_id, token='u', conductor='c', seconds=60)
+        lease = jobs.Lease(job_id, 'u', job.epoch)
+        job_admin.suspend(conn, lease, by=['inspect gate'], message='look')
+        assert job_admin.unbind(conn, job_id)
+        assert job_admin.held(conn, job_id) is None
+        assert jobs.get(conn, job_id).message is None
 
 
 def test_of_a_store(shared, board):

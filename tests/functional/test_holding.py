@@ -106,7 +106,8 @@ def test_approved(service):
     image_id, entry = ask(service, first='1')
     assert entry['message'] == ('waits for the approval of an operator: '
                                 'plugin first: someone has to look')
-    assert entry['conductor'] and entry['held_for'] >= 0
+    assert entry['conductor'] is None and entry['running_for'] is None
+    assert entry['held_for'] >= 0
     assert service.show(image_id)['status'] == 'importing'
     task = service.request(
         'GET', f'/v2/images/{image_id}/tasks').json['tasks'][-1]
@@ -120,10 +121,16 @@ def test_approved(service):
     service.wait_status(image_id, 'active')
     assert service.download(image_id) == DATA
     assert verdicts(service, image_id) == {
-        ('first', 'precheck'): 'accept', ('first', 'inspect'): 'approved',
+        ('first', 'precheck'): 'accept', ('first', 'inspect'): 'hold',
         ('second', 'inspect'): 'accept', ('third', 'transform'): 'accept'}
     assert 'no import of that id' in manage(
         service, 'approve', image_id, status=1).stdout
+    # What was said, and that an operator has answered for it, is kept.
+    done = service.run('manage', 'plugins', 'audit', image_id, '--json')
+    said, = (each for each in json.loads(done.stdout)
+             if (each['plugin'], each['step']) == ('first', 'inspect'))
+    assert (said['code'], said['reason'], said['let_through']) == (
+        'site.look', 'someone has to look', True)
 
 
 def test_two_who_hold_are_approved_at_once(service):

@@ -465,6 +465,10 @@ def test_a_conductor_reads_its_files_again(make_node, tmp_path):
     node.conductor.send_signal(signal.SIGHUP)
     services.wait_for(lambda: node.text().count('runs up to') == 2)
     assert node.conductor.poll() is None
+    node.configure(DEFAULT={'state_path': tmp_path / 'elsewhere'})
+    node.conductor.send_signal(signal.SIGHUP)
+    services.wait_for(lambda: 'state_path cannot change' in node.text())
+    assert not (tmp_path / 'elsewhere').exists()
     os.kill(node.conductor.pid, signal.SIGTERM)
     assert node.conductor.wait(30) == 0
     assert query(node, 'SELECT * FROM import_conductors') == []

@@ -22,7 +22,7 @@ class Away:
 
 def test_a_database_that_is_away_is_waited_for():
     services = types.SimpleNamespace(db=Away(db_exc.DBConnectionError()))
-    assert uploading._read_task(services, 'task') == (False, None)
+    assert uploading._read_task(services, 'task') == (False, None, None)
 
 
 def test_a_wrong_statement_is_not():

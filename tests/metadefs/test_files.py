@@ -1,11 +1,13 @@
 """Definitions as files: Glance's own, an operator's, and what is wrong."""
 
 import json
+import os
 
 import pytest
 
 from glance_import.db import metadefs as db_metadefs
 from glance_import.db import upgrade
+from glance_import.domain import import_properties
 from glance_import.domain import metadef_files
 from glance_import.domain import metadef_kinds as kinds
 from glance_import import errors
@@ -102,7 +104,7 @@ def test_what_glance_ships(api, shipped, tmp_path):
 def test_commands_that_are_refused(api, tmp_path):
     for words, said in (
             (('load-metadefs', str(tmp_path)), 'no file'),
-            (('load-metadefs', str(tmp_path / 'no')), 'No such file'),
+            (('load-metadefs', str(tmp_path / 'no')), 'not there'),
             (('load-metadefs', '--merge', '--overwrite', '.'), 'Only one'),
             (('unload-metadefs', 'nothing'), 'nothing'),
             (('export-metadefs', '/proc/no'), '/proc/no')):
@@ -152,8 +154,12 @@ def test_what_is_there_already(database, write, tmp_path, mode, display,
 
 
 @pytest.mark.parametrize('value, said', [
-    ('{', 'is not JSON'), ('[' * 100_000, 'is not JSON'), ('[]', 'object'),
-    ({}, 'namespace'), ({'namespace': 'a/b'}, 'slash'),
+    ('{', 'is not JSON'), ('[' * 100_000, 'nests'), ('[]', 'object'),
+    ({}, 'namespace'), ({'namespace': 'a' * 81}, 'namespace'),
+    ('{"namespace": "n", "description": "\\ud800"}', 'surrogates'),
+    ('{"namespace": "n\\u0000"}', 'NUL'),
+    ('{"namespace": "n", "properties": {"p": {"title": "t", '
+     '"type": "number", "minimum": 1e999}}}', 'too large'),
     ({'namespace': 'n', 'properties': {'p': {'type': 'string'}}},
      'properties.p'),
     ({'namespace': 'n', 'tags': [{'name': 'x'}] * 2}, 'x'),
@@ -204,7 +210,37 @@ def test_names_that_are_no_file_names(database, write, tmp_path):
 
 
 def test_our_own_is_one_that_loads():
-    file, = metadef_files.read(str(metadef_files.OWN))
+    file = metadef_files._rows('own', import_properties.NAMESPACE)
     names = {row['name'] for kind, rows in file.held
              if kind is kinds.PROPERTY for row in rows}
     assert names and all(name.startswith('os_glance') for name in names)
+
+
+def test_what_glance_let_be_made_loads_again(api, tmp_path):
+    """Exported of a database of Glance's, though a request may not say so."""
+    value = {'namespace': 'sl/ash', 'properties': {
+        'p': {'title': 't', 'type': 'string', 'enum': [1, 2],
+              'pattern': r'^[\w-\.]+$'},
+        'q': {'title': 't', 'type': 'string',
+              'pattern': '^(?<name>[a-z]+)$'}}}
+    (tmp_path / 'in.json').write_text(json.dumps(value))
+    assert api.run('manage', 'db', 'load-metadefs', str(tmp_path / 'in.json')
+                   ).returncode == 0
+    out = tmp_path / 'out'
+    done = api.run('manage', 'db', 'export-metadefs', str(out), '--json')
+    path, = (each['file'] for each in json.loads(done.stdout)
+             if 'sl-ash' in each['file'])
+    with open(path) as file:
+        assert json.load(file)['properties'] == value['properties']
+    done = api.run('manage', 'db', 'load-metadefs', path, '--overwrite',
+                   '--overwrite', '--format', 'value')
+    assert done.stdout == 'sl/ash\tchanged\n', done
+
+
+def test_what_is_no_file_is_not_waited_for(api, tmp_path):
+    os.mkfifo(tmp_path / 'pipe.json')
+    done = api.run('manage', 'db', 'load-metadefs', str(tmp_path))
+    assert done.returncode == 1 and 'no file' in done.stderr
+    done = api.run('manage', 'db', 'load-metadefs',
+                   str(tmp_path / 'pipe.json'))
+    assert done.returncode == 1 and 'no file' in done.stderr

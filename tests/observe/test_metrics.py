@@ -59,7 +59,9 @@ def test_what_has_happened_is_counted(watched):
     # Requests are counted a moment later.
     found = scraping.until(port, lambda each: each.total(
         'imports_total') == 2 and each.total(
-            'http_requests_total', status='413') == 1)
+            'http_requests_total', status='413') == 1 and each.total(
+                'http_request_duration_seconds_count', method='POST',
+                route='/v2/images') == 3)
     assert found.total('imports_total', method='glance-direct',
                        outcome='success') == 1
     assert found.total('imports_total', outcome='failure',

@@ -190,8 +190,8 @@ def _visibility(query: paging.Query, known: tuple[str, ...]) -> str | None:
 
 def create(request: call.Call) -> webob.Response:
     """POST /v2/metadefs/namespaces: with all that it is to hold."""
-    body = kinds.check(kinds.NAMESPACE, request.json())
     _require(request, _RULES['add'])
+    body = kinds.check(kinds.NAMESPACE, request.json())
     for kind in kinds.PARTS:
         if body.get(kind.key):
             _require(request, kind.rules['add'])
@@ -219,8 +219,8 @@ def show(request: call.Call) -> webob.Response:
 
 def update(request: call.Call) -> webob.Response:
     """PUT /v2/metadefs/namespaces/{namespace}: what it holds stays."""
-    body = kinds.check(kinds.NAMESPACE, request.json())
     found = _namespace(request, _RULES['modify'])
+    body = kinds.check(kinds.NAMESPACE, request.json())
     row = kinds.namespace_row(body, request.ctx.project_id or found['owner'])
     return call.json_response(_namespace_view(
         metadefs.update(request.services, found, row)))
@@ -275,8 +275,8 @@ class Held:
 
     def create(self, request: call.Call) -> webob.Response:
         """POST .../{plural}."""
-        body = kinds.check(self.kind, request.json())
         found = _namespace(request, self.kind.rules['add'])
+        body = kinds.check(self.kind, request.json())
         return self._add(request, found, body)
 
     def put(self, request: call.Call) -> webob.Response:
@@ -293,8 +293,8 @@ class Held:
 
     def update(self, request: call.Call) -> webob.Response:
         """PUT .../{plural}/{name}: all of it, its name too."""
-        body = kinds.check(self.kind, request.json())
         found = _namespace(request, self.kind.rules['modify'])
+        body = kinds.check(self.kind, request.json())
         return self._answer(found, metadefs.change(
             request.services, self.kind, found, request.args['name'],
             kinds.part_row(self.kind, body)))
@@ -355,8 +355,8 @@ def list_tags(request: call.Call) -> webob.Response:
 
 def create_tags(request: call.Call) -> webob.Response:
     """POST .../tags: instead of those that are there, or beside them."""
-    names = _tags(request.json())
     found = _namespace(request, kinds.TAG.rules['add_many'])
+    names = _tags(request.json())
     appends = strutils.bool_from_string(
         request.req.headers.get('X-Openstack-Append'))
     rows = [kinds.part_row(kinds.TAG, {'name': name}) for name in names]

@@ -37,26 +37,39 @@ def read(blocks: collections.abc.Iterable[bytes | bytearray | memoryview]
                 'most that a body of JSON may have.')
     if not received:
         raise errors.Invalid('The request needs a JSON body.')
-    value = _parse(received)
-    _check(value)
+    return parse(received)
+
+
+def parse(received: bytes | bytearray, what: str = 'The request body'
+          ) -> typing.Any:
+    """The value that some bytes have, of any number.
+
+    :param what: they are, for the sentence that refuses them
+    :raises errors.Invalid: they are no JSON, or have something in them that
+        cannot be kept
+    """
+    try:
+        value = _parse(received, what)
+        _check(value)
+    except RecursionError:
+        raise errors.Invalid(
+            f'{what} is not one that means something: it nests lists and '
+            f'objects more than {MAX_DEPTH} deep.') from None
     return value
 
 
-def _parse(received: bytearray) -> typing.Any:
+def _parse(received: bytes | bytearray, what: str) -> typing.Any:
     try:
         text = received.decode('utf-8-sig')
     except UnicodeDecodeError as failure:
         raise errors.Invalid(
-            'The request body is not JSON: it is not UTF-8 '
-            f'(at byte {failure.start}).') from None
+            f'{what} is not JSON: it is not UTF-8 (at byte '
+            f'{failure.start}).') from None
     try:
         return json.loads(text, parse_constant=_no_constant,
                           parse_float=_number, parse_int=_integer)
-    except RecursionError:
-        raise _too_deep() from None
     except ValueError as failure:
-        raise errors.Invalid(
-            f'The request body is not JSON: {failure}') from None
+        raise errors.Invalid(f'{what} is not JSON: {failure}') from None
 
 
 def _no_constant(name: str) -> typing.NoReturn:
@@ -77,14 +90,10 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _too_deep() -> errors.Invalid:
-    return errors.Invalid(
-        'The request body is not one that means something: it nests lists '
-        f'and objects more than {MAX_DEPTH} deep.')
-
-
 def _check(value: typing.Any) -> None:
-    """:raises errors.Invalid: it nests too deep, or text in it is none"""
+    """:raises RecursionError: it nests too deep
+    :raises errors.Invalid: text in it is none
+    """
     level, depth = [value], 0
     while level:
         inner: list[typing.Any] = []
@@ -98,7 +107,7 @@ def _check(value: typing.Any) -> None:
                 inner += each
         level, depth = inner, depth + 1
         if depth > MAX_DEPTH and level:
-            raise _too_deep()
+            raise RecursionError
 
 
 def check_text(text: str) -> None:
