@@ -40,9 +40,6 @@ from glance_import.uploads import receiving
 from glance_import.uploads import stage
 
 _BLOCK = 4 << 20
-_CONTEXT = context.RequestContext(user_id='dry-run', project_id='dry-run',
-                                  roles=['admin'], is_admin=True,
-                                  read_only=False)
 _PLUGIN_LOG = 'glance_import.imports.contract_step'
 
 
@@ -115,15 +112,18 @@ def _redirect(conf: cfg.ConfigOpts, top: str) -> None:
 
 def _import(services: all_services.Services, path: str,
             wanted: dict[str, typing.Any]) -> Trial:
-    image = images.create(services, _CONTEXT, wanted)
-    stage.stage(services, receiving.find(services, _CONTEXT, image.id),
+    ctx = context.RequestContext(user_id='dry-run', project_id='dry-run',
+                                 roles=['admin'], is_admin=True,
+                                 read_only=False)
+    image = images.create(services, ctx, wanted)
+    stage.stage(services, receiving.find(services, ctx, image.id),
                 _blocks(path),
                 stage.Announced(length=os.path.getsize(path)))
     with services.db.read() as conn:
         staged = db_images.get(conn, image.id, db_images.EVERYTHING)
     assert staged is not None
     method = methods.find('glance-direct')
-    task_id = admission.request(services, _CONTEXT, staged, method,
+    task_id = admission.request(services, ctx, staged, method,
                                 {'method': {'name': method.name}})
     held = _run(services, task_id)
     with services.db.read() as conn:

@@ -127,8 +127,8 @@ def request(services: services.Services, ctx: context.RequestContext,
     LOG.info('import of image %s accepted as task %s', image.id, task_id)
     telling.accepted(services, task_id)
     if waits:
-        LOG.warning('import %s waits: no conductor that takes imports has '
-                    'been heard of for %.0f s', task_id,
+        LOG.warning('import %s waits: no conductor has been heard of for '
+                    '%.0f s that takes imports', task_id,
                     db_conductors.LIVING_SECONDS)
     return task_id
 

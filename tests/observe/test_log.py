@@ -213,7 +213,8 @@ def reports_of(service, running):
         os.kill(pid, signal.SIGUSR2)
 
     def reports():
-        found = [json.loads(line) for line in service.text().split('\n')
+        # The last one may be half written.
+        found = [json.loads(line) for line in service.text().split('\n')[:-1]
                  if 'SIGUSR2: report of' in line and line.startswith('{')]
         return found if len(found) == len(processes) else None
     texts = [line['message'] for line in services.wait_for(reports)]
