@@ -168,7 +168,7 @@ def suspend(conn: sa.Connection, lease: jobs.Lease, *,
             by: collections.abc.Sequence[str], message: str) -> bool:
     """End a lease and let the import wait for an operator.
 
-    :param by: "hook plugin" of each plugin that wants it so
+    :param by: what is to be approved, a text for each plugin
     """
     return jobs.release(
         conn, lease, refund_attempt=True, held_at=tables.db_now(),

@@ -68,7 +68,7 @@ class Job:
     stores: list[str] | None = None
     # The plugins and options it is judged by; None of an earlier release.
     snapshot: str | None = None
-    # "hook plugin" of each that an operator has approved it for.
+    # What an operator has approved, see imports.holding.
     approved: list[str] | None = None
     # Seconds: how long it had waited for its first lease, and since then.
     waited: float | None = None

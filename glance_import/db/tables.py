@@ -373,8 +373,8 @@ import_jobs = sa.Table(
     # that a conductor must have itself; NULL where that is nothing.
     sa.Column('snapshot', sa.Text),
     sa.Column('requirement', sa.String(64)),
-    # Since when it waits for an operator, for which plugins, and for which it
-    # was approved already (JSON: lists of "hook plugin").
+    # Since when it waits for an operator, what for, and what was approved
+    # already (JSON: lists of texts, see imports.holding).
     sa.Column('held_at', sa.Double),
     sa.Column('held_by', sa.Text),
     sa.Column('approved', sa.Text),

@@ -7,6 +7,8 @@ in their sandboxes; what they want written is written by the service.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import typing
 
@@ -66,6 +68,7 @@ class Step(steps.Step):
         self.whose = ', '.join(plugin.label for plugin in plugins)
         sections = '+'.join(plugin.section for plugin in plugins)
         self.label = f'{self.hook.title()}-{sections}'
+        self._seen = ''
         super().__init__(rt, task_id, task_type, image_id)
 
     def _inspect(self, path: str | None) -> None:
@@ -76,13 +79,15 @@ class Step(steps.Step):
         """
         conf = self.rt.services.conf.image_import_opts
         self._begin()
+        image = self._image(path)
+        self._seen = _digest(image)
         self._take(chain.inspect(
             self.rt.services.registry.isolation, self.plugins, self.hook,
-            image=self._image(path), data=path, log=self._log,
+            image=image, data=path, log=self._log,
             cancelled=self.rt.stopped.is_set,
             parallel=conf.parallel_inspectors,
             approved={plugin.label for plugin in self.plugins
-                      if f'{self.hook} {plugin.label}'
+                      if self._hold(plugin.label)
                       in (self.rt.job.approved or ())},
             around=self.rt.context.update_store))
 
@@ -106,10 +111,14 @@ class Step(steps.Step):
             waits_for = [each for each in results
                          if each.blocks and each.verdict == verdicts.HOLD]
             raise holding.Held(
-                [f'{self.hook} {each.plugin}' for each in waits_for],
+                [self._hold(each.plugin) for each in waits_for],
                 '; '.join(f'plugin {each.plugin}: {each.reason}'
                           for each in waits_for))
         raise Rejected(blocker)
+
+    def _hold(self, plugin: str) -> str:
+        """What an operator approves: what that plugin saw, and no other."""
+        return f'{self.hook} {plugin} {self._seen}'
 
     def _report(self, result: verdicts.Result) -> None:
         self.rt.services.events.tell(events.PluginJudged(
@@ -162,6 +171,12 @@ class Step(steps.Step):
         return {'size': record.size, 'checksum': record.checksum,
                 'os_hash_algo': record.hash_algo,
                 'os_hash_value': record.hash_value}
+
+
+def _digest(image: dict[str, typing.Any]) -> str:
+    """Of the metadata that plugins see, the digests of the data among it."""
+    text = json.dumps(image, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()
 
 
 def _virtual_size(path: str) -> int | None:

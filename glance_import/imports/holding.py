@@ -32,7 +32,7 @@ LOG = log.getLogger(__name__)
 class Held(errors.Interrupted):
     """Raised by a step: plugins want the import to wait.
 
-    :ivar by: "hook plugin" of each of them
+    :ivar by: of each of them the hook, its name, and a digest of what it saw
     """
 
     def __init__(self, by: collections.abc.Sequence[str], reason: str
@@ -77,7 +77,8 @@ def approve(services: services.Services, wanted: str) -> str:
         raise errors.Conflict(f'import {entry.id} is not held')
     services.wake()
     LOG.info('import %s of image %s was approved (%s)', entry.id,
-             entry.image_id, ', '.join(by))
+             entry.image_id, ', '.join(
+                 each.rpartition(' ')[0] for each in by))
     return f'import {entry.id} of image {entry.image_id} goes on'
 
 

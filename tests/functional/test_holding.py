@@ -133,6 +133,20 @@ def test_approved(service):
         'site.look', 'someone has to look', True)
 
 
+def test_an_approval_is_of_what_was_seen(service):
+    """Changed while it was held, the image is looked at again."""
+    image_id, entry = ask(service, first='1')
+    answer = service.request('PATCH', f'/v2/images/{image_id}', [
+        {'op': 'add', 'path': '/more', 'value': 'said later'}],
+        {'Content-Type': 'application/openstack-images-v2.1-json-patch'})
+    assert answer.status == 200, answer
+    manage(service, 'approve', entry['id'])
+    services.wait_for(lambda: service.text().count(
+        f'import {entry["id"]} of image {image_id} is held') == 2)
+    manage(service, 'approve', entry['id'])
+    service.wait_status(image_id, 'active')
+
+
 def test_two_who_hold_are_approved_at_once(service):
     image_id, entry = ask(service, first='1', second='1', early='1')
     assert 'talked about' in entry['message']
