@@ -68,7 +68,7 @@ class Builder:
                     reason='builds a system: LONG_TESTS')
 def test_it_is_built_and_runs():
     if os.geteuid() != 0 or shutil.which('buildah') is None:
-        pytest.skip('needs root and buildah')
+        servers.missing('it takes root and buildah')
     place = pathlib.Path(tempfile.mkdtemp(prefix='glance-import-test-'))
     builder = Builder(place)
     process = None

@@ -31,10 +31,10 @@ def test_prompts_are_found():
                     reason='installs a system: LONG_TESTS')
 def test_the_page(tmp_path):
     if os.geteuid() != 0:
-        pytest.skip('only root makes a system')
+        servers.missing('only root makes a system')
     servers.program('mmdebstrap')
     if shutil.which('systemd-nspawn') is None:
-        pytest.skip('systemd-nspawn (systemd-container) is not installed')
+        servers.missing('systemd-nspawn (systemd-container) is not installed')
     with socket.socket() as probe:
         if not probe.connect_ex(('127.0.0.1', 9292)):
             servers.missing('port 9292, which the page uses, is taken')

@@ -248,11 +248,9 @@ def test_an_upload_that_is_gone_on_with(service, proxy):
     assert image['os_hash_value'] == hashlib.sha512(data).hexdigest()
 
 
-def test_haproxy_leaves_out_a_node_that_is_not_ready(service, proxy,
-                                                     request):
+@pytest.mark.parametrize('proxy', [haproxy], ids=['haproxy'], indirect=True)
+def test_it_leaves_out_a_node_that_is_not_ready(service, proxy):
     """And takes it back; nginx has no probe of its own."""
-    if request.node.callspec.params['proxy'] is not haproxy:
-        pytest.skip('the open nginx does not probe')
     away = service.directory / 'away'
     service.staging.rename(away)
     try:

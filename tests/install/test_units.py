@@ -80,7 +80,7 @@ def test_users_and_directories_agree(tmp_path):
     sysusers = servers.program('systemd-sysusers')
     tmpfiles = servers.program('systemd-tmpfiles')
     if os.geteuid() != 0:
-        pytest.skip('only root makes users')
+        servers.missing('only root makes users')
     (tmp_path / 'etc').mkdir()
     subprocess.run([sysusers, f'--root={tmp_path}',
                     str(TOP / 'etc/sysusers.d/glance-import.conf')],
@@ -260,7 +260,7 @@ def test_capabilities_are_not_handed_on():
     """What a process has as ambient ones, its programs have not."""
     setpriv = servers.program('setpriv')
     if os.geteuid() != 0:
-        pytest.skip('only root gives capabilities')
+        servers.missing('only root gives capabilities')
     script = (
         'import subprocess, sys\n'
         f'sys.path.insert(0, {str(TOP)!r})\n'
