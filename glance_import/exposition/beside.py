@@ -41,13 +41,8 @@ class Exporter:
                                         name='metrics')
 
     def start(self) -> None:
-        """Return at once; the thread takes no signals, see Supervisor."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK,
-                                        embedded.SERVERS_SIGNALS)
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Return at once; the rest happens in a thread."""
+        embedded.start_without_signals(self._thread)
 
     def stop(self) -> None:
         """End the process, and wait for it a little."""

@@ -13,7 +13,6 @@ import typing
 
 from oslo_config import cfg
 from oslo_log import log
-import pbr.version
 import prometheus_client
 from prometheus_client import core
 from prometheus_client import multiprocess
@@ -24,6 +23,7 @@ from glance_import.observe import slots
 from glance_import import services
 from glance_import import staging
 from glance_import.stores import configured as store_registry
+from glance_import import version
 
 LOG = log.getLogger(__name__)
 # Between two tries to get an address that somebody else has.
@@ -78,8 +78,7 @@ def registry(conf: cfg.ConfigOpts) -> prometheus_client.CollectorRegistry:
         timeout=conf.metrics.refresh_timeout)))
     prometheus_client.Info(
         series.PREFIX + 'build', 'The release that serves these metrics.',
-        registry=made).info({'version': pbr.version.VersionInfo(
-            'glance-import').release_string()})
+        registry=made).info({'version': version.text()})
     return made
 
 

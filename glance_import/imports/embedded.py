@@ -35,7 +35,7 @@ MAX_RETRY_SECONDS = 30.0
 STOP_SECONDS = 65.0
 
 _PR_SET_PDEATHSIG = 1
-SERVERS_SIGNALS = frozenset({
+_SERVERS_SIGNALS = frozenset({
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
     signal.SIGUSR1, signal.SIGUSR2})
 # Held while a program is started and over every fork. A child that is forked
@@ -71,17 +71,8 @@ class Supervisor:
                                         name='embedded-conductor')
 
     def start(self) -> None:
-        """Return at once; the rest happens in a thread.
-
-        The thread takes no signals: the server waits for them in its own
-        thread, and one that the kernel gave to this one would end the
-        process on the spot.
-        """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVERS_SIGNALS)
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Return at once; the rest happens in a thread."""
+        start_without_signals(self._thread)
 
     def stop(self) -> None:
         """End the conductor and wait for it."""
@@ -182,6 +173,18 @@ class Supervisor:
             LOG.error('%s', problem)
 
 
+def start_without_signals(thread: threading.Thread) -> None:
+    """Start a thread beside a server, which waits for signals in its own.
+
+    One that the kernel gave to this one would end the process on the spot.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SERVERS_SIGNALS)
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def spawn(words: list[str]) -> subprocess.Popen:
     """Start a program by exec alone, beside threads that fork."""
     with _starting:
@@ -217,7 +220,7 @@ def follow_parent(word: str) -> None:
     :param word: of the command line, beginning with ``FLAG``
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK,
-                           SERVERS_SIGNALS - {signal.SIGHUP})
+                           _SERVERS_SIGNALS - {signal.SIGHUP})
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(word.removeprefix(FLAG)):

@@ -17,9 +17,9 @@ import typing
 
 from oslo_config import cfg
 from oslo_log import log
-import pbr.version
 
 from glance_import import signals
+from glance_import import version
 
 LOG = log.getLogger(__name__)
 # What stands before the host of a URL may be a password.
@@ -92,16 +92,16 @@ class _Version:
         return 'glance-import'
 
     def version_string_with_package(self) -> str:
-        return pbr.version.VersionInfo('glance-import').release_string()
+        return version.text()
 
 
 def _text(conf: cfg.ConfigOpts, running: Running) -> str:
     from oslo_reports.generators import conf as options
-    from oslo_reports.generators import version
+    from oslo_reports.generators import version as package
     from oslo_reports import report
 
     made = report.TextReport('Guru Meditation')
-    made.add_section('Package', version.PackageReportGenerator(_Version()))
+    made.add_section('Package', package.PackageReportGenerator(_Version()))
     made.add_section('Threads', lambda: '\n\n'.join(signals.stacks()))
     made.add_section('Imports', lambda: '\n'.join(running())
                      or 'none is running')
