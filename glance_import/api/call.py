@@ -66,6 +66,16 @@ class Call:
         return bool(self.req.content_length) or body.is_chunked(
             self.req.environ)
 
+    def may_wait(self) -> None:
+        """From here on the request may wait for something slow.
+
+        Our own server calls again in a thread that may, so nothing may have
+        been done before. Others have a thread for each request.
+        """
+        again = self.req.environ.get('server.again')
+        if again is not None:
+            again()
+
     def media_type(self) -> str:
         """That of the body, in lower case (RFC 9110, 8.3.1)."""
         return self.req.content_type.strip().lower()

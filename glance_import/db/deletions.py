@@ -7,6 +7,7 @@ function takes a connection whose transaction the caller owns.
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import json
 import typing
@@ -53,6 +54,14 @@ def due(conn: sa.Connection, area: str, limit: int) -> list[str]:
             Columns.next_at <= tables.db_now(),
             sa.or_(Columns.area.is_(None), Columns.area == area))
         .order_by(Columns.next_at).limit(limit)).scalars())
+
+
+def payloads(conn: sa.Connection, kind: str
+             ) -> collections.abc.Iterator[dict[str, typing.Any]]:
+    """What is to be deleted of one kind."""
+    for text in conn.execute(sa.select(Columns.payload).where(
+            Columns.kind == kind)).scalars():
+        yield tables.from_json(text)
 
 
 def take(conn: sa.Connection, deletion_id: str, seconds: float

@@ -334,7 +334,7 @@ def move(conn: sa.Connection, image_id: str,
     states.check(expected, target)
     if target == states.QUEUED:
         changes = {'size': None, 'virtual_size': None, **changes}
-    if target == states.DELETED:
+    if target in (states.DELETED, states.PENDING_DELETE):
         changes['deleted'] = True
         changes['deleted_at'] = engine.utcnow()
     return _update(conn, image_id, expected, status=target, **changes)
@@ -519,8 +519,59 @@ def owned_by_another(conn: sa.Connection, image_id: str, url: str,
         ).first() is not None
 
 
-def delete_parts(conn: sa.Connection, image_id: str) -> None:
-    """Soft-delete the rows that belong to an image that was just deleted."""
+def is_named(conn: sa.Connection, url: str) -> bool:
+    """Whether an image has this location; there is no index on them."""
+    table = tables.image_locations.c
+    return conn.execute(sa.select(table.id).where(
+        table.deleted == sa.false(),
+        spelling.exactly(table.value, url)).limit(1)).first() is not None
+
+
+def end_deletion(conn: sa.Connection, image_id: str) -> None:
+    """An image whose data is gone has been pending for long enough."""
+    pending = tables.import_deletions.c
+    states.check((states.PENDING_DELETE,), states.DELETED)
+    table, where = tables.images, tables.image_locations
+    done = conn.execute(sa.update(table).where(
+        table.c.id == image_id, table.c.status == states.PENDING_DELETE,
+        table.c.deleted == sa.true(),
+        ~sa.exists().where(pending.image_id == image_id)).values(
+            status=states.DELETED, updated_at=engine.utcnow()))
+    if done.rowcount:
+        conn.execute(sa.update(where).where(
+            where.c.image_id == image_id,
+            where.c.status == states.PENDING_DELETE).values(
+                status=states.DELETED))
+
+
+def pending_delete(conn: sa.Connection, limit: int) -> list[str]:
+    """Ids of images that are to be deleted for good, of which nobody knows
+    that: those a Glance has left.
+    """
+    pending = tables.import_deletions.c
+    return list(conn.execute(sa.select(Columns.id).where(
+        Columns.status == states.PENDING_DELETE, Columns.deleted == sa.true(),
+        ~sa.exists().where(pending.image_id == Columns.id))
+        .order_by(Columns.id).limit(limit)).scalars())
+
+
+def pending_locations(conn: sa.Connection, image_id: str) -> list[Location]:
+    """Where the bytes of an image are that is to be deleted for good."""
+    table = tables.image_locations.c
+    return [Location(row.value, _metadata(row.meta_data), row.status)
+            for row in conn.execute(sa.select(
+                table.value, table.meta_data, table.status).where(
+                    table.image_id == image_id,
+                    table.status == states.PENDING_DELETE)
+                .order_by(table.id))]
+
+
+def delete_parts(conn: sa.Connection, image_id: str,
+                 status: str = states.DELETED) -> None:
+    """Soft-delete the rows that belong to an image that was just deleted.
+
+    :param status: that of its locations then
+    """
     now = engine.utcnow()
     gone = {'deleted': True, 'deleted_at': now}
     _make_members_unique(conn, image_id, now)
@@ -528,7 +579,7 @@ def delete_parts(conn: sa.Connection, image_id: str) -> None:
                   tables.image_locations, tables.image_members):
         values: dict[str, typing.Any] = dict(gone)
         if table is tables.image_locations:
-            values['status'] = states.DELETED
+            values['status'] = status
         conn.execute(sa.update(table).where(
             table.c.image_id == image_id, table.c.deleted == sa.false())
             .values(**values))

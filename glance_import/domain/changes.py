@@ -13,9 +13,11 @@ import typing
 from glance_import import context
 from glance_import.db import engine
 from glance_import.db import images as db_images
+from glance_import.domain import deletions
 from glance_import.domain import images
 from glance_import.domain import locations
 from glance_import.domain import patch
+from glance_import.domain import stored_data
 from glance_import.domain import telling
 from glance_import import errors
 from glance_import.policies import protections
@@ -24,6 +26,7 @@ from glance_import import states
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from glance_import.db import deletions as db_deletions
     from glance_import import services
 
 BASE = ('name', 'visibility', 'owner', 'disk_format', 'container_format',
@@ -142,21 +145,49 @@ def apply(services: services.Services, ctx: context.RequestContext,
     access = services.protections.access(
         ctx, {operation.name for operation in operations})
     known = locations.prepare(services, ctx, image, operations)
-    changed, gone = _apply(services, ctx, image.id, operations, access, known)
+    changed, gone = _apply(
+        services, ctx, image.id, operations, access, known,
+        _unused(services, image, operations))
     telling.image(services, 'update', changed)
     if changed.status != image.status == states.QUEUED:
         telling.image(services, 'activate', changed)
-    locations.delete_data(services, gone)
+    for deletion in gone:
+        deletions.attempt_within(services, deletion)
     return changed
+
+
+def _unused(services: services.Services, image: db_images.Image,
+            operations: collections.abc.Sequence[patch.Operation]
+            ) -> set[str]:
+    """The URLs of locations that are to go and that nothing uses.
+
+    :raises errors.Conflict: something uses the data of one
+    """
+    about = [each for each in operations if each.name == 'locations']
+    if not about:
+        return set()
+    left = list(image.locations)
+    for each in about:
+        left = locations.apply(left, each)
+    staying = {each.url for each in left}
+    going = [each for each in image.locations if each.url not in staying]
+    stored_data.refuse_in_use(services, image.id, going,
+                              'taken from there')
+    return {each.url for each in going}
 
 
 @engine.retried
 def _apply(services: services.Services, ctx: context.RequestContext,
            image_id: str, operations: collections.abc.Sequence[
                patch.Operation],
-           access: protections.Access, known: locations.KnownLocation | None
-           ) -> tuple[db_images.Image, list[db_images.Location]]:
-    """The image then, and the locations that are no longer its."""
+           access: protections.Access, known: locations.KnownLocation | None,
+           unused: set[str]
+           ) -> tuple[db_images.Image, list[db_deletions.Deletion]]:
+    """The image then, and what is to be deleted of it.
+
+    :param unused: locations that may go
+    :raises errors.Conflict: others would go
+    """
     with services.db.write() as conn:
         found = _locked(conn, image_id)
         draft = _Draft(found, ctx, access)
@@ -164,7 +195,11 @@ def _apply(services: services.Services, ctx: context.RequestContext,
             draft.apply(operation)
         _check_quotas(services, found, draft)
         _write(conn, found, draft)
-        gone = _write_locations(services, conn, found, draft, known)
+        going = _write_locations(services, conn, found, draft, known)
+        if any(each.url not in unused for each in going):
+            raise _changed_meanwhile(found)
+        gone = stored_data.record(services, conn, image_id, going,
+                                  seconds=deletions.ATTEMPT_SECONDS)
         changed = db_images.get(conn, image_id, db_images.EVERYTHING)
     assert changed is not None
     return changed, gone
@@ -225,6 +260,11 @@ def _write(conn, before: db_images.Image, draft: _Draft) -> None:
         db_images.drop_tag(conn, before.id, tag)
 
 
+def _changed_meanwhile(image: db_images.Image) -> errors.Conflict:
+    return errors.Conflict(
+        f'Image {image.id} was changed meanwhile; look at it again.')
+
+
 def _write_locations(services: services.Services, conn: sa.Connection,
                      before: db_images.Image, draft: _Draft,
                      known: locations.KnownLocation | None
@@ -242,8 +282,7 @@ def _write_locations(services: services.Services, conn: sa.Connection,
     if new and (known is None or known.formats is not None and any(
             draft.base[name] != judged
             for name, judged in known.formats.items())):
-        raise errors.Conflict(
-            f'Image {before.id} was changed meanwhile; look at it again.')
+        raise _changed_meanwhile(before)
     for each in new:
         locations.check_free(services, conn, before.id, each.url)
         db_images.add_location(conn, before.id, each.url, each.metadata)

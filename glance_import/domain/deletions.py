@@ -16,100 +16,59 @@ import typing
 from oslo_log import log
 
 from glance_import.db import deletions as db_deletions
+from glance_import.db import images as db_images
+from glance_import.domain import encryption_keys
 from glance_import.domain import key_manager
-from glance_import.domain import sealing
+from glance_import.domain import stored_data
 from glance_import.net import urls
-from glance_import import uuids
+from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from glance_import import services
 
 LOG = log.getLogger(__name__)
 
-# The properties that Cinder gives the image of an encrypted volume.
-KEY_ID = 'cinder_encryption_key_id'
-KEY_POLICY = 'cinder_encryption_key_deletion_policy'
-ON_DELETION = 'on_image_deletion'
-KEY = 'encryption_key'
-
-# How long one attempt may take until somebody else makes another, and how
-# long it is waited for.
-ATTEMPT_SECONDS, WAIT_SECONDS = 300, 30
-# Of one process, those that hang among them.
+# How long one attempt may take until somebody else makes another; deleting
+# a large object takes a store minutes.
+ATTEMPT_SECONDS = 900
+# Of one process and one place, those that hang among them.
 MAX_AT_ONCE = 8
-_ATTEMPTS = threading.BoundedSemaphore(MAX_AT_ONCE)
-# The first pause, and the longest: three days in all.
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
-MAX_ATTEMPTS = 78
+PAUSE_SECONDS = 60
 # Of one round, so that what cannot go does not hold up all else for long.
 _BATCH, _MAX_FAILURES = 100, 5
 
-Properties = collections.abc.Mapping[str, str | None]
 
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of what is deleted.
 
-class NotYet(Exception):
-    """It could not be deleted; one line says why."""
-
-
-def names_key(properties: Properties) -> bool:
-    """Whether a key goes with the image, by what Cinder has said of it."""
-    return bool(properties.get(KEY_ID)
-                and properties.get(KEY_POLICY) == ON_DELETION)
-
-
-def record_key(services: services.Services, conn: sa.Connection,
-               image_id: str, properties: Properties,
-               caller: key_manager.Caller) -> db_deletions.Deletion | None:
-    """Have the key of an encrypted volume deleted after its image.
-
-    None when there is none, or no key manager that is known here: the image
-    goes all the same, as with Glance.
+    :ivar wait: seconds that a request waits for it
+    :ivar longest: seconds of the longest pause between two attempts
+    :ivar most: attempts until it is the operator's, None for ever
     """
-    if not names_key(properties):
-        return None
-    key_id = properties[KEY_ID] or ''
-    if not uuids.is_uuid(key_id):
-        LOG.warning('image %s goes without its key: %r is no id of one',
-                    image_id, key_id[:64])
-        return None
-    if not key_manager.configured(services.conf):
-        LOG.warning('image %s goes without its key %s: set [key_manager] '
-                    'backend, and install castellan', image_id, key_id)
-        return None
-    sealed = None
-    try:
-        sealed = sealing.seal(services.area, dataclasses.asdict(caller))
-    except sealing.NoKey as failure:
-        # The image goes all the same; who may delete its key is not kept.
-        LOG.error('image %s goes, and its key %s stays until it is deleted '
-                  'by hand: %s', image_id, key_id, failure)
-    payload = {'key': key_id, 'caller': sealed}
-    return db_deletions.insert(conn, KEY, payload, image_id=image_id,
-                               area=services.area.id, seconds=ATTEMPT_SECONDS)
+
+    delete: collections.abc.Callable[
+        [services.Services, db_deletions.Deletion], None]
+    wait: float
+    longest: float
+    most: int | None = None
 
 
-def _delete_key(services: services.Services, payload: dict[str, typing.Any]
-                ) -> None:
-    if not key_manager.configured(services.conf):
-        raise NotYet('no key manager is configured here any more')
-    try:
-        caller = key_manager.Caller(**sealing.unseal(
-            services.area, payload['caller']))
-    except sealing.Unreadable as failure:
-        raise NotYet('who deleted the image is not known here any more'
-                     ) from failure
-    try:
-        key_manager.delete(services.conf, caller, payload['key'])
-    except key_manager.Missing:
-        LOG.info('the key %s was gone already', payload['key'])
-    except key_manager.Trouble as failure:
-        raise NotYet(f'key {payload["key"]}: {failure}') from failure
+KINDS = {
+    # Three days in all.
+    encryption_keys.KEY: Kind(encryption_keys.delete, 30, 3600, 78),
+    stored_data.DATA: Kind(stored_data.delete, 10, 600),
+    stored_data.ATTEMPTS: Kind(stored_data.delete_attempts, 10, 600),
+}
+_NOT_YET = (key_manager.Trouble, stores.StoreError)
+# A key manager, or a store, that hangs holds up nothing of others.
+_PLACES: dict[tuple[str, str | None], threading.BoundedSemaphore] = {}
 
 
-_KINDS: dict[str, collections.abc.Callable[
-    [services.Services, dict[str, typing.Any]], None]] = {KEY: _delete_key}
+def _place(deletion: db_deletions.Deletion) -> threading.BoundedSemaphore:
+    return _PLACES.setdefault(
+        (deletion.kind, deletion.payload.get('store')),
+        threading.BoundedSemaphore(MAX_AT_ONCE))
 
 
 def attempt(services: services.Services, deletion: db_deletions.Deletion
@@ -117,25 +76,35 @@ def attempt(services: services.Services, deletion: db_deletions.Deletion
     """Try it, and write down what came of it; False when it is still there.
     """
     try:
-        _KINDS[deletion.kind](services, deletion.payload)
-    except NotYet as failure:
-        _put_off(services, deletion, urls.public_text(str(failure)))
+        KINDS[deletion.kind].delete(services, deletion)
+    except _NOT_YET as failure:
+        _put_off(services, deletion, failure)
         return False
-    with services.db.write() as conn:
-        db_deletions.done(conn, deletion.id)
+    end(services, [deletion])
     LOG.info('deleted what was left of image %s: %s', deletion.image_id,
              deletion.kind)
     return True
 
 
+def end(services: services.Services,
+        gone: collections.abc.Iterable[db_deletions.Deletion]) -> None:
+    """These have been deleted."""
+    with services.db.write() as conn:
+        for deletion in gone:
+            db_deletions.done(conn, deletion.id)
+            if deletion.image_id is not None:
+                db_images.end_deletion(conn, deletion.image_id)
+
+
 def attempt_within(services: services.Services,
                    deletion: db_deletions.Deletion) -> bool:
-    """The same, waiting no longer than ``WAIT_SECONDS`` for it.
+    """The same, waiting for it only as long as a request may.
 
-    The clients of a key manager may wait for ever. An attempt that takes
-    longer goes on in its thread; of such there are a few at most.
+    Who is asked may never answer. An attempt that takes longer goes on in
+    its thread; of such there are a few at most.
     """
-    if not _ATTEMPTS.acquire(blocking=False):
+    place = _place(deletion)
+    if not place.acquire(blocking=False):
         LOG.warning('what is left of image %s is deleted later: %d other '
                     'attempts have no answer yet', deletion.image_id,
                     MAX_AT_ONCE)
@@ -150,19 +119,21 @@ def attempt_within(services: services.Services,
             LOG.error('what is left of image %s is deleted later: %r',
                       deletion.image_id, failure)
         finally:
-            _ATTEMPTS.release()
+            place.release()
 
     thread = threading.Thread(target=work, daemon=True, name='deletion')
     thread.start()
-    thread.join(WAIT_SECONDS)
+    thread.join(KINDS[deletion.kind].wait)
     return worked == [True]
 
 
 def _put_off(services: services.Services, deletion: db_deletions.Deletion,
-             reason: str) -> None:
+             failure: Exception) -> None:
+    kind = KINDS[deletion.kind]
+    reason = urls.public_text(str(failure))
     pause = min(PAUSE_SECONDS * 2 ** (min(deletion.attempts, 20) - 1),
-                MAX_PAUSE_SECONDS)
-    last = deletion.attempts >= MAX_ATTEMPTS
+                kind.longest)
+    last = kind.most is not None and deletion.attempts >= kind.most
     with services.db.write() as conn:
         db_deletions.put_off(conn, deletion, reason,
                              None if last else pause)
@@ -183,7 +154,7 @@ def retry(services: services.Services) -> None:
     for deletion_id in due:
         with services.db.write() as conn:
             deletion = db_deletions.take(conn, deletion_id, ATTEMPT_SECONDS)
-        if deletion is None or deletion.kind not in _KINDS:
+        if deletion is None or deletion.kind not in KINDS:
             continue
         failures += not attempt_within(services, deletion)
         if failures == _MAX_FAILURES:

@@ -18,7 +18,9 @@ from glance_import.db import spelling
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.domain import deletions
+from glance_import.domain import encryption_keys
 from glance_import.domain import quotas
+from glance_import.domain import stored_data
 from glance_import.domain import tasks
 from glance_import.domain import telling
 from glance_import import errors
@@ -26,7 +28,6 @@ from glance_import.net import urls
 from glance_import.observe import events
 from glance_import import staging
 from glance_import import states
-from glance_import.stores import base as stores
 from glance_import import uuids
 
 if typing.TYPE_CHECKING:
@@ -228,15 +229,18 @@ def delete(services: services.Services, image: db_images.Image,
         encrypted volume goes with it
 
     The import loses its job row, and with it the right to write anything;
-    its task ends as a failure that says why. Bytes go after the commit, from
-    wherever they can be removed; the log names what is left.
+    its task ends as a failure that says why. Bytes go after the commit; what
+    cannot be removed now is recorded with it, and removed later. With
+    delayed_delete an active image is ``pending_delete`` until then.
 
     :raises errors.Forbidden: the image is protected
-    :raises errors.Conflict: the status does not allow it
+    :raises errors.Conflict: the status does not allow it, or something uses
+        its data
     """
     if image.protected:
         raise errors.Forbidden(
             f'Image {image.id} is protected and cannot be deleted.')
+    stored_data.refuse_in_use(services, image.id, image.locations)
     gone = _delete(services, image, caller)
     if gone.job is not None:
         _tell_end(services, gone.job)
@@ -246,36 +250,17 @@ def delete(services: services.Services, image: db_images.Image,
     except staging.StagingError as failure:
         LOG.error('image %s is deleted, but not what is staged of it: %s',
                   image.id, failure)
-    for location in gone.locations:
-        try:
-            services.stores.of(location).delete(location.url)
-        except stores.ObjectGone:
-            continue
-        except stores.StoreError as failure:
-            LOG.error('image %s is deleted, but not its data at %s: %s',
-                      image.id, location.url, failure)
-    if gone.epoch is not None:
-        # What an attempt had stored when it was killed, or begun to.
-        for store in services.stores.all():
-            try:
-                store.sweep(image.id, gone.epoch + 1, ())
-            except stores.StoreError as failure:
-                LOG.error('image %s is deleted, but store %s was not '
-                          'looked through: %s', image.id, store.id, failure)
-    if gone.key is not None:
-        deletions.attempt_within(services, gone.key)
+    for deletion in gone.deletions:
+        deletions.attempt_within(services, deletion)
 
 
 class _Gone(typing.NamedTuple):
     """What is left of an image that was just deleted.
 
-    ``epoch`` is that of its latest attempt, where that may have stored
-    something; else None. ``job``: the import that was not over.
+    ``job``: the import that was not over.
     """
 
-    locations: tuple[db_images.Location, ...]
-    key: db_deletions.Deletion | None
-    epoch: int | None
+    deletions: list[db_deletions.Deletion]
     job: db_jobs.Job | None
 
 
@@ -283,8 +268,11 @@ class _Gone(typing.NamedTuple):
 def _delete(services: services.Services, image: db_images.Image,
             caller: key_manager.Caller | None) -> _Gone:
     with services.db.write() as conn:
-        if not db_images.move(conn, image.id, states.sources(states.DELETED),
-                              states.DELETED):
+        delayed = services.conf.delayed_delete and db_images.move(
+            conn, image.id, states.ACTIVE, states.PENDING_DELETE)
+        if not delayed and not db_images.move(
+                conn, image.id, states.sources(states.DELETED),
+                states.DELETED):
             found = db_images.status(conn, image.id)
             if found in (None, states.DELETED):
                 raise errors.no_image(image.id)
@@ -306,16 +294,28 @@ def _delete(services: services.Services, image: db_images.Image,
                     result={'code': errors.ImageGone.code},
                     message=_DELETED)
         # Asked now that nobody adds any: a copy may have ended meanwhile.
-        locations = db_images.locations(conn, [image.id])
-        key = None
-        if caller is not None and deletions.names_key(image.properties):
+        to_go = stored_data.record(
+            services, conn, image.id,
+            db_images.locations(conn, [image.id]),
+            seconds=services.conf.scrub_time if delayed
+            else deletions.ATTEMPT_SECONDS)
+        now = [] if delayed else to_go
+        if unfinished:
+            now.append(stored_data.record_attempts(
+                conn, image.id, epoch, seconds=deletions.ATTEMPT_SECONDS))
+        if caller is not None and encryption_keys.names_key(image.properties):
             # As they are now, which nobody changes any more.
-            key = deletions.record_key(
+            key = encryption_keys.record(
                 services, conn, image.id,
-                db_images.properties(conn, image.id), caller)
-        db_images.delete_parts(conn, image.id)
-    return _Gone(tuple(locations), key, epoch if unfinished else None,
-                 job if ended else None)
+                db_images.properties(conn, image.id), caller,
+                deletions.ATTEMPT_SECONDS)
+            now += [] if key is None else [key]
+        db_images.delete_parts(
+            conn, image.id,
+            states.PENDING_DELETE if delayed else states.DELETED)
+        if delayed and not to_go:
+            db_images.end_deletion(conn, image.id)
+    return _Gone(now, job if ended else None)
 
 
 def _tell_end(services: services.Services, job: db_jobs.Job) -> None:

@@ -16,17 +16,15 @@ import re
 import typing
 from urllib import parse
 
-from oslo_log import log
-
 from glance_import.db import images as db_images
 from glance_import.domain import content
 from glance_import.domain import images
 from glance_import.domain import patch
-from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import sample
 from glance_import.domain import signatures
 from glance_import.domain import source_urls
+from glance_import.domain import stored_data
 from glance_import import errors
 from glance_import import staging
 from glance_import import states
@@ -40,7 +38,6 @@ if typing.TYPE_CHECKING:
     from glance_import import context
     from glance_import import services
 
-LOG = log.getLogger(__name__)
 # Of a position in a list; an image never has as many locations.
 MAX_DIGITS = 9
 
@@ -163,6 +160,10 @@ def check_free(services: services.Services, conn: sa.Connection,
     """
     if store_of(services, url).kind == http.KIND:
         return
+    if stored_data.is_to_be_deleted(conn, url):
+        raise errors.Forbidden(
+            f'The data at {url[:200]} was that of an image that is deleted, '
+            'and is about to be deleted too.')
     inside = _UUID.findall(parse.unquote(url).lower())
     if db_images.owned_by_another(conn, image_id, url, inside):
         raise errors.Forbidden(
@@ -358,16 +359,6 @@ def named(services: services.Services, location: db_images.Location
     if services.stores.many:
         metadata['store'] = store_of(services, location.url).id
     return db_images.Location(location.url, metadata)
-
-
-def delete_data(services: services.Services,
-                gone: collections.abc.Iterable[db_images.Location]) -> None:
-    """What lay at locations that are no longer an image's."""
-    for location in gone:
-        try:
-            placement.delete_data(services, location)
-        except stores.StoreError as failure:
-            LOG.error('the data at %s stays: %s', location.url, failure)
 
 
 # -- the call made for it ---------------------------------------------------

@@ -8,17 +8,16 @@ database and the stores.
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import typing
 
 from oslo_log import log
 
-from glance_import.db import engine
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import import errors
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.stores import configured
 
 if typing.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -152,7 +151,7 @@ def readable(services: services.Services, image: db_images.Image
 
 def open_best(services: services.Services, image_id: str,
               locations: collections.abc.Iterable[db_images.Location],
-              offset: int = 0) -> typing.BinaryIO:
+              offset: int = 0) -> configured.Opened:
     """The data from the first of ``locations`` that gives it.
 
     :param offset: in bytes, where it begins
@@ -161,8 +160,7 @@ def open_best(services: services.Services, image_id: str,
     last = stores.StoreError('the image has no data')
     for location in locations:
         try:
-            return services.stores.of(location).open(location.url,
-                                                     offset=offset)
+            return services.stores.open(location, offset)
         except stores.StoreError as failure:
             store_id = services.stores.id_of(location)
             if store_id is not None and isinstance(
@@ -176,7 +174,7 @@ def open_best(services: services.Services, image_id: str,
 
 def open_to_read(services: services.Services, image_id: str,
                  locations: collections.abc.Iterable[db_images.Location],
-                 offset: int) -> typing.BinaryIO:
+                 offset: int) -> configured.Opened:
     """The same for a user: :raises errors.Unavailable: none gives it now"""
     try:
         return open_best(services, image_id, locations, offset)
@@ -184,13 +182,6 @@ def open_to_read(services: services.Services, image_id: str,
         raise errors.Unavailable(
             f'The data of image {image_id} cannot be read at the moment.'
         ) from failure
-
-
-def urls(services: services.Services, image_id: str) -> set[str]:
-    """Every URI that the image names."""
-    with services.db.read() as conn:
-        image = db_images.get(conn, image_id, db_images.EVERYTHING)
-    return {location.url for location in image.locations} if image else set()
 
 
 # -- the lists that users read ----------------------------------------------
@@ -239,113 +230,3 @@ def _list(conn: sa.Connection, image_id: str, name: str) -> list[str]:
 def _set(conn: sa.Connection, image_id: str, name: str,
          value: collections.abc.Iterable[str]) -> None:
     db_images.set_property(conn, image_id, name, ','.join(value), own=True)
-
-
-# -- what goes --------------------------------------------------------------
-
-def discard(services: services.Services, image_id: str, uri: str,
-            metadata: dict[str, typing.Any]) -> None:
-    """Delete an object that an attempt stored, unless the image names it.
-
-    An attempt's object has a name of its own, which only that attempt can
-    record, so nobody can begin to name it after this has looked.
-
-    :raises stores.StoreError: the store does not do it
-    """
-    if uri not in urls(services, image_id):
-        delete_data(services, db_images.Location(uri, metadata))
-
-
-def delete_data(services: services.Services,
-                location: db_images.Location) -> None:
-    """Delete what is at a location; what is gone is fine.
-
-    :raises stores.StoreError: the store does not do it, or is not known
-    """
-    with contextlib.suppress(stores.ObjectGone):
-        services.stores.of(location).delete(location.url)
-
-
-def sweep(services: services.Services, image_id: str, *, below: int) -> None:
-    """Delete what attempts before that epoch stored and nobody recorded.
-
-    What an earlier attempt stored may be the image's data: a step that is
-    finished is not repeated by who goes on with the import.
-    """
-    recorded = urls(services, image_id)
-    for store in services.stores.all():
-        if store.read_only:
-            continue
-        try:
-            removed = store.sweep(image_id, below, recorded)
-        except stores.StoreError as failure:
-            # The next attempt, or the image's deletion, looks again.
-            LOG.warning('cannot look for leftovers of image %s: %s',
-                        image_id, failure)
-            continue
-        for uri in removed:
-            LOG.info('removed what an interrupted attempt stored: %s', uri)
-
-
-@engine.retried
-def _revive_location(services: services.Services, image_id: str,
-                     url: str) -> None:
-    with services.db.write() as conn:
-        db_images.revive_location(conn, image_id, url)
-
-
-def take_out(services: services.Services, image: db_images.Image,
-             store_id: str) -> None:
-    """Delete an image from one of its stores, never from its last.
-
-    :raises errors.NotFound: it is not there
-    :raises errors.Forbidden: it is nowhere else, or is protected
-    :raises errors.Conflict: it is in use, or its status does not allow it
-    :raises errors.Unavailable: the store does not delete it
-    """
-    if image.protected:
-        raise errors.Forbidden(
-            f'Image {image.id} is protected and cannot be deleted from a '
-            'store.')
-    location = _drop_location(services, image.id, store_id)
-    try:
-        delete_data(services, location)
-    except stores.StoreError as failure:
-        _revive_location(services, image.id, location.url)
-        LOG.error('image %s cannot be deleted from store %s: %s', image.id,
-                  store_id, failure)
-        if isinstance(failure, stores.ObjectInUse):
-            raise errors.Conflict(
-                f'The data of image {image.id} in the store {store_id} is '
-                f'in use: {failure}.') from failure
-        raise errors.Unavailable(
-            f'Image {image.id} cannot be deleted from the store {store_id} '
-            f'at the moment: {failure}.') from failure
-
-
-@engine.retried
-def _drop_location(services: services.Services, image_id: str,
-                   store_id: str) -> db_images.Location:
-    with services.db.write() as conn:
-        if not db_images.lock(conn, image_id):
-            raise errors.no_image(image_id)
-        image = db_images.get(conn, image_id, db_images.EVERYTHING)
-        assert image is not None
-        if image.status not in (states.ACTIVE, states.DEACTIVATED):
-            raise errors.Conflict(
-                f'Image {image_id} is {image.status}; only an active image '
-                'can be deleted from a store.')
-        active = [location for location in image.locations
-                  if location.status == states.ACTIVE]
-        found = next((location for location in active
-                      if services.stores.id_of(location) == store_id), None)
-        if found is None:
-            raise errors.NotFound(
-                f'Image {image_id} is not in the store {store_id[:64]!r}.')
-        if len(active) == 1:
-            raise errors.Forbidden(
-                f'The store {store_id} has the only copy of image '
-                f'{image_id}; delete the image to be rid of it.')
-        db_images.drop_location(conn, image_id, found.url)
-        db_images.update(conn, image_id)
-        return found

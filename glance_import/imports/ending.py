@@ -24,6 +24,7 @@ from glance_import.db import tasks as db_tasks
 from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import images
 from glance_import.domain import placement
+from glance_import.domain import stored_data
 from glance_import.domain import tasks
 from glance_import.domain import telling
 from glance_import import errors
@@ -214,7 +215,7 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
     if job is None:
         return
     _tell_end(services, job, times, outcome=outcome)
-    placement.sweep(services, image_id, below=lease.epoch + 1)
+    stored_data.sweep(services, image_id, below=lease.epoch + 1)
 
 
 @engine.retried
@@ -314,7 +315,7 @@ def clean_up(services: services.Services, lease: db_jobs.Lease,
     killed: they can never be recorded any more.
     """
     services.area.discard(image_id)
-    placement.sweep(services, image_id, below=lease.epoch)
+    stored_data.sweep(services, image_id, below=lease.epoch)
 
 
 def clean_up_ended(services: services.Services, lease: db_jobs.Lease,
@@ -335,4 +336,4 @@ def clean_up_lost(services: services.Services, lease: db_jobs.Lease,
     with services.db.read() as conn:
         if db_jobs.of_image(conn, image_id) is not None:
             return
-    placement.sweep(services, image_id, below=lease.epoch + 1)
+    stored_data.sweep(services, image_id, below=lease.epoch + 1)

@@ -16,6 +16,7 @@ from glance_import.db import images as db_images
 from glance_import.domain import named
 from glance_import.domain import placement
 from glance_import.domain import quotas
+from glance_import.domain import stored_data
 from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import ending
@@ -75,8 +76,8 @@ class _StoringStep(steps.Step):
             return
         for each in result['stored']:
             try:
-                placement.discard(self.rt.services, self.image_id,
-                                  each['uri'], each['metadata'])
+                stored_data.discard(self.rt.services, self.image_id,
+                                    each['uri'], each['metadata'])
             except stores.StoreError as failure:
                 # Found again by the image's next attempt or its deletion.
                 LOG.warning('import %s: %s stays in its store: %s',
@@ -139,7 +140,8 @@ class CopyImage(_StoringStep):
         if not locations:
             raise errors.ImportFailed('The image has no data.',
                                       code='image.gone')
-        return placement.open_best(self.rt.services, image.id, locations)
+        return placement.open_best(self.rt.services, image.id,
+                                   locations).stream
 
 
 def _same(image: db_images.Image, digests: stores.Digests) -> None:

@@ -29,6 +29,12 @@ Beside PEP 3333 an application finds these:
   framing is wrong. Each has a ``client_text``, a line that says so.
 * ``wsgi.file_wrapper(...).app_iter_range(start, stop)`` is a part of a file;
   its ``on_close``, if it is set, is told how many bytes have been sent.
+* ``server.again()``, where it is there, ends the call: the application is
+  called again in a thread of the request's own, which may wait for something
+  slow. Those that answer requests are few, and must not. To be called before
+  anything has been done.
+* An iterable of pieces with a method ``start(job)`` has its pieces made in
+  threads that the method finds, not in those that answer requests.
 * ``server.who``, set by the application: user and project, for the line of
   the access log; ``server.quiet``, that there shall be none.
 * ``RAW_PATH_INFO`` is the path as it was sent, before decoding.

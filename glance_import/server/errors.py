@@ -5,6 +5,13 @@ without naming this package, and runs under other servers. Touches nothing.
 """
 
 
+class Again(BaseException):
+    """The application is to be called again, in a thread that may wait.
+
+    No fault, so that nothing between takes it for one.
+    """
+
+
 class BodyError(Exception):
     """The body cannot be read to its end.
 

@@ -21,6 +21,7 @@ from glance_import.server import file_wrapper
 from glance_import.server import head
 from glance_import.server import response
 from glance_import.server import runtime as runtimes
+from glance_import.server import threads
 from glance_import.server import transport as transports
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ class Exchange:
         self._result: runtimes.Result = ()
         # Of a response that was ready, what the client did not take at once.
         self._rest = b''
+        # What the application is called again with, when it asks for that.
+        self._unused: dict[str, typing.Any] | None = None
+        self._again = False
         self.input = body.input_of(request, transport, ahead)
 
     @property
@@ -63,8 +67,10 @@ class Exchange:
 
         Whether all is sent; if not, ``conclude`` has to do the rest.
         """
+        self._unused = dict(self._environ)
+        self._environ['server.again'] = _again
         self.call()
-        if not isinstance(self._result, (list, tuple)):
+        if self._again or not isinstance(self._result, (list, tuple)):
             return False
         try:
             wire = self._response.whole(self._result)
@@ -86,6 +92,8 @@ class Exchange:
         environ['wsgi.input'] = self.input
         try:
             self._result = self._runtime.app(environ, self._start_response)
+        except errors.Again:
+            self._again = True
         except errors.BodyTimeout as failure:
             self._result = self._response.fail(408, failure.client_text)
         except errors.BodyError as failure:
@@ -126,6 +134,8 @@ class Exchange:
         """Send the response, or what is left of it."""
         try:
             try:
+                if self._again:
+                    self._call_again()
                 self._send()
             except (OSError, errors.BodyError):
                 raise
@@ -135,7 +145,9 @@ class Exchange:
             finally:
                 close = getattr(self._result, 'close', None)
                 if close is not None:
-                    self._in_request_thread(close)
+                    self._runtime.loop.run_in(
+                        getattr(self._result, 'start',
+                                self._runtime.requests.start), close)
         except (OSError, errors.BodyError) as failure:
             self._lose(failure)
         finally:
@@ -143,6 +155,21 @@ class Exchange:
             self._end()
         if self.closes and not self.input.complete:
             self._transport.linger()
+
+    def _call_again(self) -> None:
+        """In a thread of its own, of which there are as many as of bodies."""
+        runtime = self._runtime
+        assert self._unused is not None
+        self._environ = self._unused
+        if runtime.bodies >= runtime.settings.max_bodies:
+            self._result = self._response.fail(
+                503, 'There are too many requests that wait.')
+            return
+        runtime.bodies += 1
+        try:
+            runtime.loop.run_in(threads.start_thread, self.call)
+        finally:
+            runtime.bodies -= 1
 
     def _send(self) -> None:
         transport, result = self._transport, self._result
@@ -152,22 +179,22 @@ class Exchange:
             transport.send(self._response.whole(result))
         elif not (isinstance(result, file_wrapper.FileWrapper)
                   and self._send_file(result)):
-            self._send_pieces(iter(result))
+            self._send_pieces(
+                iter(result),
+                getattr(result, 'start', self._runtime.requests.start))
             transport.send(self._response.end())
 
-    def _send_pieces(self, pieces: collections.abc.Iterator[bytes]) -> None:
+    def _send_pieces(self, pieces: collections.abc.Iterator[bytes],
+                     start: collections.abc.Callable[[threads.Job], None]
+                     ) -> None:
         while True:
             # In any thread that is free: a slow reader occupies none.
-            piece = self._in_request_thread(lambda: next(pieces, None))
+            piece = self._runtime.loop.run_in(
+                start, lambda: next(pieces, None))
             if piece is None:
                 return
             if piece:
                 self._transport.send(self._response.part(piece))
-
-    def _in_request_thread(self, function: collections.abc.Callable
-                           ) -> typing.Any:
-        return self._runtime.loop.run_in(self._runtime.requests.start,
-                                         function)
 
     def _send_file(self, wrapper: file_wrapper.FileWrapper) -> bool:
         """Whether it is a file that the kernel can send."""
@@ -237,3 +264,8 @@ class Exchange:
             answer.header(self._runtime.settings.request_id_header) or '-',
             answer.sent, time.monotonic() - self._begun,
             self._environ.get('server.who', ()))
+
+
+def _again() -> typing.NoReturn:
+    """What ``server.again`` is; see the package."""
+    raise errors.Again

@@ -48,6 +48,10 @@ class StoreUnavailable(StoreUnwritable):
     code = 'store.unreachable'
 
 
+class StoreSilent(StoreUnavailable):
+    """It was waited for in vain; what it was asked to do may still happen."""
+
+
 class SourceGone(StoreError):
     """The file to be stored is not there."""
 
@@ -233,6 +237,14 @@ class Store(typing.Protocol):
 
     def exists(self, uri: str) -> bool:
         """:raises BadLocation: the URI is not of this store"""
+
+    def in_use(self, uri: str) -> str | None:
+        """What uses the object, so that it cannot be deleted; None: nothing.
+
+        One line, such as ``the volumes ... are clones of it``.
+
+        :raises StoreError: the store does not say
+        """
 
     def delete(self, uri: str) -> None:
         """:raises ObjectGone, ObjectInUse, StoreUnwritable, BadLocation:"""

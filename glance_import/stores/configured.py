@@ -16,6 +16,7 @@ from oslo_config import cfg
 
 from glance_import.conf import reserved
 from glance_import.stores import base
+from glance_import.stores import bulkhead
 from glance_import.stores import file as file_store
 from glance_import.stores import library
 
@@ -41,6 +42,15 @@ class Located(typing.Protocol):
     def metadata(self) -> dict[str, typing.Any]: ...
 
 
+class Opened(typing.NamedTuple):
+    """Data to read; ``start`` runs a job in a thread that may wait for it,
+    where not every thread may.
+    """
+
+    stream: typing.BinaryIO
+    start: collections.abc.Callable[[bulkhead.Job], None] | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A store with what its section says of it."""
@@ -54,8 +64,16 @@ class Stores:
     """All stores of a process."""
 
     def __init__(self, entries: collections.abc.Sequence[Entry],
-                 default: str, *, several: bool) -> None:
-        """:param several: whether users are told of them"""
+                 default: str, *, several: bool,
+                 seconds: float = 60.0) -> None:
+        """
+        :param several: whether users are told of them
+        :param seconds: how long a request waits for a store over a network
+        """
+        self._bulkheads = {
+            entry.store.id: bulkhead.Bulkhead(entry.store.id, seconds)
+            for entry in entries
+            if not isinstance(entry.store, file_store.FileStore)}
         self.entries = {entry.store.id: entry for entry in entries}
         self.default = self.entries[default].store
         self.many = several
@@ -93,6 +111,37 @@ class Stores:
         raise base.UnknownStore(
             'the store of the data is not configured here'
             + (f' ({named})' if named else ''))
+
+    def threads(self, store: base.Store) -> bulkhead.Bulkhead | None:
+        """Those that wait for it; None of a store on this machine."""
+        return self._bulkheads.get(store.id)
+
+    def are_far(self, locations: collections.abc.Iterable[Located]) -> bool:
+        """Whether a store over a network has what is at one of them."""
+        return any(self.id_of(each) in self._bulkheads for each in locations)
+
+    def call(self, store: base.Store,
+             function: collections.abc.Callable[[], typing.Any],
+             seconds: float | None = None) -> typing.Any:
+        """What ``function`` returns, which asks the store.
+
+        :param seconds: how long it is waited for, if not as configured
+        :raises base.StoreUnavailable: it has not answered in that time
+        """
+        threads = self.threads(store)
+        return function() if threads is None else threads.call(
+            function, seconds)
+
+    def open(self, location: Located, offset: int = 0) -> Opened:
+        """The data at a location from ``offset`` on.
+
+        :raises base.StoreError: it cannot be had now
+        """
+        store = self.of(location)
+        threads = self.threads(store)
+        stream = self.call(store, lambda: store.open(location.url,
+                                                     offset=offset))
+        return Opened(stream, None if threads is None else threads.start)
 
     def id_of(self, location: Located) -> str | None:
         """Its store's id as users are told; None of an unknown one."""
@@ -233,13 +282,15 @@ def build(conf: cfg.ConfigOpts) -> Stores:
     if not conf.enabled_backends:
         entries = [Entry(_open(conf, kind, kind, None))
                    for kind in conf.glance_store.stores]
-        return _checked(Stores(entries, conf.glance_store.default_store,
-                               several=False), 'default_store')
+        return _checked(Stores(
+            entries, conf.glance_store.default_store, several=False,
+            seconds=conf.store_timeout), 'default_store')
     entries = [Entry(_open(conf, store_id, kind, store_id),
                      conf[store_id].store_description, conf[store_id].weight)
                for store_id, kind in conf.enabled_backends.items()]
-    return _checked(Stores(entries, conf.glance_store.default_backend,
-                           several=True), 'default_backend')
+    return _checked(Stores(
+        entries, conf.glance_store.default_backend, several=True,
+        seconds=conf.store_timeout), 'default_backend')
 
 
 def _checked(stores: Stores, option: str) -> Stores:

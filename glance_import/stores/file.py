@@ -154,6 +154,10 @@ class FileStore:
         """See ``base.Store.exists``."""
         return os.path.lexists(self._path_of(uri))
 
+    def in_use(self, uri: str) -> str | None:
+        """See ``base.Store.in_use``: nothing can be."""
+        return None
+
     def delete(self, uri: str) -> None:
         """See ``base.Store.delete``."""
         path = self._path_of(uri)

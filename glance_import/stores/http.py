@@ -89,6 +89,10 @@ class HttpStore:
         except base.ObjectGone:
             return False
 
+    def in_use(self, uri: str) -> str | None:
+        """See ``base.Store.in_use``: nothing that is known."""
+        return None
+
     def delete(self, uri: str) -> None:
         """It is not ours to delete."""
 

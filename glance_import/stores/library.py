@@ -196,6 +196,10 @@ class LibraryStore:
         except base.ObjectGone:
             return False
 
+    def in_use(self, uri: str) -> str | None:
+        """See ``base.Store.in_use``: nothing that the driver tells of."""
+        return None
+
     def delete(self, uri: str) -> None:
         """See ``base.Store.delete``."""
         location = self.location(uri)

@@ -20,9 +20,9 @@ from glance_import.db import images as db_images
 from glance_import.db import staging as db_staging
 from glance_import.domain import content
 from glance_import.domain import images
-from glance_import.domain import placement
 from glance_import.domain import quotas
 from glance_import.domain import signatures
+from glance_import.domain import stored_data
 from glance_import.domain import telling
 from glance_import import errors
 from glance_import.observe import events
@@ -83,7 +83,7 @@ def save(services: services.Services, target: receiving.Target,
     for what in ('upload', 'activate'):
         telling.changed(services, what, image.id)
     # What earlier attempts had stored when they were killed.
-    placement.sweep(services, image.id, below=epoch)
+    stored_data.sweep(services, image.id, below=epoch)
 
 
 def check(services: services.Services, kind: receiving.Kind,
@@ -124,8 +124,8 @@ def _store(services: services.Services, image: db_images.Image,
             # while it was answered), so this asks before it deletes; with
             # the database away the object stays, to be found later.
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
-                placement.discard(services, image.id, stored.uri,
-                                  stored.metadata)
+                stored_data.discard(services, image.id, stored.uri,
+                                    stored.metadata)
         if isinstance(failure, stores.StoreError):
             raise _refusal(failure, image.id) from failure
         raise

@@ -23,6 +23,7 @@ from glance_import import states
 from glance_import.uploads import put_data
 
 BLOCK = 1 << 20
+Start = collections.abc.Callable[[collections.abc.Callable[[], object]], None]
 _LEGACY = re.compile(r'bytes ([0-9]+-([0-9]+))/([0-9]+|\*)',
                      re.IGNORECASE)
 # No image has as many bytes as this number has digits.
@@ -36,12 +37,14 @@ def get(request: call.Call) -> webob.Response:
         return call.empty(204)
     size = image.size or 0
     start, stop = _range(request.req, size)
-    stream = placement.open_to_read(request.services, image.id, locations,
-                                    start)
+    if request.services.stores.are_far(locations):
+        request.may_wait()
+    stream, threads = placement.open_to_read(request.services, image.id,
+                                             locations, start)
     whole = (start, stop) == (0, size)
     response = _response(image, stop - start)
     response.app_iter = _iterator(
-        request.req, stream, stop - start, whole=whole,
+        request.req, stream, stop - start, threads, whole=whole,
         told=functools.partial(_tell_sent, request, image, stop - start))
     response.content_length = stop - start
     if not whole:
@@ -166,21 +169,22 @@ def _number(digits: str) -> int:
     return int(digits or 0) if len(digits) <= _DIGITS else 10 ** _DIGITS
 
 
-def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int, *,
-              whole: bool, told: collections.abc.Callable[[int], None]
+def _iterator(req: webob.Request, stream: typing.BinaryIO, length: int,
+              threads: Start | None, *, whole: bool,
+              told: collections.abc.Callable[[int], None]
               ) -> typing.Any:
     """The fastest way out that the server has.
 
     Our own wrapper sends any part of a file; of others not all respect
     where the file stands, so they get whole files only.
 
+    :param threads: those that may wait for what is read
     :param told: told the bytes sent at the end; what another server's
         wrapper has sent is not known, and taken for all of them
     """
     wrap = req.environ.get('wsgi.file_wrapper')
-    if not stream.seekable():
-        # It comes from a store over a network.
-        wrap = None
+    if threads is not None:
+        return _FarBlocks(stream, length, told, threads)
     if wrap is not None and req.environ.get('glance_import.server'):
         wrapped = wrap(stream, BLOCK).app_iter_range(0, length)
         wrapped.on_close = told
@@ -229,3 +233,14 @@ class _Blocks:
     def close(self) -> None:
         self._stream.close()
         self._told(self._sent)
+
+
+class _FarBlocks(_Blocks):
+    """The same from a store over a network, whose own threads wait for it.
+    """
+
+    def __init__(self, stream: typing.BinaryIO, length: int,
+                 told: collections.abc.Callable[[int], None],
+                 start: Start) -> None:
+        super().__init__(stream, length, told)
+        self.start = start

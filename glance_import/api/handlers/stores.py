@@ -6,7 +6,7 @@ import webob
 
 from glance_import.api import call
 from glance_import.api.handlers import images
-from glance_import.domain import placement
+from glance_import.domain import removal
 from glance_import import errors
 
 
@@ -15,5 +15,7 @@ def delete(request: call.Call) -> webob.Response:
     if not request.services.stores.many:
         raise errors.NotFound('Multi backend is not supported at this site.')
     image = images.find(request, 'delete_image_location')
-    placement.take_out(request.services, image, request.args['store_id'])
+    if request.services.stores.are_far(image.locations):
+        request.may_wait()
+    removal.take_out(request.services, image, request.args['store_id'])
     return call.empty(204)

@@ -52,7 +52,7 @@ class RequestFilter:
 
     def __call__(self, environ, start_response):
         begun = time.perf_counter() if self._timed else 0.0
-        status = '500'
+        status = ''
         given = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
         request_id = oslo_context.generate_request_id()
         refusal = None
@@ -82,7 +82,7 @@ class RequestFilter:
             # This thread serves somebody else next.
             oslo_context._request_store.context = None
             self._note(environ)
-            if self._timed:
+            if self._timed and status:
                 self._events.tell(events.RequestAnswered(
                     environ['REQUEST_METHOD'], _route(environ),
                     int(status[:3]), time.perf_counter() - begun))
