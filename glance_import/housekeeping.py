@@ -25,6 +25,7 @@ from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
 from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import deletions
+from glance_import.domain import stored_data
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.uploads import recovery
@@ -58,6 +59,7 @@ def clean(services: services.Services) -> None:
             db_verdicts.expire(conn, hours * 3600.0)
     if expired:
         LOG.info('removed %d expired tasks', expired)
+    _take_up_pending(services)
     deletions.retry(services)
     recovery.discard_abandoned(services)
     for entry in services.area.list():
@@ -72,6 +74,20 @@ def clean(services: services.Services) -> None:
             services.area.discard(entry.image_id)
             LOG.info('removed %d staged bytes that image %s (%s) does not '
                      'need', entry.size, entry.image_id, status)
+
+
+def _take_up_pending(services: services.Services) -> None:
+    """Images whose data a Glance was to delete, when scrub_time is over."""
+    if not services.conf.delayed_delete:
+        return
+    with services.db.write() as conn:
+        for image_id in db_images.pending_delete(
+                conn, services.conf.scrub_time, _BATCH):
+            found = stored_data.record(
+                services, conn, image_id,
+                db_images.pending_locations(conn, image_id), seconds=0)
+            if not found:
+                db_images.end_deletion(conn, image_id)
 
 
 def _clean_products(services: services.Services) -> None:

@@ -138,7 +138,7 @@ class Wire:
                 ready, _, _ = select.select([client, server], [], [], SECONDS)
                 for one in ready:
                     data = one.recv(65536)
-                    if not data:
+                    if not data or self.down:
                         return
                     if one is client:
                         passed += len(data)

@@ -25,6 +25,7 @@ from glance_import.cmd import manage_metrics
 from glance_import.cmd import manage_plugins
 from glance_import.cmd import manage_samples
 from glance_import.cmd import manage_staging
+from glance_import.cmd import manage_stores
 from glance_import.cmd import output
 from glance_import.cmd import running_as
 from glance_import import conf as configuration
@@ -37,7 +38,7 @@ PROG = 'glance-import-manage'
 
 # One line a group.
 GROUPS = (manage_db, manage_images, manage_imports, manage_conductors,
-          manage_staging, manage_metrics, manage_plugins)
+          manage_staging, manage_stores, manage_metrics, manage_plugins)
 # Commands that stand by themselves, and write where root tells them to.
 SINGLE = (manage_samples,)
 

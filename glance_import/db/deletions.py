@@ -32,6 +32,15 @@ class Deletion:
     attempts: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed(Deletion):
+    """The same as an operator sees it; seconds, None where it never is."""
+
+    age: float
+    next_in: float | None
+    message: str | None
+
+
 def insert(conn: sa.Connection, kind: str, payload: dict[str, typing.Any], *,
            image_id: str | None = None, area: str | None = None,
            seconds: float) -> Deletion:
@@ -62,6 +71,19 @@ def payloads(conn: sa.Connection, kind: str
     for text in conn.execute(sa.select(Columns.payload).where(
             Columns.kind == kind)).scalars():
         yield tables.from_json(text)
+
+
+def listed(conn: sa.Connection) -> collections.abc.Iterator[Listed]:
+    """All of them, the oldest first."""
+    now = tables.db_now()
+    for row in conn.execute(sa.select(
+            Columns.id, Columns.kind, Columns.image_id, Columns.payload,
+            Columns.attempts, (now - Columns.created_at).label('age'),
+            (Columns.next_at - now).label('next_in'), Columns.message)
+            .order_by(Columns.created_at, Columns.id)):
+        yield Listed(row.id, row.kind, row.image_id,
+                     tables.from_json(row.payload), row.attempts, row.age,
+                     row.next_in, row.message)
 
 
 def take(conn: sa.Connection, deletion_id: str, seconds: float

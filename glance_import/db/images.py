@@ -544,13 +544,18 @@ def end_deletion(conn: sa.Connection, image_id: str) -> None:
                 status=states.DELETED))
 
 
-def pending_delete(conn: sa.Connection, limit: int) -> list[str]:
+def pending_delete(conn: sa.Connection, seconds: float, limit: int
+                   ) -> list[str]:
     """Ids of images that are to be deleted for good, of which nobody knows
     that: those a Glance has left.
+
+    :param seconds: deleted at least so long ago
     """
     pending = tables.import_deletions.c
+    before = engine.utcnow() - datetime.timedelta(seconds=seconds)
     return list(conn.execute(sa.select(Columns.id).where(
         Columns.status == states.PENDING_DELETE, Columns.deleted == sa.true(),
+        Columns.deleted_at <= before,
         ~sa.exists().where(pending.image_id == Columns.id))
         .order_by(Columns.id).limit(limit)).scalars())
 

@@ -184,6 +184,19 @@ def open_to_read(services: services.Services, image_id: str,
         ) from failure
 
 
+def read_on(image_id: str, stream: typing.BinaryIO, size: int) -> bytes:
+    """The next bytes of data that comes from a store over a network.
+
+    :raises OSError: it does not send them, which the log says in a line
+    """
+    try:
+        return stream.read(size)
+    except stores.StoreError as failure:
+        trouble = str(failure)
+    LOG.error('a download of image %s is cut: %s', image_id, trouble)
+    raise OSError(trouble)
+
+
 # -- the lists that users read ----------------------------------------------
 
 def begin_lists(conn: sa.Connection, image_id: str,

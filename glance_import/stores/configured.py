@@ -132,6 +132,18 @@ class Stores:
         return function() if threads is None else threads.call(
             function, seconds)
 
+    def state(self, store: base.Store, seconds: float
+              ) -> tuple[str, str | None]:
+        """Whether it answers now: ``up``, ``away`` and why, or ``unknown``.
+
+        :param seconds: how long it is waited for
+        """
+        try:
+            asked = self.call(store, store.check, seconds)
+        except base.StoreError as failure:
+            return 'away', str(failure)
+        return 'up' if asked else 'unknown', None
+
     def open(self, location: Located, offset: int = 0) -> Opened:
         """The data at a location from ``offset`` on.
 

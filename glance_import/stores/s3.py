@@ -262,7 +262,8 @@ def _passing(failure: BaseException | None) -> bool:
         return status >= 500 and status != 507 or _code(failure) in (
             'SlowDown', 'RequestTimeout')
     return isinstance(failure, (
-        exceptions.HTTPClientError, exceptions.IncompleteReadError))
+        exceptions.HTTPClientError, exceptions.ConnectionError,
+        exceptions.IncompleteReadError))
 
 
 class _Body(io.RawIOBase):
