@@ -57,12 +57,16 @@ def places(record: images.Image, *, direct: bool, every: bool
               if location.status == states.ACTIVE]
     view: dict[str, typing.Any] = {}
     if direct and active:
-        view['direct_url'] = active[0].url
+        view['direct_url'] = images.public_url(active[0])
     if every:
-        view['locations'] = [{'url': location.url,
-                              'metadata': location.metadata}
-                             for location in active]
+        view['locations'] = [place(location) for location in active]
     return view
+
+
+def place(location: images.Location) -> dict[str, typing.Any]:
+    """Where data is, without what a store or web server lets somebody in by.
+    """
+    return {'url': images.public_url(location), 'metadata': location.metadata}
 
 
 def member(record: members.Member) -> dict[str, typing.Any]:

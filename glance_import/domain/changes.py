@@ -141,6 +141,7 @@ def apply(services: services.Services, ctx: context.RequestContext,
     """
     if not operations:
         return image
+    operations = locations.as_recorded(image, operations)
     # Asked before the transaction: a rule may ask another service.
     access = services.protections.access(
         ctx, {operation.name for operation in operations})

@@ -327,6 +327,11 @@ def _tell_end(services: services.Services, job: db_jobs.Job) -> None:
         waited=job.waited, running=job.running, image=image, task=task))
 
 
+def public_url(location: Location) -> str:
+    """Where data is, without what lets somebody in there."""
+    return urls.public(location.url)
+
+
 def storable(text: str) -> str:
     """A reason as every database keeps it, and everybody may read it.
 

@@ -26,6 +26,7 @@ from glance_import.domain import signatures
 from glance_import.domain import source_urls
 from glance_import.domain import stored_data
 from glance_import import errors
+from glance_import.net import urls
 from glance_import import staging
 from glance_import import states
 from glance_import.stores import base as stores
@@ -219,6 +220,26 @@ def prepare(services: services.Services, ctx: context.RequestContext,
     virtual = [_inspect(services, as_it_will_be, url, size)
                for url, size in measured.items()]
     return KnownLocation(size, digests, virtual[0], formats)
+
+
+def as_recorded(image: db_images.Image,
+                operations: collections.abc.Sequence[patch.Operation]
+                ) -> list[patch.Operation]:
+    """What a PATCH says of locations, with the URLs that the image has.
+
+    Users see them without credentials, and give them back so.
+    """
+    recorded = {urls.public(each.url): each.url for each in image.locations}
+
+    def meant(value: typing.Any) -> typing.Any:
+        if isinstance(value, list):
+            return [meant(each) for each in value]
+        if isinstance(value, dict) and 'url' in value:
+            return {**value, 'url': recorded.get(value['url'],
+                                                 value['url'])}
+        return value
+    return [dataclasses.replace(each, value=meant(each.value))
+            if each.name == 'locations' else each for each in operations]
 
 
 def _check_status(image: db_images.Image,

@@ -340,6 +340,10 @@ def _open(conf: cfg.ConfigOpts, store_id: str, kind: str,
         from glance_import.stores import s3
 
         make = s3.S3Store
+    elif kind == 'swift':
+        from glance_import.stores import swift
+
+        make = swift.SwiftStore
     elif kind == 'http':
         from glance_import.stores import http
 

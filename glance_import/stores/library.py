@@ -132,11 +132,11 @@ class LibraryStore:
 
     def sweep(self, image_id: str, below: int,
               keep: collections.abc.Collection[str]) -> list[str]:
-        """See ``forget``."""
+        """Nothing: what drivers leave is not known."""
         return []
 
     def strays(self) -> collections.abc.Iterator[base.Stray]:
-        """See ``forget``."""
+        """Nothing: what drivers leave is not known."""
         return iter(())
 
     def accepts(self, uri: str) -> bool:
@@ -195,6 +195,22 @@ class LibraryStore:
             return True
         except base.ObjectGone:
             return False
+
+    def add(self, name: str, stream: Feed, size: int, hash_algo: str
+            ) -> tuple[str, int, str | None]:
+        """Store the bytes of a stream as an object of that name.
+
+        :returns: URI, bytes, and the digest where one was computed
+        """
+        uri, done, _md5, digest, _metadata = self.driver.add(
+            name, stream, size, hash_algo)
+        return uri, done, digest
+
+    def forget(self, name: str) -> None:
+        """Remove what an attempt that failed may have left of an object.
+
+        The driver does that, as far as it can.
+        """
 
     def in_use(self, uri: str) -> str | None:
         """See ``base.Store.in_use``: nothing that the driver tells of."""
@@ -338,7 +354,7 @@ class Attempt:
         self._threads = futures.ThreadPoolExecutor(2, f'store-{self.store.id}')
         self._feed = Feed()
         self._adding = self._threads.submit(
-            self.store.driver.add, self._name, self._feed, size, hash_algo)
+            self.store.add, self._name, self._feed, size, hash_algo)
 
     def write(self, block: base.Block) -> None:
         """See ``base.Attempt.write``."""
@@ -359,13 +375,18 @@ class Attempt:
         try:
             self._feed.put(None, self._wanted)
             with errors(self.store.id):
-                uri, size, _md5, digest, _metadata = self._adding.result()
-            if size != digests.size or digest != digests.hash_value:
+                uri, size, digest = self._adding.result()
+            if size != digests.size or digest not in (
+                    None, digests.hash_value):
                 with contextlib.suppress(base.StoreError):
                     self.store.delete(uri)
                 raise base.StoreUnwritable(
                     f'store {self.store.id} took other bytes than it was '
                     'given')
+        except BaseException:
+            with contextlib.suppress(base.StoreError):
+                self.store.forget(self._name)
+            raise
         finally:
             self._end()
         return base.Stored(
@@ -382,6 +403,8 @@ class Attempt:
             uri = self._adding.result()[0]
             # It had read all of it and did not notice.
             self.store.delete(uri)
+        with contextlib.suppress(base.StoreError):
+            self.store.forget(self._name)
         self._end()
 
     def _end(self) -> None:

@@ -31,6 +31,8 @@ MAX_PARTS = 10000
 MIN_PART = 5 * MIB
 _GONE = frozenset({'404', 'NoSuchKey', 'NotFound', 'NoSuchUpload',
                    'NoSuchBucket'})
+_NOT_ALLOWED = frozenset({'401', '403', 'AccessDenied', 'InvalidAccessKeyId',
+                          'SignatureDoesNotMatch', 'Forbidden'})
 _NO_ROOM = frozenset({'507', 'EntityTooLarge', 'QuotaExceeded',
                       'XMinioStorageFull', 'InsufficientStorage',
                       'StorageFull'})
@@ -235,6 +237,12 @@ class S3Store(library.LibraryStore):
             if code in _GONE:
                 raise base.ObjectGone(
                     'the data of the image is not in its store') from failure
+            if code in _NOT_ALLOWED:
+                raise base.StoreUnwritable(
+                    f"store {self.id} does not take this service's "
+                    'credentials, or does not let it do this; its operator '
+                    'has to look at s3_store_access_key and the rights of '
+                    f'that user ({code})') from failure
             if _passing(failure.__cause__):
                 raise base.StoreUnavailable(str(failure)) from failure
             if code in _NO_ROOM:

@@ -10,6 +10,7 @@ from glance_import.api import call
 from glance_import.api.handlers import images
 from glance_import.api.handlers import imports as imports_handler
 from glance_import.api import schemas
+from glance_import.api import views
 from glance_import.domain import locations
 from glance_import.imports import admission
 from glance_import.imports import methods
@@ -20,8 +21,8 @@ def index(request: call.Call) -> webob.Response:
     """GET: where the data of an image is, for other services."""
     image = images.find(request, 'fetch_image_location')
     return call.json_response([
-        {'url': location.url, 'metadata': location.metadata}
-        for location in image.locations if location.status == states.ACTIVE])
+        views.place(location) for location in image.locations
+        if location.status == states.ACTIVE])
 
 
 def create(request: call.Call) -> webob.Response:
