@@ -42,6 +42,8 @@ _NOT_STAGED = (states.QUEUED, states.ACTIVE, states.DEACTIVATED,
 _AT_WORK = (states.SAVING, states.IMPORTING)
 # Younger files may belong to something that is just happening.
 MIN_AGE_SECONDS = 60
+# How long a store is waited for when it is only looked at.
+PROBE_SECONDS = 10
 # Objects of a store whose locations are asked for at once.
 _BATCH = 500
 
@@ -74,6 +76,13 @@ def clean(services: services.Services) -> None:
             services.area.discard(entry.image_id)
             LOG.info('removed %d staged bytes that image %s (%s) does not '
                      'need', entry.size, entry.image_id, status)
+
+
+def look_at_stores(services: services.Services) -> None:
+    """Whether each answers; what has changed is told."""
+    for store, state, reason in services.stores.states(PROBE_SECONDS):
+        if state != 'unknown':
+            services.hear_store(store.id, reason)
 
 
 def _take_up_pending(services: services.Services) -> None:
@@ -112,15 +121,15 @@ def _clean_stores(services: services.Services) -> None:
     """
     for store in services.stores.all():
         try:
-            for stray in _unnamed(services, store):
+            for stray in unnamed(services, store):
                 _clean_stray(services, store, stray)
         except stores.StoreError as failure:
             LOG.warning('store %s is not swept: %s', store.id,
                         failure)
 
 
-def _unnamed(services: services.Services, store: stores.Store
-             ) -> collections.abc.Iterator[stores.Stray]:
+def unnamed(services: services.Services, store: stores.Store
+            ) -> collections.abc.Iterator[stores.Stray]:
     """What is old enough and no image's location: a few of very many."""
     old = (stray for stray in store.strays()
            if time.time() - stray.mtime >= MIN_AGE_SECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import gc
+import logging
 import os
 import signal
 import subprocess  # nosec B404
@@ -89,6 +90,10 @@ def _run(opened: services.Services, conf: cfg.ConfigOpts,
         ambient.hand_on()
         command = embedded.command(given)
         os.execv(command[0], command)  # nosec B606: our own interpreter
+    if runner.left_behind:
+        # The interpreter would wait for their threads.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

@@ -6,23 +6,21 @@ is asked, so that one that was interrupted is gone on with.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import sys
-import typing
 
 from oslo_config import cfg
 
 from glance_import.cmd import opening
 from glance_import.cmd import output
+from glance_import.cmd import places
 from glance_import.db import images as db_images
 from glance_import.domain import rejudging
 from glance_import.plugin import chain
 from glance_import.plugin import entry_points
 from glance_import import services
 from glance_import import states
+from glance_import.stores import pacing
 
 NAME = 'images'
 HELP = 'Images in the stores: judge them again.'
@@ -40,8 +38,8 @@ def check_again(conf: cfg.ConfigOpts) -> int:
     """
     words = conf.command
     with opening.opened(conf) as services, \
-            _place(conf, _question(conf)) as place:
-        run = _Run(services, rate=rejudging.Rate(
+            places.kept(conf, PLACES, _question(conf)) as place:
+        run = _Run(services, rate=pacing.Rate(
             words.rate * 1e6 if words.rate else None),
             plugins=_inspectors(services) if words.plugins else [],
             deactivate=words.deactivate)
@@ -75,7 +73,7 @@ def check_again(conf: cfg.ConfigOpts) -> int:
 class _Run:
     """One run, and what it has found so far."""
 
-    def __init__(self, services: services.Services, *, rate: rejudging.Rate,
+    def __init__(self, services: services.Services, *, rate: pacing.Rate,
                  plugins: list[chain.Plugin], deactivate: bool) -> None:
         self._services = services
         self._rate = rate
@@ -143,69 +141,6 @@ def _question(conf: cfg.ConfigOpts) -> str:
         else None])
 
 
-class _Place:
-    """Where a run is: the id of the last image that it has judged."""
-
-    def __init__(self, fd: int, question: str) -> None:
-        self._fd = fd
-        self._question = question
-
-    def _all(self) -> dict[str, typing.Any]:
-        try:
-            found = json.loads(os.pread(self._fd, 1 << 20, 0))
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def read(self) -> str | None:
-        """None when there is nothing to go on with."""
-        found = self._all().get(self._question)
-        return found if isinstance(found, str) else None
-
-    def write(self, image_id: str | None) -> None:
-        """None when the run is over."""
-        places = self._all()
-        places.pop(self._question, None)
-        if image_id is not None:
-            places[self._question] = image_id
-        data = json.dumps(places).encode()
-        # A cut write is no JSON, and a run then begins anew.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, data, 0)
-
-
-@contextlib.contextmanager
-def _place(conf: cfg.ConfigOpts, question: str
-           ) -> typing.Iterator[_Place]:
-    """The file, held so that no two runs write it at a time.
-
-    :raises extensions.ExtensionError: it cannot be written, or is held
-    """
-    path = os.path.join(conf.state_path, PLACES)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                     | os.O_NOFOLLOW, 0o600)
-    except OSError as failure:
-        raise entry_points.ExtensionError(
-            f'{path}: {failure.strerror}') from failure
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as failure:
-            raise entry_points.ExtensionError(
-                f'{path}: another run is under way') from failure
-        yield _Place(fd, question)
-    finally:
-        os.close(fd)
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float('inf'):
-        raise ValueError
-    return value
-
-
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
     'judge': (check_again, (
@@ -213,7 +148,7 @@ COMMANDS: dict[str, tuple] = {
             'choices': (states.ACTIVE, states.DEACTIVATED),
             'default': states.ACTIVE, 'help': 'images of this status'}),
         (('--rate',), {
-            'type': _rate, 'metavar': 'MB/s',
+            'type': places.rate, 'metavar': 'MB/s',
             'help': 'read at most so many million bytes a second'}),
         (('--deactivate',), {
             'action': 'store_true',

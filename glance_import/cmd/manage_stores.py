@@ -6,21 +6,35 @@ returns an exit status.
 
 from __future__ import annotations
 
-from concurrent import futures
-import typing
+import json
+import sys
+import time
 
 from oslo_config import cfg
 
 from glance_import.cmd import opening
 from glance_import.cmd import output
+from glance_import.cmd import places
 from glance_import.db import deletions as db_deletions
+from glance_import.db import images as db_images
+from glance_import.domain import rejudging
+from glance_import.domain import verifying
+from glance_import import errors
+from glance_import import housekeeping
+from glance_import.imports import moving
 from glance_import import services as all_services
-from glance_import.stores import configured
+from glance_import import states
+from glance_import.stores import base as stores
+from glance_import.stores import pacing
 
 NAME = 'stores'
-HELP = 'See the stores, and what is still to be deleted in them.'
+HELP = 'See the stores, check what is in them, move it elsewhere.'
+PLACES = 'stores-check.json'
+CODE = stores.ObjectChanged.code
 # How long each is waited for.
 SECONDS = 10
+# Seconds between two looks at a copy.
+PAUSE = 0.5
 
 
 def list_(conf: cfg.ConfigOpts) -> int:
@@ -28,22 +42,16 @@ def list_(conf: cfg.ConfigOpts) -> int:
 
     Exit status 1 when one does not. "unknown": its type cannot be asked.
     """
-    with opening.opened(conf) as services, futures.ThreadPoolExecutor(
-            len(services.stores.entries)) as pool:
-        rows = list(pool.map(lambda entry: _row(services, entry),
-                             services.stores.entries.values()))
+    with opening.opened(conf) as services:
+        rows = [{
+            'store': store.id, 'type': store.kind,
+            'default': store is services.stores.default,
+            'read-only': store.read_only,
+            'weight': services.stores.entries[store.id].weight,
+            'state': state, 'reason': reason}
+            for store, state, reason in services.stores.states(SECONDS)]
     output.rows(conf, rows)
     return 1 if any(row['state'] == 'away' for row in rows) else 0
-
-
-def _row(services: all_services.Services, entry: configured.Entry
-         ) -> dict[str, typing.Any]:
-    store = entry.store
-    state, reason = services.stores.state(store, SECONDS)
-    return {'store': store.id, 'type': store.kind,
-            'default': store is services.stores.default,
-            'read-only': store.read_only, 'weight': entry.weight,
-            'state': state, 'reason': reason}
 
 
 def pending(conf: cfg.ConfigOpts) -> int:
@@ -64,8 +72,113 @@ def pending(conf: cfg.ConfigOpts) -> int:
     return 0
 
 
+def check(conf: cfg.ConfigOpts) -> int:
+    """Hold what is in the stores against what the database says.
+
+    Every object of an image has to be there and of its size; with --digests
+    it is read whole, and has to have its digest. A line for each that does
+    not, or that cannot be looked at, and with --unnamed one for each object
+    of an attempt that no image names. Interrupted, it goes on where it
+    stopped when the same is asked again. Exit status 1 when there was
+    something to say.
+    """
+    words = conf.command
+    question = json.dumps([words.status, words.digests, words.deactivate])
+    with opening.opened(conf) as services, \
+            places.kept(conf, PLACES, question) as place:
+        rate = pacing.Rate(words.rate * 1e6 if words.rate else None)
+        last = None if words.anew else place.read()
+        if last is not None:
+            print(f'going on behind image {last}', file=sys.stderr)
+        rows: list[output.Row] = []
+        for image in rejudging.after(services, words.status, last):
+            rows += _checked(services, conf, image,
+                             rate if words.digests else None)
+            place.write(image.id)
+        place.write(None)
+        if words.unnamed:
+            rows += [{'image': each.image_id, 'store': store.id,
+                      'verdict': 'unnamed', 'reason': each.uri}
+                     for store in services.stores.all()
+                     for each in housekeeping.unnamed(services, store)]
+    output.rows(conf, rows)
+    return 1 if rows else 0
+
+
+def _checked(services: all_services.Services, conf: cfg.ConfigOpts,
+             image: db_images.Image, rate: pacing.Rate | None
+             ) -> list[output.Row]:
+    rows: list[output.Row] = []
+    for found in verifying.check(services, image, rate):
+        verdict = 'wrong' if found.lost else 'unknown'
+        if found.lost and conf.command.deactivate and rejudging.deactivate(
+                services, image.id, CODE,
+                f'Its data in the store {found.store} is not what was '
+                f'stored: {found.reason}.'):
+            verdict = 'wrong, deactivated'
+        rows.append({'image': image.id, 'store': found.store,
+                     'verdict': verdict, 'reason': found.reason})
+    return rows
+
+
+def move(conf: cfg.ConfigOpts) -> int:
+    """Move images from one store to another, so that it can be taken away.
+
+    Each is copied by an import (method copy-image) that a conductor runs,
+    and then deleted from the first store. Interrupted, it goes on where it
+    was when it is asked again. Exit status 1 when an image stays.
+    """
+    words = conf.command
+    if not words.images and not words.all:
+        raise errors.Invalid('name images, or say --all')
+    with opening.opened(conf, accepting=True) as services:
+        for store_id in (words.source, words.target):
+            if store_id not in services.stores.ids:
+                raise errors.Invalid(f'there is no store {store_id}')
+        wanted = words.images or moving.located(services, words.source)
+        return output.each(conf, wanted, lambda image_id: _moved(
+            services, image_id, words.source, words.target))
+
+
+def _moved(services: all_services.Services, image_id: str, source: str,
+           target: str) -> str:
+    move_ = moving.Move(services, image_id, source, target)
+    while not move_.step():
+        time.sleep(PAUSE)
+    return f'image {image_id} is in {target}'
+
+
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
     'list': (list_, (output.FORMAT,)),
     'pending': (pending, (output.FORMAT,)),
+    'check': (check, (
+        output.FORMAT,
+        (('--status',), {
+            'choices': (states.ACTIVE, states.DEACTIVATED),
+            'default': states.ACTIVE, 'help': 'images of this status'}),
+        (('--digests',), {
+            'action': 'store_true', 'help': 'read all of the data'}),
+        (('--rate',), {
+            'type': places.rate, 'metavar': 'MB/s',
+            'help': 'read at most so many million bytes a second'}),
+        (('--deactivate',), {
+            'action': 'store_true',
+            'help': 'deactivate what is wrong, with the reason'}),
+        (('--unnamed',), {
+            'action': 'store_true',
+            'help': 'list the objects of attempts that no image names'}),
+        (('--anew',), {
+            'action': 'store_true',
+            'help': 'begin with the first image, whatever was done'}))),
+    'move': (move, (
+        output.FORMAT,
+        (('images',), {'nargs': '*', 'metavar': 'IMAGE'}),
+        (('--all',), {
+            'action': 'store_true',
+            'help': 'every image that is in the first store'}),
+        (('--from',), {'dest': 'source', 'required': True,
+                       'metavar': 'STORE', 'help': 'where they are'}),
+        (('--to',), {'dest': 'target', 'required': True,
+                     'metavar': 'STORE', 'help': 'where they go'}))),
 }

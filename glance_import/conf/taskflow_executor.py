@@ -117,6 +117,12 @@ OPTS = (
         help='Imports that write to one store at once, copies included; '
              'others wait. Counted like max_running_imports_per_project. 0: '
              'no limit.'),
+    cfg.DictOpt(
+        'max_store_rate', default={},
+        help='Millions of bytes a second that all imports of one conductor '
+             'together write to a store, copies included, such as '
+             'cheap:50,ceph:200; so that they leave room for uploads and '
+             'downloads. What needs no copy is not held up.'),
     cfg.BoolOpt(
         'embedded_conductor', default=True,
         help='Start one conductor beside the API on this node, as a process '

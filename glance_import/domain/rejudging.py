@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import dataclasses
-import time
 import typing
 
 from oslo_log import log
@@ -30,6 +29,7 @@ from glance_import import staging
 from glance_import.staging import formats
 from glance_import import states
 from glance_import.stores import base as stores
+from glance_import.stores import pacing
 
 if typing.TYPE_CHECKING:
     from glance_import import context
@@ -38,23 +38,6 @@ if typing.TYPE_CHECKING:
 LOG = log.getLogger(__name__)
 _PAGE = 100
 _PIECE = 1 << 20
-
-
-class Rate:
-    """At most so many bytes a second; None for as fast as it goes."""
-
-    def __init__(self, bytes_per_second: float | None) -> None:
-        self._rate = bytes_per_second
-        self._free_at = time.monotonic()
-
-    def wait(self, length: int) -> None:
-        """Until that many bytes may be read."""
-        if self._rate is None:
-            return
-        now = time.monotonic()
-        self._free_at = max(self._free_at, now) + length / self._rate
-        # What is about to be read is waited for, not what was.
-        time.sleep(self._free_at - now)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +71,7 @@ def after(services: services.Services, status: str, last: str | None
 
 
 def inspect_stored(services: services.Services, image: db_images.Image,
-                   rate: Rate,
+                   rate: pacing.Rate,
                    plugins: collections.abc.Sequence[chain.Plugin] = ()
                    ) -> Finding | None:
     """The first thing that is found against an image; None for nothing.
@@ -108,7 +91,7 @@ def inspect_stored(services: services.Services, image: db_images.Image,
 
 
 def _inspect_place(services: services.Services, image: db_images.Image,
-                   place: db_images.Location, rate: Rate,
+                   place: db_images.Location, rate: pacing.Rate,
                    plugins: collections.abc.Sequence[chain.Plugin]
                    ) -> Finding | None:
     store_id = services.stores.id_of(place) or 'unknown'
@@ -131,7 +114,7 @@ def _inspect_place(services: services.Services, image: db_images.Image,
 
 
 def _ask(services: services.Services, image: db_images.Image,
-         store: stores.Store, url: str, size: int, rate: Rate,
+         store: stores.Store, url: str, size: int, rate: pacing.Rate,
          plugins: collections.abc.Sequence[chain.Plugin]) -> Finding | None:
     """What inspectors say of the whole of the data."""
     free_space.require(services.area.directory, size,
@@ -197,7 +180,7 @@ def check_reactivation(services: services.Services,
     """
     if ctx.is_admin:
         return
-    found = inspect_stored(services, image, Rate(None))
+    found = inspect_stored(services, image, pacing.Rate(None))
     if found is None:
         return
     if found.refused:

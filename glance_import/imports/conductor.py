@@ -88,6 +88,8 @@ class Conductor:
         # Set when the others know of us, and called with each look for work.
         self.announced = threading.Event()
         self.at_work: typing.Callable[[], object] = lambda: None
+        # Imports whose steps had not ended when ``run`` did.
+        self.left_behind: list[str] = []
 
     def run(self, *, patience: float = 60.0) -> None:
         """Work until stopped, then give back what is not done.
@@ -338,6 +340,8 @@ class Conductor:
 
     def _keep_house(self) -> None:
         for minute in itertools.count():
+            self._guarded(
+                lambda: housekeeping.look_at_stores(self._services))
             if minute % HOUSEKEEPING_MINUTES == 0:
                 self._guarded(lambda: housekeeping.clean(self._services))
             else:
@@ -417,6 +421,11 @@ class Conductor:
                 if not self._running:
                     break
             time.sleep(0.02)
+        with self._lock:
+            self.left_behind = list(self._running)
+        for job_id in self.left_behind:
+            LOG.warning('import %s is left behind: what it has asked a store '
+                        'or a disk has not been answered', job_id)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._executor.close()
         self._guarded(self._announcer.leave)

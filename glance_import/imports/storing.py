@@ -52,7 +52,8 @@ class _StoringStep(steps.Step):
                 'all_stores_must_succeed', True),
             progress=self.progress.report,
             cancelled=self.rt.stopped.is_set, settled=self._note_store,
-            heard=self.rt.services.hear_store)
+            heard=self.rt.services.hear_store,
+            pace=self.rt.services.stores.rates.wait)
 
     def _note_store(self, store_id: str,
                     failure: stores.StoreError | None) -> None:

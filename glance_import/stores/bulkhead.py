@@ -9,6 +9,7 @@ process ends. Touches threads.
 from __future__ import annotations
 
 import collections.abc
+from concurrent import futures
 import os
 import queue
 import threading
@@ -128,3 +129,45 @@ class _Call:
         with self._lock:
             self._given_up = not self.done.is_set()
             return self._given_up
+
+
+class Daemons(futures.Executor):
+    """A few threads of one attempt, which keep no process from ending.
+
+    Those of concurrent.futures are waited for when the interpreter ends,
+    however long a store has not answered.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._count = count
+        for number in range(count):
+            threading.Thread(target=self._work, daemon=True,
+                             name=f'{name}-{number}').start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def submit(self, fn: collections.abc.Callable, /, *args: typing.Any,
+               **more: typing.Any) -> futures.Future:
+        """See ``concurrent.futures.Executor.submit``."""
+        future: futures.Future = futures.Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **more)
+            except BaseException as failure:  # noqa: BLE001
+                future.set_exception(failure)
+            else:
+                future.set_result(result)
+        self._jobs.put(job)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False
+                 ) -> None:
+        """Have the threads end after what they were given; never waits."""
+        for _ in range(self._count):
+            self._jobs.put(None)

@@ -9,6 +9,7 @@ Touches options, and what the stores touch when they are opened.
 from __future__ import annotations
 
 import collections.abc
+from concurrent import futures
 import dataclasses
 import typing
 
@@ -19,6 +20,7 @@ from glance_import.stores import base
 from glance_import.stores import bulkhead
 from glance_import.stores import file as file_store
 from glance_import.stores import library
+from glance_import.stores import pacing
 
 KINDS = ('file', 'http', *library.DRIVERS)
 
@@ -65,8 +67,10 @@ class Stores:
 
     def __init__(self, entries: collections.abc.Sequence[Entry],
                  default: str, *, several: bool,
-                 seconds: float = 60.0) -> None:
+                 seconds: float = 60.0,
+                 rates: pacing.Rates | None = None) -> None:
         """
+        :param rates: at which imports write to them
         :param several: whether users are told of them
         :param seconds: how long a request waits for a store over a network
         """
@@ -74,6 +78,7 @@ class Stores:
             entry.store.id: bulkhead.Bulkhead(entry.store.id, seconds)
             for entry in entries
             if not isinstance(entry.store, file_store.FileStore)}
+        self.rates = rates or pacing.Rates({})
         self.entries = {entry.store.id: entry for entry in entries}
         self.default = self.entries[default].store
         self.many = several
@@ -143,6 +148,15 @@ class Stores:
         except base.StoreError as failure:
             return 'away', str(failure)
         return 'up' if asked else 'unknown', None
+
+    def states(self, seconds: float
+               ) -> list[tuple[base.Store, str, str | None]]:
+        """That of each store, all asked at once."""
+        def asked(store: base.Store) -> tuple[base.Store, str, str | None]:
+            return store, *self.state(store, seconds)
+
+        with futures.ThreadPoolExecutor(len(self.entries)) as pool:
+            return list(pool.map(asked, self.all()))
 
     def open(self, location: Located, offset: int = 0) -> Opened:
         """The data at a location from ``offset`` on.
@@ -296,13 +310,21 @@ def build(conf: cfg.ConfigOpts) -> Stores:
                    for kind in conf.glance_store.stores]
         return _checked(Stores(
             entries, conf.glance_store.default_store, several=False,
-            seconds=conf.store_timeout), 'default_store')
+            seconds=conf.store_timeout, rates=_rates(conf)), 'default_store')
     entries = [Entry(_open(conf, store_id, kind, store_id),
                      conf[store_id].store_description, conf[store_id].weight)
                for store_id, kind in conf.enabled_backends.items()]
     return _checked(Stores(
         entries, conf.glance_store.default_backend, several=True,
-        seconds=conf.store_timeout), 'default_backend')
+        seconds=conf.store_timeout, rates=_rates(conf)), 'default_backend')
+
+
+def _rates(conf: cfg.ConfigOpts) -> pacing.Rates:
+    try:
+        return pacing.Rates(conf.taskflow_executor.max_store_rate)
+    except ValueError as failure:
+        raise Misconfigured('max_store_rate', 'taskflow_executor',
+                            str(failure)) from failure
 
 
 def _checked(stores: Stores, option: str) -> Stores:
@@ -310,6 +332,11 @@ def _checked(stores: Stores, option: str) -> Stores:
         raise Misconfigured(
             option, 'glance_store',
             f'{stores.default.id} is read-only: it cannot take new images')
+    for store_id in stores.rates.ids():
+        if store_id not in stores.entries:
+            raise Misconfigured(
+                'max_store_rate', 'taskflow_executor',
+                f'there is no store {store_id}')
     directories: dict[str, str] = {}
     for store in stores.all():
         if isinstance(store, file_store.FileStore):

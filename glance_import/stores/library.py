@@ -20,6 +20,7 @@ import typing
 from oslo_config import cfg
 
 from glance_import.stores import base
+from glance_import.stores import bulkhead
 
 # Where glance_store has the drivers that can be named here.
 DRIVERS = {
@@ -334,7 +335,7 @@ class Attempt:
         self._hash_algo = ''
         self._feed: Feed | None = None
         self._adding: futures.Future | None = None
-        self._threads: futures.ThreadPoolExecutor | None = None
+        self._threads: bulkhead.Daemons | None = None
 
     @property
     def pool(self) -> futures.Executor:
@@ -351,7 +352,7 @@ class Attempt:
     def begin(self, size: int, hash_algo: str) -> None:
         """See ``base.Attempt.begin``."""
         self._hash_algo = hash_algo
-        self._threads = futures.ThreadPoolExecutor(2, f'store-{self.store.id}')
+        self._threads = bulkhead.Daemons(2, f'store-{self.store.id}')
         self._feed = Feed()
         self._adding = self._threads.submit(
             self.store.add, self._name, self._feed, size, hash_algo)

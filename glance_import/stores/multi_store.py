@@ -27,6 +27,8 @@ Failures = dict[str, base.StoreError]
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
 # Hears which store has done its part (None), or not, and why.
 Heard = collections.abc.Callable[[str, str | None], None]
+# Waits until so many bytes may go to a store.
+Pace = collections.abc.Callable[[str, int], None]
 # May refuse bytes by their digests before any store shows them.
 Verify = collections.abc.Callable[[base.Digests], None]
 
@@ -66,7 +68,8 @@ class Order:
 
     ``hash_algo`` and ``legacy_checksum`` (an md5) are for bytes of which
     nothing is known; ``progress`` hears bytes so far and in all, over all
-    stores; ``cancelled`` is asked between blocks.
+    stores; ``cancelled`` is asked between blocks; ``pace`` holds up what
+    goes to a store.
     """
 
     image_id: str
@@ -79,6 +82,7 @@ class Order:
     settled: Settled | None = None
     heard: Heard | None = None
     verify: Verify | None = None
+    pace: Pace | None = None
 
 
 def add_file(stores: collections.abc.Sequence[base.Store], source_path: str,
@@ -120,6 +124,8 @@ class _Run:
                       for store in stores]
         self._alone = len(stores) == 1
         self._total = source.size * len(stores)
+        # Bytes of this pass whose rate has been seen to.
+        self._paced = 0
 
     def run(self) -> Outcome:
         try:
@@ -256,7 +262,7 @@ class _Run:
             expected.checksum is not None if expected
             else self._order.legacy_checksum,
             [(each.pool, lanes[id(each)].write) for each in writing])
-        cut = False
+        cut, self._paced = False, 0
         try:
             copy.run(functools.partial(self._passed, lanes.values()))
         except (OSError, base.StoreError):
@@ -280,6 +286,11 @@ class _Run:
         if not live:
             raise next(lane.failure for lane in lanes if lane.failure)
         self._report(done, len(live))
+        if self._order.pace is not None:
+            # Here, and in no thread that works for others too.
+            for lane in live:
+                self._order.pace(lane.store_id, done - self._paced)
+        self._paced = done
 
     def _digests(self, copy: copying.Copy, hashing: bool
                  ) -> base.Digests | None:
@@ -341,6 +352,7 @@ class _Lane:
     def __init__(self, attempt: base.Attempt, fatal: bool) -> None:
         self._attempt = attempt
         self._fatal = fatal
+        self.store_id = attempt.store.id
         self.failure: Exception | None = None
 
     def write(self, block: pipeline.Block) -> None:

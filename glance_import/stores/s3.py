@@ -23,6 +23,7 @@ import typing
 from oslo_config import cfg
 
 from glance_import.stores import base
+from glance_import.stores import bulkhead
 from glance_import.stores import library
 
 MIB = 1 << 20
@@ -94,18 +95,26 @@ class S3Store(library.LibraryStore):
                 if _code(failure) not in _GONE:
                     raise
             if not self.option('s3_store_create_bucket_on_put'):
-                raise base.StoreUnwritable(
-                    f'store {self.id}: the bucket {self.bucket} does not '
-                    'exist, and s3_store_create_bucket_on_put is off')
+                raise self._no_bucket()
             self.driver._create_bucket(
                 self.client, self.option('s3_store_host'), self.bucket,
                 self.option('s3_store_region_name'))
 
     def check(self) -> bool:
         """See ``base.Store.check``."""
-        with self.errors():
-            self.client.head_bucket(Bucket=self.bucket)
+        try:
+            with self.errors():
+                self.client.head_bucket(Bucket=self.bucket)
+        except base.ObjectGone as failure:
+            # It answers, and makes the bucket when that is needed.
+            if not self.option('s3_store_create_bucket_on_put'):
+                raise self._no_bucket() from failure
         return True
+
+    def _no_bucket(self) -> base.StoreError:
+        return base.StoreUnwritable(
+            f'store {self.id}: the bucket {self.bucket} does not exist, and '
+            's3_store_create_bucket_on_put is off')
 
     def attempt(self, image_id: str, epoch: int) -> base.Attempt:
         """See ``base.Store.attempt``."""
@@ -319,8 +328,8 @@ class Attempt:
         self._sent = 0
         self._parts: dict[int, futures.Future] = {}
         # One thread takes the blocks, the others send parts.
-        self._lane: futures.ThreadPoolExecutor | None = None
-        self._senders: futures.ThreadPoolExecutor | None = None
+        self._lane: bulkhead.Daemons | None = None
+        self._senders: bulkhead.Daemons | None = None
         self._room: threading.Semaphore | None = None
 
     @property
@@ -342,10 +351,10 @@ class Attempt:
         self._pending, self._pending_bytes = [], 0
         self._part = self.store.part_size(size)
         self.store.prepare()
-        self._lane = futures.ThreadPoolExecutor(1, f's3-{self.store.id}')
+        self._lane = bulkhead.Daemons(1, f's3-{self.store.id}')
         if not self.store.multipart(size):
             return
-        self._senders = futures.ThreadPoolExecutor(
+        self._senders = bulkhead.Daemons(
             self.store.threads, f's3-{self.store.id}')
         # One part more than are being sent is made ready.
         self._room = threading.Semaphore(self.store.threads + 1)

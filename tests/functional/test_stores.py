@@ -118,7 +118,7 @@ def test_info(service):
     detail = {each['id']: each for each
               in service.request('GET', path).json['stores']}
     assert detail['fast'] == shown[0] | {
-        'type': 'file', 'weight': 10, 'properties': {
+        'type': 'file', 'weight': 10, 'state': 'up', 'properties': {
             'data_dir': str(service.directory / 'fast'),
             'chunk_size': 1 << 20, 'thin_provisioning': True}}
     assert detail['cheap']['type'] == 's3'
@@ -561,3 +561,91 @@ def test_copy_cancelled_in_the_middle(service, s3_server,  # noqa: F811
     assert shown['os_glance_import_error'] == 'the import was cancelled'
     services.wait_for(lambda: not s3_server.uploads())
     assert s3_server.keys() == []
+
+
+# -- glance-import-manage stores
+
+def manage(service, *words):
+    done = service.run('manage', 'stores', *words, '--format', 'value')
+    return done.returncode, [line.split('\t')
+                             for line in done.stdout.splitlines()]
+
+
+def test_which_answer(service, wire):
+    code, rows = manage(service, 'list')
+    states = {row[0]: row[5] for row in rows}
+    assert code == 1 and states == {
+        'fast': 'up', 'second': 'up', 'cheap': 'up', 'broken': 'away',
+        'web': 'unknown'}
+    shown = {each['id']: each for each in service.request(
+        'GET', '/v2/info/stores/detail').json['stores']}
+    assert {name: each['state'] for name, each in shown.items()} == states
+    assert 'nowhere' in shown['broken']['reason']
+    # The conductor has looked at its start.
+    services.wait_for(lambda: 'store broken fails' in service.text())
+
+
+def test_check(service, wire, s3_server):  # noqa: F811
+    good = imported(service, stores=['fast', 'cheap'])
+    flipped = imported(service, stores=['fast', 'cheap'])
+    short = imported(service, stores=['fast', 'cheap'])
+    lost = imported(service, stores=['fast', 'cheap'])
+    away = imported(service, stores=['cheap'])
+    assert manage(service, 'check', '--digests') == (0, [])
+
+    def path(image):
+        name, = (each for each in files(service, 'fast')
+                 if each.startswith(image['id']))
+        return service.directory / 'fast' / name
+    path(flipped).chmod(0o600)
+    path(flipped).write_bytes(bytes([DATA[0] ^ 1]) + DATA[1:])
+    os.truncate(path(short), 10)
+    path(lost).unlink()
+    # An attempt that nobody remembers.
+    (service.directory / 'fast' / f'{good["id"]}.77').write_bytes(b'left')
+    os.utime(service.directory / 'fast' / f'{good["id"]}.77', (1, 1))
+    code, rows = manage(service, 'check')
+    assert code == 1 and sorted(row[:3] for row in rows) == sorted(
+        [image['id'], 'fast', 'wrong'] for image in (short, lost))
+    wire.down = True
+    try:
+        code, rows = manage(service, 'check', '--anew')
+    finally:
+        wire.down = False
+    assert [away['id'], 'cheap', 'unknown'] in [row[:3] for row in rows]
+    code, rows = manage(service, 'check', '--digests', '--unnamed',
+                        '--rate', '500', '--deactivate')
+    assert code == 1
+    found = {(row[0], row[2]) for row in rows}
+    assert {(each['id'], 'wrong, deactivated')
+            for each in (flipped, short, lost)} <= found
+    assert (good['id'], 'unnamed') in found and len(found) == 4
+    shown = service.show(flipped['id'])
+    assert shown['status'] == 'deactivated'
+    assert shown['os_glance_import_error_code'] == 'data.changed'
+    assert service.show(good['id'])['status'] == 'active'
+    (service.directory / 'fast' / f'{good["id"]}.77').unlink()
+
+
+def test_move(service):
+    first = imported(service, stores=['fast'])
+    second = imported(service, stores=['fast', 'cheap'])
+    code, rows = manage(service, 'move', '--all', '--from', 'fast', '--to',
+                        'cheap')
+    assert code == 0, rows
+    assert files(service, 'fast') == []
+    for image in (first, second):
+        assert service.show(image['id'])['stores'] == 'cheap'
+        assert service.download(image['id']) == DATA
+    # Asked again it has nothing to do; what cannot be is said.
+    assert manage(service, 'move', first['id'], '--from', 'fast', '--to',
+                  'cheap')[0] == 0
+    for words, said in ((('nowhere', '--to', 'cheap'), 'no store nowhere'),
+                        (('fast', '--to', 'second'), 'neither in fast')):
+        done = service.run('manage', 'stores', 'move', first['id'],
+                           '--from', *words)
+        assert done.returncode and said in done.stdout + done.stderr
+    done = service.run('manage', 'stores', 'move', first['id'], '--from',
+                       'cheap', '--to', 'broken')
+    assert done.returncode == 1 and 'was not copied to broken' in done.stdout
+    assert service.show(first['id'])['stores'] == 'cheap'

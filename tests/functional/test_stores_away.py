@@ -265,3 +265,30 @@ def test_threads_of_one_store():
     assert begun == [True]
     with pytest.raises(ZeroDivisionError):
         threads.call(lambda: 1 / 0, 60)
+
+
+def test_a_stop_waits_for_the_grace_time_only(service, far):
+    """What a store does not answer is left behind, and done again."""
+    service.stop()
+    service.configure(DEFAULT={'graceful_shutdown_timeout': 2})
+    service.start()
+    image_id = service.create()
+    assert service.stage(image_id, DATA).status == 204
+    far.process.send_signal(signal.SIGSTOP)
+    try:
+        assert service.request('POST', f'/v2/images/{image_id}/import', {
+            'method': {'name': 'glance-direct'}, 'stores': ['far']}
+            ).status == 202
+        service.wait_status(image_id, 'importing')
+        services.wait_for(lambda: [
+            each for each in service.execute(
+                'SELECT 1 FROM import_jobs WHERE owner IS NOT NULL')])
+        begun = time.monotonic()
+        service.stop()
+        # Its library would have waited for a minute, five times.
+        assert time.monotonic() - begun < 55
+    finally:
+        far.process.send_signal(signal.SIGCONT)
+    service.start()
+    service.wait_status(image_id, 'active')
+    assert service.download(image_id) == DATA

@@ -12,6 +12,7 @@ from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
 from glance_import.stores import multi_store
+from glance_import.stores import pacing
 from tests import mounts
 
 
@@ -248,3 +249,20 @@ def test_cancelled_when_one_is_there_already(tmp_path, elsewhere, source,
     assert len(seen) == 1
     for store in chosen:
         assert os.listdir(store.datadir) == []
+
+
+def test_a_rate(elsewhere, tmp_path, source, monkeypatch):
+    """Each store is waited for by its own, and none without one."""
+    slept = []
+    monkeypatch.setattr(pacing.time, 'sleep', slept.append)
+    monkeypatch.setattr(pacing.time, 'monotonic', lambda: 0.0)
+    rates = pacing.Rates({'s0': '1'})
+    pair = stores(elsewhere / 'a', elsewhere / 'b')
+    multi_store.add_file(
+        pair, str(source), describe(source), multi_store.Order(
+            '11111111-2222-3333-4444-555555555555', 1, pace=rates.wait))
+    # The clock stands still, so what has to be waited for adds up.
+    assert slept and slept[-1] == pytest.approx(len(DATA) / 1e6)
+    for wrong in ('0', '-1', 'inf', 'nan', 'fast'):
+        with pytest.raises(ValueError):
+            pacing.Rates({'s0': wrong})

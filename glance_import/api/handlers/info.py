@@ -11,6 +11,10 @@ from glance_import.domain import quotas
 from glance_import import errors
 
 
+# How long each store is waited for when its state is asked for.
+SECONDS = 5
+
+
 def import_methods(request: call.Call) -> webob.Response:
     """GET /v2/info/import."""
     return call.json_response({'import-methods': {
@@ -26,10 +30,19 @@ def stores(request: call.Call) -> webob.Response:
 
 
 def stores_detail(request: call.Call) -> webob.Response:
-    """GET /v2/info/stores/detail: the same with types and options."""
+    """GET /v2/info/stores/detail: with types, options and whether it answers.
+
+    ``state`` is ``up``, ``away`` (``reason`` says why) or ``unknown``.
+    """
     shown = _stores(request)
     request.services.policy.require(request.ctx, 'stores_info_detail')
+    request.may_wait()
+    states = {store.id: (state, reason) for store, state, reason
+              in request.services.stores.states(SECONDS)}
     for view in shown:
+        view['state'], reason = states[view['id']]
+        if reason is not None:
+            view['reason'] = reason
         entry = request.services.stores.entries[view['id']]
         view |= {'type': entry.store.kind, 'weight': entry.weight,
                  'properties': entry.store.properties()}
