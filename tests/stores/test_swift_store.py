@@ -206,7 +206,8 @@ def service(tmp_path_factory, swift_server):  # noqa: F811
 
 @pytest.fixture
 def emptied(service, swift_server):  # noqa: F811
-    """The service, and a Swift that is empty when the test is over."""
+    """The service, on a Swift that has nothing of other tests."""
+    swift_server.clear()
     yield service
     for image in service.request('GET', '/v2/images').json['images']:
         delete(service, image['id'])
