@@ -38,6 +38,8 @@ disable_fallocate = true
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+conn_timeout = 30
+node_timeout = 60
 """
 _PROXY = """[DEFAULT]
 bind_ip = 127.0.0.1
@@ -50,6 +52,10 @@ pipeline = catch_errors cache tempauth container-quotas slo dlo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# A busy machine is none whose servers are away.
+conn_timeout = 30
+node_timeout = 60
+error_suppression_limit = 1000000
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:cache]

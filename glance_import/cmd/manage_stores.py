@@ -17,6 +17,7 @@ from glance_import.cmd import output
 from glance_import.cmd import places
 from glance_import.db import deletions as db_deletions
 from glance_import.db import images as db_images
+from glance_import.domain import deletions
 from glance_import.domain import rejudging
 from glance_import.domain import verifying
 from glance_import import errors
@@ -70,6 +71,27 @@ def pending(conf: cfg.ConfigOpts) -> int:
          'age': round(each.age), 'next in': each.next_in and round(
              each.next_in), 'reason': each.message} for each in found])
     return 0
+
+
+def forget(conf: cfg.ConfigOpts) -> int:
+    """Give up deleting something, by its id in the list of what is pending.
+
+    For what will never go: its store is taken away, or somebody has deleted
+    it by hand. Exit status 1 when one is not there.
+    """
+    with opening.opened(conf) as services:
+        return output.each(conf, conf.command.ids, lambda wanted: _forgotten(
+            services, wanted))
+
+
+def _forgotten(services: all_services.Services, wanted: str) -> str:
+    with services.db.write() as conn:
+        found = next((each for each in db_deletions.listed(conn)
+                      if each.id == wanted), None)
+        if found is None:
+            raise errors.NotFound(f'{wanted}: nothing of that id is pending')
+        deletions.end_in(conn, found)
+    return f'{wanted} is not deleted any more'
 
 
 def check(conf: cfg.ConfigOpts) -> int:
@@ -152,6 +174,9 @@ def _moved(services: all_services.Services, image_id: str, source: str,
 COMMANDS: dict[str, tuple] = {
     'list': (list_, (output.FORMAT,)),
     'pending': (pending, (output.FORMAT,)),
+    'forget': (forget, (
+        output.FORMAT,
+        (('ids',), {'nargs': '+', 'metavar': 'ID'}))),
     'check': (check, (
         output.FORMAT,
         (('--status',), {

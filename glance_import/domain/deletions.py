@@ -24,6 +24,8 @@ from glance_import.net import urls
 from glance_import.stores import base as stores
 
 if typing.TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from glance_import import services
 
 LOG = log.getLogger(__name__)
@@ -91,9 +93,14 @@ def end(services: services.Services,
     """These have been deleted."""
     with services.db.write() as conn:
         for deletion in gone:
-            db_deletions.done(conn, deletion.id)
-            if deletion.image_id is not None:
-                db_images.end_deletion(conn, deletion.image_id)
+            end_in(conn, deletion)
+
+
+def end_in(conn: sa.Connection, deletion: db_deletions.Deletion) -> None:
+    """The same in a transaction of the caller's."""
+    db_deletions.done(conn, deletion.id)
+    if deletion.image_id is not None:
+        db_images.end_deletion(conn, deletion.image_id)
 
 
 def attempt_within(services: services.Services,

@@ -177,6 +177,14 @@ def test_what_it_cannot_delete_goes_later(service, far):
         shown = service.run('manage', 'stores', 'pending', '--format',
                             'value').stdout
         assert shown.split('\t')[1:4] == ['data', image_id, 'far']
+        # Its store may be one that never comes back.
+        service.execute(
+            'INSERT INTO import_deletions (id, kind, image_id, payload, '
+            'attempts, created_at) VALUES (?, ?, ?, ?, 1, 1)', 'old', 'data',
+            image_id, '{"url": "rbd://a/b/c/d", "metadata": {}}')
+        for status, said in ((0, 'not deleted any more'), (1, 'pending')):
+            done = service.run('manage', 'stores', 'forget', 'old')
+            assert done.returncode == status and said in done.stdout
     finally:
         far.process.send_signal(signal.SIGCONT)
     services.wait_for(lambda: image_id not in ' '.join(far.keys()))
