@@ -16,6 +16,7 @@ import uuid
 from cryptography import fernet
 
 from glance_import import state
+from glance_import.stores import copying
 
 if typing.TYPE_CHECKING:
     from glance_import.staging import area as staging_area
@@ -76,9 +77,10 @@ def _made(path: str) -> fernet.Fernet:
             state.share(file.fileno(), os.path.dirname(path), 0o640)
         # Whoever was first has made the key.
         with contextlib.suppress(FileExistsError):
-            os.link(fresh, path)
+            copying.rename_new(fresh, path)
     finally:
-        os.unlink(fresh)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
     return _read_key(path)
 
 

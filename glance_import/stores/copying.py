@@ -29,6 +29,9 @@ _ZEROS = bytes(BLOCK)
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
+# What file systems say that know no hard links (FUSE, exFAT).
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS,
+                       errno.EMLINK})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -118,10 +121,27 @@ def rename_new(source: str, target: str) -> None:
                     os.fsencode(target), _RENAME_NOREPLACE):
             return
         number = ctypes.get_errno()
-        if number not in (errno.EINVAL, errno.ENOSYS):
+        if number not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
             raise OSError(number, os.strerror(number), target)
-    os.link(source, target)
-    os.unlink(source)
+    try:
+        os.link(source, target)
+    except OSError as failure:
+        if failure.errno not in _NO_LINKS:
+            raise
+        _rename_over_own(source, target)
+    else:
+        os.unlink(source)
+
+
+def _rename_over_own(source: str, target: str) -> None:
+    """The same where there are no links: over an empty file of our making."""
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                     | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    try:
+        os.rename(source, target)
+    except OSError:
+        os.unlink(target)
+        raise
 
 
 Sink = tuple[futures.Executor, pipeline.Work]

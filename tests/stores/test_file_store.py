@@ -1,5 +1,7 @@
 """The file store: every way in, every cheat, every kind of disk."""
 
+import ctypes
+import errno
 import hashlib
 import mmap
 import os
@@ -322,3 +324,37 @@ def test_directories_refused_in_one_line(datadir):
         file_store.FileStore(datadir).prepare()
     assert 'filesystem_store_datadir' in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+class _OlderKernel:
+    """libc on a file system by libfuse 2: no rename that never replaces."""
+
+    @staticmethod
+    def renameat2(*_arguments):
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+
+class TestWithoutHardLinks(conformance.Conformance):
+    """A file system that knows no links either publishes whole objects."""
+
+    @pytest.fixture
+    def store(self, tmp_path, monkeypatch):
+        def refused(*_arguments, **_more):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        monkeypatch.setattr(copying, '_libc', _OlderKernel())
+        monkeypatch.setattr(copying.os, 'link', refused)
+        store = file_store.FileStore(str(tmp_path / 'store'), 'here')
+        store.prepare()
+        return store
+
+    def test_never_replaces(self, store, tmp_path):
+        one, other = tmp_path / 'one', tmp_path / 'other'
+        one.write_bytes(b'one')
+        other.write_bytes(b'other')
+        with pytest.raises(FileExistsError):
+            copying.rename_new(str(one), str(other))
+        assert (one.read_bytes(), other.read_bytes()) == (b'one', b'other')
+        copying.rename_new(str(one), str(tmp_path / 'third'))
+        assert not one.exists()
+        assert (tmp_path / 'third').read_bytes() == b'one'
