@@ -15,6 +15,7 @@ import collections.abc
 import dataclasses
 import functools
 import os
+import resource
 import secrets
 import shutil
 import subprocess  # nosec B404
@@ -56,13 +57,16 @@ class Job:
     """What one start needs from the outside; paths are the host's.
 
     ``read`` are (source, destination) pairs, bound read-only; ``tmp_bytes``
-    bounds the temporary directory.
+    bounds the temporary directory. ``words`` are a command of the service's
+    own that is run in place of a plugin, under ``limits`` (setrlimit).
     """
 
     data: str | None = None
     sink: str | None = None
     read: tuple[tuple[str, str], ...] = ()
     tmp_bytes: int = 64 << 20
+    words: tuple[str, ...] = ()
+    limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -116,6 +120,8 @@ class Process:
 
     def start(self, job: Job, answer_fd: int) -> Started:
         """What to run; it is made, not started."""
+        if job.words:
+            raise SandboxError('there is no wall around a command here')
         tmp = tempfile.mkdtemp(prefix='glance-import-plugin-')
         return Started(
             [*_runner(_HERE), str(answer_fd)], [answer_fd],
@@ -188,13 +194,16 @@ class Strict:
                 os.chown(job.sink, uid, -1)
             arguments.bind(job.sink, SINK, '--bind')
         self._mask(arguments)
+        inside = ([*self._becoming(uid, job), *_limiting(job.limits),
+                   *job.words] if job.words else
+                  [*_runner(f'{LIBRARY}/glance_import/plugin'),
+                   str(answer_fd)])
         command = [
             self._bwrap, *self._namespaces(), '--die-with-parent',
             '--new-session', '--hostname', 'plugin', '--seccomp',
             str(filter_fd),
             '--json-status-fd', str(write_status), *arguments.words,
-            '--remount-ro', '/', '--chdir', TMP,
-            *_runner(f'{LIBRARY}/glance_import/plugin'), str(answer_fd)]
+            '--remount-ro', '/', '--chdir', TMP, *inside]
 
         def clean() -> None:
             os.close(read_status)
@@ -208,6 +217,14 @@ class Strict:
              'data': DATA if job.data is not None else None,
              'sink': SINK if job.sink is not None else None},
             clean, read_status)
+
+    def _becoming(self, uid: int | None, job: Job) -> list[str]:
+        """What the runner would do itself, for a command: another user."""
+        if uid is None:
+            return []
+        groups = ','.join(map(str, self._groups(job)))
+        return ['setpriv', '--reuid', str(uid), '--regid', str(uid),
+                f'--groups={groups}' if groups else '--clear-groups']
 
     def _groups(self, job: Job) -> list[int]:
         """Those that let the run open the data by name."""
@@ -320,6 +337,17 @@ def kill_leftovers(process: subprocess.Popen) -> None:
         os.killpg(process.pid, 9)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def _limiting(limits: dict[str, int]) -> list[str]:
+    """Words before a command that is to have these limits."""
+    words = ['prlimit']
+    for name, value in limits.items():
+        hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        words.append(f'--{name.lower()}={value}:{value}')
+    return words
 
 
 def _new_uid() -> int:

@@ -204,6 +204,41 @@ def test_has_no_rights(prison):
     assert (found['verdict'], found['log']) == ('accept', []), found
 
 
+SEEN = r'''
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status | tr '\t' ' '
+cat /proc/self/limits
+cut -d ' ' -f 4-6 /proc/self/mountinfo | grep -v /glance/
+cd /proc/self/fd && for fd in ?*; do readlink $fd; done | grep ^/
+cd; pwd; ls -a / /dev /tmp; env | grep -v ^_= | sort; hostname
+grep -c : /proc/net/dev
+'''
+
+
+def test_a_command_of_the_services_own_has_the_same_walls(prison):
+    """Where no runner takes its rights away before it begins."""
+    limits = {'memory': 3 << 28, 'cpu': 77, 'files': 55, 'processes': 44}
+    plugin = prison.judge('''
+        import subprocess
+        out = subprocess.run(['sh', '-c', ctx.options.seen],
+                             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        for line in out.stdout.decode().splitlines():
+            ctx.log(line)
+        return self.accept()
+    ''', options={'seen': SEEN}, limits=limits)
+    command = prison.judge('', words=[
+        'sh', '-c', 'echo \'{"t": "hello"}\'; eval "$1"', 'sh', SEEN],
+        limits=limits)
+    # Every run is a user of its own.
+    first, second = (
+        [line for line in said if not line.startswith(('Uid', 'Gid'))]
+        for said in (plugin['log'], command['said'].splitlines()))
+    assert second == first
+    uids = [line.split()[1:] for line in command['said'].splitlines()
+            if line.startswith(('Uid', 'Gid'))]
+    assert '0' not in uids[0] + uids[1]
+    assert 'Seccomp: 2' in second
+
+
 def test_connects_nowhere(prison):
     with socket.create_server(('127.0.0.1', 0)) as listening, \
             socket.socket(socket.AF_UNIX) as abstract:
