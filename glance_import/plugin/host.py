@@ -27,6 +27,8 @@ CANCELLED = 'cancelled'
 _TICK = 0.2
 _GRACE_SECONDS = 1.0
 _MEMORY_SECONDS = 0.5
+# The most that bwrap may take to say which process is the first inside.
+_FIRST_SECONDS = 10.0
 _LINE_BYTES = 256 * 1024
 # What may be said at all, in bytes: this, and so much for each second.
 _SAID_BYTES = 1 << 20
@@ -479,6 +481,7 @@ class _Run:
         """Nothing of it is left when this returns."""
         process = self._process
         if process is not None:
+            self._find_first()
             if self._init_fd is not None:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
@@ -501,6 +504,26 @@ class _Run:
             self._started.clean()
         if self._muted:
             self._log(f'({self._muted} more lines were not logged)')
+
+    def _find_first(self) -> None:
+        """Learn which process is the first inside, if that is not known yet.
+
+        bwrap says so at once when there is one. It notices the death of
+        bwrap only when everything is mounted: of a bwrap that is killed
+        before that, the plugin would go on, with nobody to end it.
+        """
+        fd = self._started.status_fd if self._started is not None else None
+        if fd is None or fd not in self._buffers:
+            return
+        deadline = time.monotonic() + _FIRST_SECONDS
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(fd, selectors.EVENT_READ)
+            while self._init_fd is None and waiting.select(
+                    max(0.0, deadline - time.monotonic())):
+                block = os.read(fd, 4096)
+                if not block:
+                    return
+                self._status(fd, block)
 
     def _wait_inside(self) -> None:
         """The first process inside is gone only after all others.

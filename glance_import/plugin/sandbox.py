@@ -180,6 +180,7 @@ class Strict:
         """What to run; it is made, not started."""
         filter_fd = _memory_file('glance-import-seccomp', seccomp.program())
         read_status, write_status = os.pipe2(os.O_CLOEXEC)
+        other_reader = os.dup(read_status)
         uid = _new_uid() if self._as_root else None
         arguments = _Arguments()
         arguments.add('--size', str(max(job.tmp_bytes, 4096)))
@@ -202,7 +203,12 @@ class Strict:
             self._bwrap, *self._namespaces(), '--die-with-parent',
             '--new-session', '--hostname', 'plugin', '--seccomp',
             str(filter_fd),
-            '--json-status-fd', str(write_status), *arguments.words,
+            '--json-status-fd', str(write_status),
+            # Also read by the first process inside: a bwrap that found no
+            # reader, as when the service was killed, would die between
+            # making that process and letting it begin, which then waits for
+            # ever. Its sync descriptor is handed to nobody else.
+            '--sync-fd', str(other_reader), *arguments.words,
             '--remount-ro', '/', '--chdir', TMP, *inside]
 
         def clean() -> None:
@@ -211,7 +217,7 @@ class Strict:
                 os.chown(job.sink, os.geteuid(), -1)
 
         return Started(
-            command, [answer_fd, filter_fd, write_status],
+            command, [answer_fd, filter_fd, write_status, other_reader],
             {'uid': uid, 'walled': True, 'groups': self._groups(job),
              'tmp': TMP,
              'data': DATA if job.data is not None else None,
