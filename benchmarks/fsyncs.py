@@ -18,7 +18,7 @@ _SOURCE = pathlib.Path(__file__).with_name('slow_fsync.c')
 class Fsyncs:
     """The counter of one service, and the environment that has it counted.
 
-    :param milliseconds: what each fsync takes besides what it takes anyway
+    :param milliseconds: what each fsync takes, unless the disk takes longer
     """
 
     def __init__(self, directory: pathlib.Path,

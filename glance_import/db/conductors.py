@@ -13,8 +13,8 @@ import dataclasses
 
 import sqlalchemy as sa
 
-from glance_import.db import jobs
 from glance_import.db import tables
+from glance_import.db import turns
 
 _CONDUCTORS = tables.import_conductors.c
 _REFUSALS = tables.import_refusals.c
@@ -88,7 +88,7 @@ def running(conn: sa.Connection, name: str) -> int:
         sa.select(sa.func.count()).where(
             sa.or_(_JOBS.conductor == name, _JOBS.conductor.startswith(
                 f'{name}:', autoescape=True)),
-            sa.not_(jobs.free()))).scalar_one()
+            sa.not_(turns.free()))).scalar_one()
 
 
 def leave(conn: sa.Connection, name: str) -> None:
@@ -195,13 +195,13 @@ def unattended(conn: sa.Connection, seconds: float = LIVING_SECONDS, *,
     ).correlate(tables.import_jobs)
     return {job_id: age for job_id, age in conn.execute(
         sa.select(_JOBS.id, tables.db_now() - _JOBS.created_at)
-        .where(jobs.claimable(), ~able.exists())
+        .where(turns.claimable(), ~able.exists())
         .order_by(_JOBS.created_at, _JOBS.id))}
 
 
 def _in_its_reach() -> sa.ColumnElement[bool]:
     """Whether a conductor can read what an import has staged, if anything."""
-    return sa.or_(_JOBS.area.is_(None), _JOBS.area == jobs.STAGES_NOTHING,
+    return sa.or_(_JOBS.area.is_(None), _JOBS.area == turns.STAGES_NOTHING,
                   _JOBS.area == _CONDUCTORS.area)
 
 
@@ -224,7 +224,7 @@ def unhonoured(conn: sa.Connection, areas: collections.abc.Collection[str],
         sa.select(_JOBS.id)
         .join_from(tables.import_jobs, tables.import_refusals,
                    _REFUSALS.job_id == _JOBS.id)
-        .where(jobs.claimable(), jobs.within_reach(areas), ~able.exists())
+        .where(turns.claimable(), turns.within_reach(areas), ~able.exists())
         .group_by(_JOBS.id)
         .having(sa.func.min(_REFUSALS.since) < tables.db_now() - seconds)
         .order_by(_JOBS.id)).scalars())

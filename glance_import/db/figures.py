@@ -10,8 +10,8 @@ import dataclasses
 import sqlalchemy as sa
 
 from glance_import.db import conductors
-from glance_import.db import jobs
 from glance_import.db import tables
+from glance_import.db import turns
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Queue:
     conductors: int
 
 
-_WAITING = jobs.claimable()
+_WAITING = turns.claimable()
 _QUEUE = sa.select(
     *(sa.func.coalesce(sa.func.sum(sa.case((each, 1), else_=0)), 0)
-      for each in (_WAITING, sa.not_(jobs.free()),
-                   jobs.Columns.held_at.is_not(None))),
+      for each in (_WAITING, sa.not_(turns.free()),
+                   turns.Columns.held_at.is_not(None))),
     sa.func.coalesce(tables.db_now() - sa.func.min(sa.case(
-        (_WAITING, jobs.Columns.created_at))), 0.0)
+        (_WAITING, turns.Columns.created_at))), 0.0)
 ).select_from(tables.import_jobs)
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from glance_import.db import jobs
 from glance_import.db import tables
 from glance_import.db import tasks
+from glance_import.db import turns
 
 _JOBS = tables.import_jobs.c
 # What an operator has decided is of the bytes, and of the plugins, that it was
@@ -185,7 +186,7 @@ def approve(conn: sa.Connection, job_id: str) -> list[str] | None:
     """Let a held import go on; who had held it, None if nobody had."""
     row = conn.execute(
         sa.select(_JOBS.held_by, _JOBS.approved)
-        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), jobs.free())
+        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), turns.free())
         .with_for_update()).first()
     if row is None:
         return None
@@ -193,7 +194,7 @@ def approve(conn: sa.Connection, job_id: str) -> list[str] | None:
     before = json.loads(row.approved or '[]')
     free = conn.execute(
         sa.update(tables.import_jobs)
-        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), jobs.free())
+        .where(_JOBS.id == job_id, _JOBS.held_at.is_not(None), turns.free())
         .values(held_at=None, held_by=None, message=None,
                 approved=json.dumps([*before, *by]))).rowcount == 1
     return by if free else None
@@ -208,7 +209,7 @@ def held_too_long(conn: sa.Connection, area: str, seconds: float
     return list(conn.execute(
         sa.select(_JOBS.id)
         .where(_JOBS.held_at < tables.db_now() - seconds,
-               jobs.within_reach([area]))
+               turns.within_reach([area]))
         .order_by(_JOBS.held_at)).scalars())
 
 

@@ -323,7 +323,7 @@ import_staging = sa.Table(
 # An import that was accepted; the id is its task's. request and plugins are
 # JSON. owner is the random token of the lease, epoch its fencing token: it
 # grows by one with each lease. area is NULL until something is staged, see
-# also jobs.STAGES_NOTHING. message is the latest trouble, retries counts how
+# also turns.STAGES_NOTHING. message is the latest trouble, retries counts how
 # often the present step met one that may pass. posted is when a job board
 # outside the database was told of the job. Times are seconds of the
 # database's clock, see db_now().

@@ -223,10 +223,12 @@ def mark_stored(conn: sa.Connection, image_id: str, store_id: str, *,
 
 
 def end_lists(conn: sa.Connection, image_id: str,
-              failed: collections.abc.Iterable[str]) -> None:
+              failed: collections.abc.Collection[str]) -> None:
     """The import is over; in these stores the image is not."""
     _set(conn, image_id, images.IMPORTING_STORES, ())
-    _add_failed(conn, image_id, failed)
+    if failed or images.FAILED_STORES not in db_images.properties(
+            conn, image_id):
+        _add_failed(conn, image_id, failed)
 
 
 def _add_failed(conn: sa.Connection, image_id: str,

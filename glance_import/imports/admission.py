@@ -19,6 +19,7 @@ from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
 from glance_import.db import tasks as db_tasks
+from glance_import.db import turns as db_turns
 from glance_import.domain import images
 from glance_import.domain import placement
 from glance_import.domain import signatures
@@ -152,7 +153,7 @@ def post(services: services.Services, conn: sa.Connection,
         targets = [services.stores.default.id]
     check_bounds(services, conn, ctx.project_id)
     _take_image(conn, image_id, method)
-    area = db_jobs.STAGES_NOTHING if method.copies else None
+    area = db_turns.STAGES_NOTHING if method.copies else None
     if secret:
         # What was sealed is opened where its key is.
         area = services.area.id

@@ -15,6 +15,7 @@ from oslo_log import log
 
 from glance_import.db import conductors as db_conductors
 from glance_import.db import jobs as db_jobs
+from glance_import.db import turns as db_turns
 from glance_import import errors
 from glance_import.imports import ending
 from glance_import.imports import outcome
@@ -71,7 +72,7 @@ class Announcer:
              ) -> list[jobboard.Offer]:
         """Those that this process can run as they were asked for."""
         with self._services.db.read() as conn:
-            demands = db_jobs.demanding(
+            demands = db_turns.demanding(
                 conn, [offer.job_id for offer in offers])
         refused = self._problems(demands)
         for job_id, failure in refused.items():
@@ -89,7 +90,7 @@ class Announcer:
         """Take back refusals that are no longer true; how many."""
         with self._services.db.read() as conn:
             ids = db_conductors.refused_by(conn, self._name)
-            demands = db_jobs.demanding(conn, ids)
+            demands = db_turns.demanding(conn, ids)
         still = self._problems(demands)
         fine = [job_id for job_id in ids if job_id not in still]
         if fine:

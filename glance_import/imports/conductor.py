@@ -154,7 +154,11 @@ class Conductor:
                      freed)
 
     def _claim_some(self) -> int:
-        """Claim as many jobs as there are free slots; how many it got."""
+        """Claim as many jobs as there are free slots.
+
+        How many it got, or 0 where there is no more to be had now: whoever
+        posts another, or makes room for one, wakes us.
+        """
         with self._lock:
             free = self._slots - len(self._running)
             mine = {*self._running, *self._owed}
@@ -162,8 +166,9 @@ class Conductor:
             return 0
         options = self._services.conf.taskflow_executor
         per_store = options.max_running_imports_per_store
+        limit = free + len(mine)
         offers = self._board.offers(
-            [self._services.area.id], free + len(mine), self.name,
+            [self._services.area.id], limit, self.name,
             per_project=options.max_running_imports_per_project,
             per_store=per_store, cancelled=not self._announcer.may_take())
         if self._database_away:
@@ -176,7 +181,10 @@ class Conductor:
             new = new[:1]
         ours = self._announcer.sift(new)
         # What was refused now makes room for others at once.
-        return (sum(map(self._claim_one, ours)) + len(new) - len(ours))
+        got = sum(map(self._claim_one, ours)) + len(new) - len(ours)
+        is_all = (len(offers) < limit and len(ours) == len(new)
+                  and not per_store)
+        return 0 if is_all else got
 
     def _claim_one(self, offer: jobboard.Offer) -> int:
         token = uuid.uuid4().hex

@@ -119,7 +119,8 @@ class TaskFlowExecutor:
 
     def _bring_to_an_end(self, rt: runtime.Runtime) -> None:
         job = rt.job
-        ended = ending.status(self._services, job)
+        # One that was never begun has neither ended nor been recorded.
+        ended = None if job.first else ending.status(self._services, job)
         limit = self._services.conf.taskflow_executor.max_attempts
         if ended == states.SUCCESS and job.attempts <= limit:
             # What comes after the image is active may be left to do.
@@ -169,6 +170,7 @@ class TaskFlowExecutor:
             flow_detail=record.flow or record.begin(
                 flow.name, [each.name for each in tasks]),
             **({'executor': self._pool} if self._pool is not None else {}))
+        recording.lighten(engine.storage)
         begun: list[str] = []
         _time_steps(engine, rt, tasks, owners)
         engine.atom_notifier.register(
@@ -196,7 +198,7 @@ class TaskFlowExecutor:
         """
         cancelled = rt.job.cancel
         try:
-            flow = record.load()
+            flow = None if rt.job.first else record.load()
         except recording.OtherVersion as failure:
             if not cancelled:
                 raise LeftAlone(str(failure)) from failure

@@ -65,8 +65,14 @@ class Step(task.Task):
         self.rt = rt
         self.image_id = image_id
         kwargs.setdefault('name', f'{task_type}-{self.label}-{task_id}')
-        super().__init__(requires=list(inspect.signature(self.run).parameters),
-                         auto_extract=False, **kwargs)
+        super().__init__(requires=self._wanted(), auto_extract=False,
+                         **kwargs)
+
+    @classmethod
+    @functools.cache
+    def _wanted(cls) -> list[str]:
+        """What ``run`` is to be given."""
+        return list(inspect.signature(cls.run).parameters)[1:]
 
     @property
     def most_retries(self) -> int:
@@ -97,6 +103,9 @@ class Step(task.Task):
             before_sleep=lambda state: self._note_retry(tried, state),
             reraise=True)
         return retrying(self.run, **given)
+
+    def revert(self, *args: typing.Any, **given: typing.Any) -> None:
+        """Called by taskflow where a later step has failed."""
 
     def check_stop(self) -> None:
         """:raises stores.Cancelled: the import was told to stop"""
@@ -137,6 +146,11 @@ class Step(task.Task):
                                     retries=tries, message=text)
         except db_engine.ERRORS as unwritten:
             LOG.debug('the retry is not written: %s', unwritten)
+
+
+# taskflow asks for them seven times for each step of each import.
+for _method in (Step.execute, Step.revert):
+    setattr(_method, '__signature__', inspect.signature(_method))
 
 
 def check_stop(rt: runtime.Runtime) -> None:

@@ -22,6 +22,7 @@ from oslo_log import log
 
 from glance_import.db import engine as db_engine
 from glance_import.db import jobs as db_jobs
+from glance_import.db import turns as db_turns
 from glance_import import errors
 from glance_import.jobboard import clients
 
@@ -131,8 +132,8 @@ class Board:
         :raises BoardAway: the board does not answer
         """
         with self._database.read() as conn:
-            busy = db_jobs.running_in_stores(conn) if per_store else {}
-            ids = db_jobs.waiting(
+            busy = db_turns.running_in_stores(conn) if per_store else {}
+            ids = db_turns.waiting(
                 conn, areas=areas, limit=limit, conductor=conductor,
                 share=per_project, cancelled=cancelled, full=[
                     store for store, running in busy.items()

@@ -27,6 +27,8 @@ CANCELLED = 'cancelled'
 _TICK = 0.2
 _GRACE_SECONDS = 1.0
 _MEMORY_SECONDS = 0.5
+# The most that bwrap may take to say which process is the first inside.
+_FIRST_SECONDS = 10.0
 _LINE_BYTES = 256 * 1024
 # What may be said at all, in bytes: this, and so much for each second.
 _SAID_BYTES = 1 << 20
@@ -48,6 +50,7 @@ class Limits:
     processes: int = 16
     output: int = 1 << 40
     log: int = 64 << 10
+    answer: int = _LINE_BYTES
 
     def for_runner(self, *, sink: bool, counts_processes: bool
                    ) -> dict[str, int]:
@@ -67,7 +70,8 @@ class Target:
     """Which plugin; ``source`` is a path for ``file`` and ``exec``.
 
     ``path`` are directories to import from and ``read`` what the plugin may
-    read, both of the host.
+    read, both of the host. ``command`` is no plugin: ``words`` are run as they
+    are, say hello, and then whatever they like on their standard output.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Target:
     source: str = ''
     path: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def never() -> bool:
@@ -101,14 +106,24 @@ def run(isolation: sandbox.Sandbox, target: Target, hook: str, *,
     """
     started_at = time.monotonic()
     running = _Run(isolation, target, hook, limits, log)
-    try:
-        running.start(image or {}, options or {}, data, sink)
-        running.watch(cancelled)
-    finally:
-        running.end()
+    running.live(image or {}, options or {}, data, sink, cancelled)
     result = running.result()
     result.seconds = time.monotonic() - started_at
     return result
+
+
+def ask(isolation: sandbox.Sandbox, target: Target, *,
+        data: str | None = None, limits: Limits = Limits(),
+        log: collections.abc.Callable[[str], None] = lambda text: None,
+        cancelled: collections.abc.Callable[[], bool] = never
+        ) -> bytes | verdicts.Result:
+    """What a ``command`` says; a result where it did not end well.
+
+    :raises sandbox.SandboxError: the sandbox itself cannot be started
+    """
+    running = _Run(isolation, target, 'ask', limits, log)
+    running.live({}, {}, data, None, cancelled)
+    return running.said()
 
 
 class _Run:
@@ -141,6 +156,15 @@ class _Run:
         self._exec_answer = bytearray()
         self._returncode: int | None = None
 
+    def live(self, image, options, data, sink,
+             cancelled: collections.abc.Callable[[], bool]) -> None:
+        """From its start until nothing of it is left."""
+        try:
+            self.start(image, options, data, sink)
+            self.watch(cancelled)
+        finally:
+            self.end()
+
     # -- beginning
 
     def start(self, image, options, data, sink) -> None:
@@ -152,30 +176,44 @@ class _Run:
         try:
             started = self._started = isolation.start(
                 sandbox.Job(data=data, sink=sink, read=self._binds(),
-                            tmp_bytes=self._limits.tmp),
+                            tmp_bytes=self._limits.tmp,
+                            words=self._target.words,
+                            limits=self._rlimits(sink)),
                 answer_write)
             to_close += started.descriptors[1:]
-            order = {**self._order(image, options, sink), **started.order}
+            stdin, stdout, stderr = self._streams(answer_write)
             # The command is ours; what runs in it is judged by its walls.
             self._process = subprocess.Popen(  # nosec B603
-                started.command, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                env=dict(sandbox.ENVIRONMENT), cwd='/',
-                pass_fds=started.descriptors, start_new_session=True)
+                started.command, env=dict(sandbox.ENVIRONMENT), cwd='/',
+                pass_fds=started.descriptors, start_new_session=True,
+                stdin=stdin, stdout=stdout, stderr=stderr)
         except OSError as failure:
             raise sandbox.SandboxError(
                 f'the process cannot be started: {failure}') from failure
         finally:
             for fd in to_close:
                 os.close(fd)
-        self._give_order(order)
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
+        if self._process.stdin is not None:
+            self._give_order({**self._order(image, options, sink),
+                              **started.order})
+        printed = self._process.stdout or self._process.stderr
+        assert printed is not None
+        os.set_blocking(printed.fileno(), False)
         self._listen(answer_read, self._answers)
-        self._listen(self._process.stdout.fileno(), self._output)
+        self._listen(printed.fileno(), self._output)
         if started.status_fd is not None:
             os.set_blocking(started.status_fd, False)
             self._listen(started.status_fd, self._status)
+
+    def _streams(self, answers: int) -> tuple[int, int, int]:
+        if self._target.kind == 'command':
+            return subprocess.DEVNULL, answers, subprocess.PIPE
+        return subprocess.PIPE, subprocess.PIPE, subprocess.STDOUT
+
+    def _rlimits(self, sink: str | None) -> dict[str, int]:
+        return self._limits.for_runner(
+            sink=sink is not None,
+            counts_processes=self._isolation.counts_processes)
 
     def _binds(self) -> tuple[tuple[str, str], ...]:
         """What is bound where it lies, and the plugin's own file."""
@@ -201,9 +239,7 @@ class _Run:
             'image': image, 'options': options,
             'deadline': time.time() + self._limits.timeout,
             'sink_limit': self._limits.output,
-            'limits': self._limits.for_runner(
-                sink=sink is not None,
-                counts_processes=isolation.counts_processes)}
+            'limits': self._rlimits(sink)}
 
     def _give_order(self, order: dict[str, typing.Any]) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -312,8 +348,10 @@ class _Run:
 
     def _cancel(self) -> None:
         """A moment to end by itself, for those that look."""
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
         self._stop(CANCELLED, 'the import was stopped')
+        if self._process.stdin is None:
+            return
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
@@ -362,14 +400,14 @@ class _Run:
             yield line
 
     def _answers(self, fd: int, block: bytes) -> None:
-        if self._target.kind == 'exec' and self._hello:
+        if self._speaks_freely():
             self._exec_says(block)
             return
         if not self._count(block):
             return
         for line in self._lines(fd, block):
             self._answer(line)
-            if self._target.kind == 'exec' and self._hello:
+            if self._speaks_freely():
                 rest, self._buffers[fd] = bytes(self._buffers[fd]), \
                     bytearray()
                 self._exec_says(rest)
@@ -378,11 +416,15 @@ class _Run:
             self._fail('its answer is longer than '
                        f'{_LINE_BYTES >> 10} KiB')
 
+    def _speaks_freely(self) -> bool:
+        """Whether an answer is all that comes, and not lines."""
+        return self._hello and self._target.kind in ('exec', 'command')
+
     def _exec_says(self, block: bytes) -> None:
         self._exec_answer += block
-        if len(self._exec_answer) > _LINE_BYTES:
+        if len(self._exec_answer) > self._limits.answer:
             self._fail('its answer is longer than '
-                       f'{_LINE_BYTES >> 10} KiB')
+                       f'{self._limits.answer >> 10} KiB')
 
     def _answer(self, line: bytes) -> None:
         try:
@@ -439,6 +481,7 @@ class _Run:
         """Nothing of it is left when this returns."""
         process = self._process
         if process is not None:
+            self._find_first()
             if self._init_fd is not None:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
@@ -448,7 +491,7 @@ class _Run:
             if self._isolation.name == sandbox.PROCESS:
                 sandbox.kill_leftovers(process)
             self._wait_inside()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in (process.stdin, process.stdout, process.stderr):
                 with contextlib.suppress(BrokenPipeError):
                     if pipe is not None:
                         pipe.close()
@@ -462,6 +505,26 @@ class _Run:
         if self._muted:
             self._log(f'({self._muted} more lines were not logged)')
 
+    def _find_first(self) -> None:
+        """Learn which process is the first inside, if that is not known yet.
+
+        bwrap says so at once when there is one. It notices the death of
+        bwrap only when everything is mounted: of a bwrap that is killed
+        before that, the plugin would go on, with nobody to end it.
+        """
+        fd = self._started.status_fd if self._started is not None else None
+        if fd is None or fd not in self._buffers:
+            return
+        deadline = time.monotonic() + _FIRST_SECONDS
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(fd, selectors.EVENT_READ)
+            while self._init_fd is None and waiting.select(
+                    max(0.0, deadline - time.monotonic())):
+                block = os.read(fd, 4096)
+                if not block:
+                    return
+                self._status(fd, block)
+
     def _wait_inside(self) -> None:
         """The first process inside is gone only after all others.
 
@@ -473,6 +536,13 @@ class _Run:
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._init_fd, selectors.EVENT_READ)
             waiting.select()
+
+    def said(self) -> bytes | verdicts.Result:
+        """All that a command said; call ``end`` first."""
+        result = self.result()
+        if self._stopped is None and self._returncode == 0:
+            return bytes(self._exec_answer)
+        return result
 
     def result(self) -> verdicts.Result:
         """What came of it; call ``end`` first."""

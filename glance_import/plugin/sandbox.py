@@ -15,6 +15,7 @@ import collections.abc
 import dataclasses
 import functools
 import os
+import resource
 import secrets
 import shutil
 import subprocess  # nosec B404
@@ -56,13 +57,16 @@ class Job:
     """What one start needs from the outside; paths are the host's.
 
     ``read`` are (source, destination) pairs, bound read-only; ``tmp_bytes``
-    bounds the temporary directory.
+    bounds the temporary directory. ``words`` are a command of the service's
+    own that is run in place of a plugin, under ``limits`` (setrlimit).
     """
 
     data: str | None = None
     sink: str | None = None
     read: tuple[tuple[str, str], ...] = ()
     tmp_bytes: int = 64 << 20
+    words: tuple[str, ...] = ()
+    limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -116,6 +120,8 @@ class Process:
 
     def start(self, job: Job, answer_fd: int) -> Started:
         """What to run; it is made, not started."""
+        if job.words:
+            raise SandboxError('there is no wall around a command here')
         tmp = tempfile.mkdtemp(prefix='glance-import-plugin-')
         return Started(
             [*_runner(_HERE), str(answer_fd)], [answer_fd],
@@ -174,6 +180,7 @@ class Strict:
         """What to run; it is made, not started."""
         filter_fd = _memory_file('glance-import-seccomp', seccomp.program())
         read_status, write_status = os.pipe2(os.O_CLOEXEC)
+        other_reader = os.dup(read_status)
         uid = _new_uid() if self._as_root else None
         arguments = _Arguments()
         arguments.add('--size', str(max(job.tmp_bytes, 4096)))
@@ -188,13 +195,21 @@ class Strict:
                 os.chown(job.sink, uid, -1)
             arguments.bind(job.sink, SINK, '--bind')
         self._mask(arguments)
+        inside = ([*self._becoming(uid, job), *_limiting(job.limits),
+                   *job.words] if job.words else
+                  [*_runner(f'{LIBRARY}/glance_import/plugin'),
+                   str(answer_fd)])
         command = [
             self._bwrap, *self._namespaces(), '--die-with-parent',
             '--new-session', '--hostname', 'plugin', '--seccomp',
             str(filter_fd),
-            '--json-status-fd', str(write_status), *arguments.words,
-            '--remount-ro', '/', '--chdir', TMP,
-            *_runner(f'{LIBRARY}/glance_import/plugin'), str(answer_fd)]
+            '--json-status-fd', str(write_status),
+            # Also read by the first process inside: a bwrap that found no
+            # reader, as when the service was killed, would die between
+            # making that process and letting it begin, which then waits for
+            # ever. Its sync descriptor is handed to nobody else.
+            '--sync-fd', str(other_reader), *arguments.words,
+            '--remount-ro', '/', '--chdir', TMP, *inside]
 
         def clean() -> None:
             os.close(read_status)
@@ -202,12 +217,20 @@ class Strict:
                 os.chown(job.sink, os.geteuid(), -1)
 
         return Started(
-            command, [answer_fd, filter_fd, write_status],
+            command, [answer_fd, filter_fd, write_status, other_reader],
             {'uid': uid, 'walled': True, 'groups': self._groups(job),
              'tmp': TMP,
              'data': DATA if job.data is not None else None,
              'sink': SINK if job.sink is not None else None},
             clean, read_status)
+
+    def _becoming(self, uid: int | None, job: Job) -> list[str]:
+        """What the runner would do itself, for a command: another user."""
+        if uid is None:
+            return []
+        groups = ','.join(map(str, self._groups(job)))
+        return ['setpriv', '--reuid', str(uid), '--regid', str(uid),
+                f'--groups={groups}' if groups else '--clear-groups']
 
     def _groups(self, job: Job) -> list[int]:
         """Those that let the run open the data by name."""
@@ -320,6 +343,17 @@ def kill_leftovers(process: subprocess.Popen) -> None:
         os.killpg(process.pid, 9)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def _limiting(limits: dict[str, int]) -> list[str]:
+    """Words before a command that is to have these limits."""
+    words = ['prlimit']
+    for name, value in limits.items():
+        hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        words.append(f'--{name.lower()}={value}:{value}')
+    return words
 
 
 def _new_uid() -> int:

@@ -11,6 +11,7 @@ watching of files. Builds a classic BPF program for
 from __future__ import annotations
 
 import errno
+import functools
 import platform
 import struct
 
@@ -75,6 +76,7 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _MACHINES
 
 
+@functools.cache
 def program(machine: str | None = None) -> bytes:
     """The filter, as the kernel takes it.
 

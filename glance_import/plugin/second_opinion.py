@@ -10,7 +10,7 @@ image, and reads headers, whatever the size. Touches the file it is given.
 from __future__ import annotations
 
 import collections.abc
-import functools
+import secrets
 import shutil
 import threading
 import time
@@ -20,9 +20,9 @@ from oslo_log import log
 
 from glance_import import errors
 from glance_import.plugin import host
+from glance_import.plugin import qemu_info
 from glance_import.plugin import sandbox
 from glance_import.plugin import verdicts
-from glance_import.plugin.workers import info
 from glance_import import staging
 
 LOG = log.getLogger(__name__)
@@ -38,7 +38,8 @@ _PROCESSES = 64
 # Seconds after which it is tried again where it could not be had, and the
 # same in times of what the trying took.
 _REST, _REST_TIMES = 60.0, 20
-_TARGET = host.Target('second opinion', 'class', info.__name__, 'Opinion')
+# The most that it may say, in bytes, whatever it is asked.
+_MOST = 1 << 20
 
 
 class Adviser:
@@ -155,18 +156,25 @@ class Adviser:
         isolation = self._strict()
         program = self._options.second_opinion_program
         timeout = float(self._options.second_opinion_timeout)
-        return host.run(
-            isolation, self._target(program), 'inspect', data=path,
-            options={'program': program, 'formats': names,
-                     'source': isolation.path(path, sandbox.DATA)},
-            log=LOG.debug, cancelled=stopped,
+        mark, source = secrets.token_hex(16), isolation.path(path,
+                                                             sandbox.DATA)
+        said = host.ask(
+            isolation, host.Target(
+                'second opinion', 'command',
+                words=qemu_info.command(mark, program, source, names),
+                # What the sandbox shows: an absolute path, too.
+                read=(program,) if program.startswith('/') else ()),
+            data=path, log=LOG.debug, cancelled=stopped,
             limits=host.Limits(
                 timeout=timeout, idle_timeout=timeout, cpu=int(timeout) + 1,
-                memory=_MEMORY, processes=_PROCESSES, tmp=8 << 20))
-
-    @staticmethod
-    @functools.cache
-    def _target(program: str) -> host.Target:
-        """What the sandbox shows: an absolute path, too."""
-        read = (program,) if program.startswith('/') else ()
-        return host.Target(**{**vars(_TARGET), 'read': read})
+                memory=_MEMORY, processes=_PROCESSES, tmp=8 << 20,
+                answer=_MOST))
+        if isinstance(said, verdicts.Result):
+            return said
+        try:
+            seen = qemu_info.seen_outside(said, mark, source, names)
+        except qemu_info.Unreadable as failure:
+            return verdicts.Result(verdicts.ERROR, 'it failed',
+                                   detail=verdicts.one_line(str(failure)))
+        return (verdicts.Result('reject', verdicts.one_line(seen)) if seen
+                else verdicts.Result('accept'))

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from glance_import.db import job_admin
 from glance_import.db import jobs
 from glance_import.db import tables
+from glance_import.db import turns
 
 AREA = str(uuid.uuid4())
 
@@ -40,7 +41,7 @@ def board(shared):
 def waiting(shared, board, **how):
     names = {job_id: name for name, job_id in board.items()}
     with shared.read() as conn:
-        return {names[job_id] for job_id in jobs.waiting(
+        return {names[job_id] for job_id in turns.waiting(
             conn, areas=[AREA], limit=10, **how)}
 
 
@@ -99,4 +100,4 @@ def test_of_a_store(shared, board):
     claim(shared, board['blue-0'])
     claim(shared, board['red-2'])
     with shared.read() as conn:
-        assert jobs.running_in_stores(conn) == {'slow': 1, 'fast': 1, '': 1}
+        assert turns.running_in_stores(conn) == {'slow': 1, 'fast': 1, '': 1}

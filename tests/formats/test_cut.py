@@ -11,7 +11,7 @@ import random
 import pytest
 
 from glance_import.formats import inspection
-from glance_import.plugin.workers import info
+from glance_import.plugin import qemu_info
 from tests.formats import corpus
 
 NAMES = {'vpc': 'vhd'}
@@ -109,8 +109,8 @@ def test_what_a_driver_says_before_the_error():
             "of file (34603008). Image has probably been truncated.\n"
             "qemu-img: Could not open '/x': Could not open '/x': Invalid "
             "argument\n")
-    assert info.outside(1, b'', said.encode(), '/x') is None
-    assert info.outside(1, b'', said.replace(
+    assert qemu_info.outside(1, b'', said.encode(), '/x') is None
+    assert qemu_info.outside(1, b'', said.replace(
         'Invalid', "Could not open '/y': Invalid").encode(), '/x')
-    with pytest.raises(info.Unreadable):
-        info.outside(1, b'', said.splitlines()[0].encode(), '/x')
+    with pytest.raises(qemu_info.Unreadable):
+        qemu_info.outside(1, b'', said.splitlines()[0].encode(), '/x')

@@ -15,8 +15,8 @@ import subprocess
 import pytest
 
 from glance_import.formats import inspection
+from glance_import.plugin import qemu_info
 from glance_import.plugin import second_opinion
-from glance_import.plugin.workers import info
 from tests.formats import corpus
 from tests.formats import unusual
 from tests import servers
@@ -157,8 +157,8 @@ def ask(path, names):
     for name, process in running:
         out, err = process.communicate(timeout=60)
         try:
-            seen = info.outside(process.returncode, out, err, path)
-        except info.Unreadable:
+            seen = qemu_info.outside(process.returncode, out, err, path)
+        except qemu_info.Unreadable:
             yield name, None
         else:
             yield name, seen or ''

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from glance_import import conf as configuration
-from glance_import.db import jobs as db_jobs
+from glance_import.db import turns as db_turns
 from glance_import import housekeeping
 from glance_import.imports import conductor as conductors
 from glance_import.imports import executor
@@ -67,7 +67,7 @@ def test_a_claim_is_kept_whatever_the_board_says(running, monkeypatch):
         # Three times as long as a claim lasts that nobody renews.
         stopped.wait(3 * EXPIRY)
         with self._services.db.read() as conn:
-            free = db_jobs.waiting(conn, areas=None, limit=10)
+            free = db_turns.waiting(conn, areas=None, limit=10)
         held.append(job.id not in free and not stopped.is_set())
         raise executor.Interrupted
 

@@ -1,9 +1,9 @@
 """The admin guide's way to a plugin, letter by letter, with real installs.
 
 A fresh virtual environment, the guide's own ``fred_mertz.py``, and the real
-commands. First as the guide has it: the file into the plugins' folder, its
-line into setup.cfg, installed again. Then the same file as a distribution of
-its own, with nothing of ours touched.
+commands: the file as a distribution of its own, with nothing of ours touched;
+and as the guide has it, the file into the plugins' folder, its line into
+setup.cfg, installed again.
 """
 
 import os
@@ -84,11 +84,13 @@ class _Installed(services.Service):
         return [str(script), '--config-dir', str(self.conf), *arguments]
 
 
-@pytest.fixture
-def environment(tmp_path):
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
     if not shutil.which('git'):
         services.servers.missing('git is not installed')
-    return Environment(tmp_path)
+    made = Environment(tmp_path_factory.mktemp('environment'))
+    made.install(made.tree)
+    return made
 
 
 def listing_fred(environment, directory):
@@ -118,8 +120,25 @@ def check_runs_fred(service):
         service.kill()
 
 
+def test_as_a_distribution_of_its_own(environment, tmp_path):
+    outside = tmp_path / 'fred'
+    outside.mkdir()
+    shutil.copy(EXAMPLE, outside)
+    (outside / 'pyproject.toml').write_text(PYPROJECT)
+    guide = (TOP / 'doc' / 'source' / 'admin' / 'specifying-plugins.rst')
+    assert textwrap.indent(PYPROJECT, '   ').replace(
+        '   \n', '\n') in guide.read_text()
+    service = listing_fred(environment, tmp_path / 'service')
+    assert "'fred_mertz' is not registered" in refusal(service)
+    environment.install(outside)
+    try:
+        check_runs_fred(service)
+    finally:
+        environment.uv('pip', 'uninstall', '--quiet', '--python',
+                       str(environment.python), 'fred-mertz')
+
+
 def test_letter_by_letter(environment, tmp_path):
-    environment.install(environment.tree)
     service = listing_fred(environment, tmp_path / 'service')
     assert "'fred_mertz' is not registered" in refusal(service)
     folder = (environment.tree / 'glance_import' / 'async_' / 'flows'
@@ -136,19 +155,4 @@ def test_letter_by_letter(environment, tmp_path):
     # An edit of setup.cfg counts only when it is installed.
     assert LINE.strip() in refusal(service)
     environment.install(environment.tree)
-    check_runs_fred(service)
-
-
-def test_as_a_distribution_of_its_own(environment, tmp_path):
-    environment.install(environment.tree)
-    outside = tmp_path / 'fred'
-    outside.mkdir()
-    shutil.copy(EXAMPLE, outside)
-    (outside / 'pyproject.toml').write_text(PYPROJECT)
-    guide = (TOP / 'doc' / 'source' / 'admin' / 'specifying-plugins.rst')
-    assert textwrap.indent(PYPROJECT, '   ').replace(
-        '   \n', '\n') in guide.read_text()
-    service = listing_fred(environment, tmp_path / 'service')
-    assert "'fred_mertz' is not registered" in refusal(service)
-    environment.install(outside)
     check_runs_fred(service)

@@ -204,6 +204,44 @@ def test_has_no_rights(prison):
     assert (found['verdict'], found['log']) == ('accept', []), found
 
 
+SEEN = r'''
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status |
+    tr '\t' ' '
+cat /proc/self/limits
+cut -d ' ' -f 4-6 /proc/self/mountinfo | grep -v /glance/
+cd /proc/self/fd && for fd in ?*; do readlink $fd; done | grep ^/
+cd; pwd; ls -a / /dev /tmp; env | grep -v ^_= | sort; hostname
+grep -c : /proc/net/dev; ls -l /proc/self/fd | grep -c '^lr.*pipe' || true
+'''
+
+
+def test_a_command_of_the_services_own_has_the_same_walls(prison):
+    """Where no runner takes its rights away before it begins."""
+    limits = {'memory': 3 << 28, 'cpu': 77, 'files': 55, 'processes': 44}
+    plugin = prison.judge('''
+        import subprocess
+        out = subprocess.run(['sh', '-c', ctx.options.seen],
+                             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        for line in out.stdout.decode().splitlines():
+            ctx.log(line)
+        return self.accept()
+    ''', options={'seen': SEEN}, limits=limits)
+    command = prison.judge('', words=[
+        'sh', '-c', 'echo \'{"t": "hello"}\'; eval "$1"', 'sh', SEEN],
+        limits=limits)
+    # Every run is a user of its own.
+    first, second = (
+        [line for line in said if not line.startswith(('Uid', 'Gid'))]
+        for said in (plugin['log'], command['said'].splitlines()))
+    assert second == first
+    uids = [line.split()[1:] for line in command['said'].splitlines()
+            if line.startswith(('Uid', 'Gid'))]
+    assert '0' not in uids[0] + uids[1]
+    assert 'Seccomp: 2' in second
+    # What bwrap tells the service, nobody else reads.
+    assert second[-1] == '0'
+
+
 def test_connects_nowhere(prison):
     with socket.create_server(('127.0.0.1', 0)) as listening, \
             socket.socket(socket.AF_UNIX) as abstract:
@@ -559,6 +597,33 @@ def test_the_services_own_directories_are_covered(prison):
     assert found["verdict"] == "accept", json.dumps(found)
     assert 'secret' in found['log'][0]
     assert found['log'][1] in ('EACCES', '')
+
+
+def test_ended_while_it_begins(bwrap):
+    """At whatever moment: nothing of it goes on with nobody to end it."""
+    mark = f'9{uuid.uuid4().int % 10 ** 9:09}'
+    wall = sandbox.Strict()
+    target = host.Target('late', 'command', words=('sleep', mark))
+    for moment in range(40):
+        found = host.ask(wall, target, limits=host.Limits(
+            timeout=moment * 0.0002))
+        assert 'time limit' in found.reason
+    assert running(mark) == []
+
+
+def test_a_service_that_is_killed_as_it_begins(bwrap):
+    """Nobody reads any more what bwrap says: it does not stop half-way."""
+    mark = f'9{uuid.uuid4().int % 10 ** 9:09}'
+    read, write = os.pipe()
+    started = sandbox.Strict().start(
+        sandbox.Job(words=('echo', mark)), write)
+    os.close(started.status_fd)
+    process = subprocess.Popen(started.command, stdout=subprocess.DEVNULL,
+                               pass_fds=started.descriptors)
+    for fd in (read, *started.descriptors):
+        os.close(fd)
+    process.wait(60)
+    services.wait_for(lambda: not running(mark))
 
 
 @pytest.mark.parametrize('isolation', ['strict', 'process'])

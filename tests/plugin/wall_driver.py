@@ -17,6 +17,14 @@ def main():
     order = json.load(sys.stdin)
     isolation = sandbox.make(order.get('isolation', 'strict'),
                              order.get('hide', ()))
+    if 'words' in order:
+        said = host.ask(isolation, host.Target(
+            'command', 'command', words=tuple(order['words'])),
+            data=order['data'], limits=host.Limits(**order['limits']))
+        print(json.dumps({'said': said.decode('utf-8', 'replace')
+                          if isinstance(said, bytes)
+                          else dataclasses.asdict(said)}))
+        return
     kind, source, attribute = order['plugin']
     target = host.Target('evil', kind, 'plugin_evil', attribute,
                          source=source, read=tuple(order.get('read', ())))
