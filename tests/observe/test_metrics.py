@@ -1,5 +1,6 @@
 """What a service counts and serves, through real sockets and processes."""
 
+import http.client
 import json
 import os
 import pathlib
@@ -104,6 +105,16 @@ def test_names_are_as_prometheus_wants_them(watched):
         [servers.program('promtool'), 'check', 'metrics'],
         input=scraping.scrape(port).text, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_nothing_else_is_served(watched):
+    _service, port = watched
+    for path, status in (('/', 200), ('/metrics?x=1', 200), ('/nope', 404),
+                         ('/metrics/x', 404), ('/favicon.ico', 404)):
+        conn = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+        conn.request('GET', path)
+        assert conn.getresponse().status == status, path
+        conn.close()
 
 
 def test_what_clients_send_makes_no_series(watched):
