@@ -17,6 +17,7 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client import multiprocess
 
+from glance_import.exposition import checked
 from glance_import.exposition import gauges
 from glance_import.exposition import listening
 from glance_import.observe import series
@@ -107,6 +108,8 @@ def serve(conf: cfg.ConfigOpts, *, patient: bool) -> typing.NoReturn:
     """
     host, port = conf.metrics.bind_host, conf.metrics.bind_port
     found, forever, said = registry(conf), threading.Event(), False
+    checks = checked.Checks(conf)
+    found.register(typing.cast(typing.Any, checks))
     while True:
         try:
             server, _thread = prometheus_client.start_http_server(
@@ -123,5 +126,6 @@ def serve(conf: cfg.ConfigOpts, *, patient: bool) -> typing.NoReturn:
     # The library's answers under any path.
     server.set_app(_at_paths(server.get_app()))
     LOG.info('metrics on %s port %d', host, port)
+    checks.start()
     while True:
         forever.wait(3600)
