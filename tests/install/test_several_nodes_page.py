@@ -28,7 +28,7 @@ WHOLE = ('test "$(curl -fsS $URL/v2/images/$ID/file | sha512sum | '
          'head -c 128)" '
          "= $(curl -fsS $URL/v2/images/$ID | grep -oE '[0-9a-f]{128}')")
 OUT = ('systemctl stop glance-import-api glance-import-conductor\n'
-       '! journalctl --no-pager | grep Traceback')
+       'if journalctl --no-pager | grep Traceback; then exit 1; fi')
 
 
 def script(*sections):
