@@ -1,4 +1,4 @@
-"""From a Glance and back, each command as the page prints it, in one system."""
+"""From a Glance and back, each command as the page prints it."""
 
 import os
 import pathlib

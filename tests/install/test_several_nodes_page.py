@@ -92,8 +92,8 @@ def run(place):
         third.run(OUT.replace('glance-import-api ', ''))
         first.run(OUT)
         second.run(script(MADE).replace(
-            '"first"', '"second"') + '\n' + script(IMPORTED).replace(
-                'name=first', 'name=second') + f'\n{WHOLE}\n{OUT}')
+            'tags/first', 'tags/second') + '\n' + script(IMPORTED).replace(
+                'tag=first', 'tag=second') + f'\n{WHOLE}\n{OUT}')
 
 
 def installed(place, commands):
