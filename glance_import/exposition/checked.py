@@ -71,10 +71,10 @@ class Checks:
         pause = threading.Event()
         pause.wait(min(self._interval, _FIRST_LOOK))
         while True:
-            self.note(self._look())
+            self.note(self._checked())
             pause.wait(self._interval)
 
-    def _look(self) -> Found:
+    def _checked(self) -> Found:
         try:
             # Our own interpreter, on our own module.
             done = subprocess.run(  # nosec B603

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,7 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         for each in self._spaces:
+            _ip('link', 'del', each)
             _ip('netns', 'del', each)
         _ip('link', 'del', self._name)
 
@@ -172,9 +174,15 @@ class Machine:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, 'SYSTEMD_NSPAWN_API_VFS_WRITABLE': 'yes'})
-        services.wait_for(lambda: self._do(
-            'systemctl is-system-running').stdout.strip() in (
-                'running', 'degraded'))
+        try:
+            services.wait_for(self._is_up)
+        except BaseException:
+            self.end()
+            raise
+
+    def _is_up(self) -> bool:
+        return self._do('systemctl is-system-running').stdout.strip() in (
+            'running', 'degraded')
 
     def run(self, script: str) -> str:
         """What it says. :raises AssertionError: a command of it failed"""
@@ -203,13 +211,10 @@ class Machine:
         return services.wait_for(found)
 
     def end(self) -> None:
-        """Like pulling the plug."""
-        self._process.terminate()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Like pulling the plug: all that runs in there ends with it."""
+        if self._process.poll() is None:
+            os.kill(self._first(), signal.SIGKILL)
+        self._process.wait(60)
 
 
 def run_booted(root: pathlib.Path, script: str) -> tuple[int, str]:
