@@ -39,6 +39,7 @@ def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     def reload() -> parent.Generation:
         """Judge the files before a running service takes them over."""
         old, fresh = conf, startup.load(arguments, PROG)
+        exporter.check(fresh)
         generation = _generation(fresh)
         fixed = changes.needing_restart(old, fresh)
         if fixed:

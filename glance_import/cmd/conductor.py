@@ -20,6 +20,7 @@ from oslo_log import log
 from glance_import import ambient
 from glance_import.conf import changes
 from glance_import.exposition import beside
+from glance_import.exposition import listening
 from glance_import.imports import conductor
 from glance_import.imports import embedded
 from glance_import.observe import reports
@@ -27,6 +28,7 @@ from glance_import.server import notify
 from glance_import import services
 from glance_import import signals
 from glance_import import startup
+from glance_import import state
 
 LOG = log.getLogger(__name__)
 PROG = 'glance-import-conductor'
@@ -72,7 +74,8 @@ def _run(opened: services.Services, conf: cfg.ConfigOpts,
         exporter.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
-    begin_again = _reload_on_hangup(runner, conf, arguments)
+    begin_again = _reload_on_hangup(
+        runner, conf, arguments, None if embeds else exporter)
     # One that came since the files were read has waited.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     if not embeds:
@@ -112,7 +115,8 @@ def _tell_manager(runner: conductor.Conductor) -> None:
 
 
 def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
-                      arguments: list[str]) -> threading.Event:
+                      arguments: list[str], exporter: beside.Exporter | None
+                      ) -> threading.Event:
     """On SIGHUP: try the files, and if they can be used end the conductor.
 
     Imports that run are handed over, and go on with the options they were
@@ -123,7 +127,7 @@ def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
 
     def reload() -> None:
         with one_at_a_time:
-            fresh, wrong = _read_and_try(conf, arguments)
+            fresh, wrong = _read_and_try(conf, arguments, exporter)
             if fresh is None:
                 LOG.error('not reloaded: %s', wrong)
                 return
@@ -139,7 +143,8 @@ def _reload_on_hangup(runner: conductor.Conductor, conf: cfg.ConfigOpts,
     return begin_again
 
 
-def _read_and_try(conf: cfg.ConfigOpts, arguments: list[str]
+def _read_and_try(conf: cfg.ConfigOpts, arguments: list[str],
+                  exporter: beside.Exporter | None
                   ) -> tuple[cfg.ConfigOpts | None, str]:
     """The files, read; else None, and why they cannot be used."""
     try:
@@ -148,7 +153,10 @@ def _read_and_try(conf: cfg.ConfigOpts, arguments: list[str]
             raise startup.StartupError('[DEFAULT] state_path cannot change '
                                        'while the conductor runs: restart it')
         _try(arguments)
-    except startup.StartupError as failure:
+        if exporter is not None:
+            exporter.check(fresh)
+    except (startup.StartupError, listening.CannotListen, OSError,
+            state.StateError) as failure:
         return None, str(failure)
     return fresh, ''
 

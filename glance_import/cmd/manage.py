@@ -15,7 +15,6 @@ import sys
 import typing
 
 from oslo_config import cfg
-from oslo_log import log
 
 from glance_import.cmd import manage_conductors
 from glance_import.cmd import manage_db
@@ -31,6 +30,7 @@ from glance_import.cmd import running_as
 from glance_import import conf as configuration
 from glance_import.db import engine
 from glance_import.plugin import entry_points
+from glance_import import startup
 from glance_import import state
 from glance_import import version
 
@@ -44,8 +44,8 @@ SINGLE = (manage_samples,)
 
 # What a command may raise for the operator to read, one line each.
 ERRORS = (engine.DatabaseProblem, cfg.Error, entry_points.ExtensionError,
-          state.StateError, running_as.WrongUser, manage_samples.CannotWrite,
-          *engine.ERRORS)
+          startup.StartupError, state.StateError, running_as.WrongUser,
+          manage_samples.CannotWrite, *engine.ERRORS)
 
 
 class Command(typing.Protocol):
@@ -119,7 +119,7 @@ def _logging(conf: cfg.ConfigOpts) -> collections.abc.Iterator[None]:
     our one line: oslo.log has put a handler for stderr in place.
     """
     if conf.debug or conf.log_file:
-        log.setup(conf, 'glance_import')
+        startup.set_up_logging(conf)
         yield
         return
     root = logging.getLogger()

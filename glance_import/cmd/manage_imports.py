@@ -14,6 +14,7 @@ import datetime
 import functools
 import json
 import sys
+import typing
 
 from oslo_config import cfg
 import sqlalchemy as sa
@@ -23,6 +24,8 @@ from glance_import.cmd import output
 from glance_import.db import conductors as db_conductors
 from glance_import.db import engine
 from glance_import.db import job_admin as db_job_admin
+from glance_import.db import tasks as db_tasks
+from glance_import.domain import tasks
 from glance_import import errors
 from glance_import.imports import administration
 from glance_import.imports import holding
@@ -166,7 +169,8 @@ def _age(seconds: float) -> str:
 def show(conf: cfg.ConfigOpts) -> int:
     """Show one import: all that is known of it, and its steps so far.
 
-    Of one that has ended: how it did, and the warnings about its image.
+    Of one that has ended: how it did, how long each step took under the
+    conductor that ended it, and the warnings about its image.
     """
     with opening.opened(conf) as services:
         try:
@@ -177,7 +181,9 @@ def show(conf: cfg.ConfigOpts) -> int:
             return 1
         with services.db.read() as conn:
             entries = db_job_admin.entries(conn, ids=[task.id])
-            steps = db_job_admin.steps(conn, task.id)
+            steps = _steps(task) or [
+                {'name': name, 'state': state, 'seconds': None}
+                for name, state in db_job_admin.steps(conn, task.id)]
             refusals = db_conductors.refusals(conn, [task.id])
     known = (dataclasses.asdict(entries[0]) if entries else
              {'id': task.id, 'image_id': task.image_id, 'state': task.status,
@@ -187,8 +193,7 @@ def show(conf: cfg.ConfigOpts) -> int:
         print(json.dumps({
             **known, 'warnings': warnings, 'refusals': [
                 dataclasses.asdict(each) for each in refusals],
-            'steps': [{'name': name, 'state': state}
-                      for name, state in steps]}, indent=2))
+            'steps': steps}, indent=2))
         return 0
     if output.chosen(conf):
         output.rows(conf, [known])
@@ -201,9 +206,20 @@ def show(conf: cfg.ConfigOpts) -> int:
         print(f'warning: {each}')
     for each in refusals:
         print(_said(each))
-    for name, state in steps:
-        print(f'  {state or "PENDING":9} {name}')
+    for each in steps:
+        took = ('' if each['seconds'] is None
+                else f'  {each["seconds"]:.3f} s')
+        print(f'  {each["state"] or "PENDING":9} {each["name"]}{took}')
     return 0
+
+
+def _steps(task: db_tasks.Task) -> list[dict[str, typing.Any]]:
+    """Those of an import that has ended, as far as its last conductor ran it.
+    """
+    return [{'name': each['name'], 'seconds': each['seconds'],
+             'state': (states.FAILURE if each['failed']
+                       else states.SUCCESS).upper()}
+            for each in (task.result or {}).get(tasks.STEPS, ())]
 
 
 def failed(conf: cfg.ConfigOpts) -> int:

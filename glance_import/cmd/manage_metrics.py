@@ -7,6 +7,7 @@ import sys
 from oslo_config import cfg
 
 from glance_import.db import engine
+from glance_import.exposition import listening
 from glance_import.exposition import serving
 from glance_import import startup
 
@@ -30,7 +31,7 @@ def serve(conf: cfg.ConfigOpts) -> int:
         print(f'serving on http://{conf.metrics.bind_host}:'
               f'{conf.metrics.bind_port}/metrics', flush=True)
         serving.serve(conf, patient=False)
-    except (startup.StartupError, serving.CannotListen) as failure:
+    except (startup.StartupError, listening.CannotListen) as failure:
         raise engine.DatabaseProblem(str(failure)) from failure
 
 

@@ -29,4 +29,11 @@ OPTS = (
         help='Seconds that an answer waits for these figures. Those that '
              'are not there by then are left out of it, and their _up is '
              '0.'),
+    cfg.FloatOpt(
+        'check_interval', default=600, min=0,
+        help='Seconds between two runs of "glance-import-status upgrade '
+             'check" by the process that serves metrics: it tells what a '
+             'start with the files as they are by then would meet, in '
+             'glance_import_check_level and, when that changes, in the log. '
+             'A run takes one to two seconds of CPU. 0: none.'),
 )

@@ -23,6 +23,8 @@ Task = db_tasks.Task
 Progress = db_jobs.Progress
 
 TYPES = ('import', 'api_image_import', 'location_import')
+# In the result of one that has ended: its steps, for operators.
+STEPS = 'steps'
 # What of a task's input, at any depth, says where bytes come from.
 _PLACES = frozenset({'uri', 'url', 'import_from', 'loc_url', 'location'})
 SORT_KEYS = ('id', 'type', 'status', 'created_at', 'updated_at')
@@ -123,9 +125,14 @@ def _open(value: typing.Any, name: str = '') -> typing.Any:
 
 def _readable(services: services.Services, ctx: context.RequestContext,
               result: typing.Any) -> typing.Any:
-    """Without what plugins said of properties that the caller may not read.
+    """Without what is for operators alone.
+
+    Nor what plugins said of properties that the caller may not read.
     """
-    if not services.protections.active or not isinstance(result, dict):
+    if not isinstance(result, dict):
+        return result
+    result = {name: value for name, value in result.items() if name != STEPS}
+    if not services.protections.active:
         return result
     plugins = [
         {**each, 'properties': services.protections.readable(

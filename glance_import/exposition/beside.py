@@ -16,6 +16,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_import.exposition import listening
 from glance_import.imports import embedded
 from glance_import.imports import queue_watch
 from glance_import import state
@@ -35,6 +36,7 @@ class Exporter:
         self._stop = threading.Event()
         self._child: subprocess.Popen | None = None
         self._lock_fd: int | None = None
+        self._locking = threading.Lock()
         self._pid = os.getpid()
         # The process follows the death of the thread that started it.
         self._thread = threading.Thread(target=self._run, daemon=True,
@@ -54,6 +56,15 @@ class Exporter:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+    def check(self, fresh: cfg.ConfigOpts) -> None:
+        """Metrics could be served as ``fresh`` has it, if that is done here.
+
+        :raises listening.CannotListen: they could not
+        :raises OSError, state.StateError: nor could they in state_path
+        """
+        if fresh.metrics.bind_port and self._has_lock():
+            listening.check(self._conf, fresh)
 
     def reload(self, conf: cfg.ConfigOpts) -> None:
         """Another takes its place, and reads the files; ``conf`` is them."""
@@ -92,11 +103,17 @@ class Exporter:
             self._stop.wait(embedded.MAX_RETRY_SECONDS)
 
     def _take_lock(self) -> bool:
-        if self._lock_fd is None:
-            try:
+        try:
+            return self._has_lock()
+        except (OSError, state.StateError) as failure:
+            trouble = failure
+        LOG.error('metrics are not served: %s', trouble)
+        self._stop.wait(embedded.MAX_RETRY_SECONDS)
+        return False
+
+    def _has_lock(self) -> bool:
+        with self._locking:
+            if self._lock_fd is None:
                 self._lock_fd = queue_watch.take_lock(self._conf.state_path,
                                                       LOCK_FILE)
-            except (OSError, state.StateError) as failure:
-                LOG.error('metrics are not served: %s', failure)
-                self._stop.wait(embedded.MAX_RETRY_SECONDS)
-        return self._lock_fd is not None
+            return self._lock_fd is not None

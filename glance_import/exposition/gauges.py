@@ -51,6 +51,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         'Bytes that may still be written, by where: staging, or a store.',
         ('where',)),
     'capacity_bytes': ('Bytes of the file system, by where.', ('where',)),
+    'check_level': ('What the upgrade check says of this node, by its rows: '
+                    '0 good, 1 odd, 2 wrong.', ('check',)),
 }
 
 

@@ -17,7 +17,9 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client import multiprocess
 
+from glance_import.exposition import checked
 from glance_import.exposition import gauges
+from glance_import.exposition import listening
 from glance_import.observe import series
 from glance_import.observe import slots
 from glance_import import services
@@ -28,10 +30,7 @@ from glance_import import version
 LOG = log.getLogger(__name__)
 # Between two tries to get an address that somebody else has.
 RETRY_SECONDS = 5.0
-
-
-class CannotListen(Exception):
-    """The address cannot be had; one line."""
+PATHS = ('/', '/metrics')
 
 
 class Counted:
@@ -82,6 +81,16 @@ def registry(conf: cfg.ConfigOpts) -> prometheus_client.CollectorRegistry:
     return made
 
 
+def _at_paths(app: typing.Any) -> typing.Any:
+    """The application, and 404 beside its paths."""
+    def either(environ, start_response):
+        if environ['PATH_INFO'] in PATHS:
+            return app(environ, start_response)
+        start_response('404 Not Found', [('Content-Type', 'text/plain')])
+        return [b'metrics are at /metrics\n']
+    return either
+
+
 def _probes(conf: cfg.ConfigOpts) -> collections.abc.Sequence[gauges.Probe]:
     """None while what they look at cannot be opened."""
     try:
@@ -95,23 +104,28 @@ def serve(conf: cfg.ConfigOpts, *, patient: bool) -> typing.NoReturn:
     """Serve until the process is ended.
 
     :param patient: try again, while somebody else has the address
-    :raises CannotListen: and it is not to be tried again
+    :raises listening.CannotListen: and it is not to be tried again
     """
     host, port = conf.metrics.bind_host, conf.metrics.bind_port
     found, forever, said = registry(conf), threading.Event(), False
+    checks = checked.Checks(conf)
+    found.register(typing.cast(typing.Any, checks))
     while True:
         try:
-            prometheus_client.start_http_server(port, host, found)
+            server, _thread = prometheus_client.start_http_server(
+                port, host, found)
             break
         except OSError as failure:
-            text = (f'metrics: cannot listen on {host} port {port}: '
-                    f'{failure.strerror or failure} ([metrics] bind_port)')
-            if not patient:
-                raise CannotListen(text) from failure
-            if not said:
-                LOG.error('%s', text)
-            said = True
-            forever.wait(RETRY_SECONDS)
+            refusal = listening.refused(conf, failure)
+        if not patient:
+            raise refusal
+        if not said:
+            LOG.error('%s', refusal)
+        said = True
+        forever.wait(RETRY_SECONDS)
+    # The library's answers under any path.
+    server.set_app(_at_paths(server.get_app()))
     LOG.info('metrics on %s port %d', host, port)
+    checks.start()
     while True:
         forever.wait(3600)

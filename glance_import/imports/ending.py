@@ -100,15 +100,16 @@ def succeed(services: services.Services, lease: db_jobs.Lease,
     :param times: seconds of its steps
     :raises errors.ImportFailed: the image is not one that can become active
     """
-    job = _succeed(services, lease, image_id, placed, virtual_size)
+    job = _succeed(services, lease, image_id, placed, virtual_size,
+                   _steps(times))
     if job is not None:
         _tell_end(services, job, times, placed=placed)
 
 
 @engine.retried
 def _succeed(services: services.Services, lease: db_jobs.Lease,
-             image_id: str, placed: StoreOutcome, virtual_size: int | None
-             ) -> db_jobs.Job | None:
+             image_id: str, placed: StoreOutcome, virtual_size: int | None,
+             steps: dict[str, typing.Any]) -> db_jobs.Job | None:
     """The job; None when it had succeeded before."""
     with leases.writing(services.db, lease) as conn:
         task = db_tasks.get(conn, lease.job_id)
@@ -122,7 +123,7 @@ def _succeed(services: services.Services, lease: db_jobs.Lease,
             db_images.add_location(conn, image_id, stored.uri,
                                    stored.metadata)
         result = {**((task.result if task else None) or {}),
-                  'image_id': image_id}
+                  **steps, 'image_id': image_id}
         for name, value in changes.of_plugins(result).items():
             db_images.set_property(conn, image_id, name, value)
         placement.end_lists(conn, image_id, placed.failed)
@@ -140,6 +141,17 @@ def _succeed(services: services.Services, lease: db_jobs.Lease,
                           [*([placed.reason] if placed.reason else ()),
                            *result.get('warnings', ())])))
     return job
+
+
+def _steps(times: Times, failed: str | None = None
+           ) -> dict[str, typing.Any]:
+    """What is kept of the steps with the task, for operators.
+
+    :param failed: the one that did
+    """
+    return {tasks.STEPS: [
+        {'name': name, 'seconds': round(seconds, 3), 'failed': name == failed}
+        for name, seconds in times.items()]} if times else {}
 
 
 def _tell_end(services: services.Services, job: db_jobs.Job,
@@ -202,7 +214,8 @@ def note_store(services: services.Services, lease: db_jobs.Lease,
 
 
 def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
-         outcome: outcomes.Outcome, times: Times = NO_TIMES) -> None:
+         outcome: outcomes.Outcome, times: Times = NO_TIMES,
+         failed: str | None = None) -> None:
     """Leave an image the user can go on with, and the reason.
 
     The status is the one that the table of methods has. Intact bytes that a
@@ -210,8 +223,9 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
     without uploading; otherwise what is left of the bytes goes.
 
     :param times: seconds of the steps that have ended
+    :param failed: the one of them that failed
     """
-    job = _fail(services, lease, image_id, outcome)
+    job = _fail(services, lease, image_id, outcome, _steps(times, failed))
     if job is None:
         return
     _tell_end(services, job, times, outcome=outcome)
@@ -220,7 +234,8 @@ def fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
 
 @engine.retried
 def _fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
-          outcome: outcomes.Outcome) -> db_jobs.Job | None:
+          outcome: outcomes.Outcome, steps: dict[str, typing.Any]
+          ) -> db_jobs.Job | None:
     """The job; None when it had ended before."""
     text = images.storable(str(outcome))
     staged_state.refresh_identity(services, image_id)
@@ -241,7 +256,7 @@ def _fail(services: services.Services, lease: db_jobs.Lease, image_id: str,
         # Nobody needs the caller's token any more.
         db_jobs.check_fence(conn, lease, secret=None)
         result = {**((task.result if task else None) or {}),
-                  'code': outcome.code}
+                  **steps, 'code': outcome.code}
         db_verdicts.keep(conn, lease.job_id, image_id, result)
         for begun in (states.PENDING, states.PROCESSING):
             db_tasks.move(conn, lease.job_id, begun, states.FAILURE,

@@ -325,7 +325,7 @@ class TaskFlowExecutor:
 
     def _fail(self, rt: runtime.Runtime, outcome: outcomes.Outcome) -> None:
         ending.fail(self._services, rt.lease, rt.job.image_id, outcome,
-                    rt.times)
+                    rt.times, rt.failed)
 
     def _remove_products(self, rt: runtime.Runtime,
                          products: list[str]) -> None:
@@ -361,12 +361,14 @@ def _time_steps(engine, rt: runtime.Runtime,
         begun[details['task_name']] = time.monotonic()
         rt.stopped.at = labels.get(details['task_name'])
 
-    def end(_state: str, details: dict[str, typing.Any]) -> None:
+    def end(state: str, details: dict[str, typing.Any]) -> None:
         since = begun.pop(details['task_name'], None)
         label = labels.get(details['task_name'])
         if since is not None and label is not None:
             rt.times[label] = (rt.times.get(label, 0.0)
                                + time.monotonic() - since)
+        if state == taskflow_states.FAILURE:
+            rt.failed = label
 
     for state, listener in ((taskflow_states.RUNNING, begin),
                             (taskflow_states.SUCCESS, end),

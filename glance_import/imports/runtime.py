@@ -75,6 +75,8 @@ class Runtime:
     plugins: list[registry.Loaded] = dataclasses.field(default_factory=list)
     # Seconds of the steps that have ended under this lease, by label.
     times: dict[str, float] = dataclasses.field(default_factory=dict)
+    # The label of the one that failed.
+    failed: str | None = None
     # What is to be written in the transaction that records the next step.
     unwritten: list[collections.abc.Callable[[sa.Connection], None]] = (
         dataclasses.field(default_factory=list))

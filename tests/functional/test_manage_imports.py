@@ -1,6 +1,7 @@
 """glance-import-manage imports: the queue seen and steered."""
 
 import json
+import re
 import shutil
 
 from tests import service as services
@@ -55,6 +56,25 @@ def test_cancel_and_retry(make_service):
     assert service.download(image_id) == DATA
     assert 'neither' in manage(service, 'retry', image_id[::-1], status=1)
     assert 'is active' in manage(service, 'retry', image_id, status=1)
+    shows_steps(service, image_id)
+
+
+def shows_steps(service, good):
+    """Of imports that have ended, as long as their tasks are kept."""
+    bad = service.ask(b'QFI\xfb' + DATA)
+    service.wait_status(bad, 'uploading')
+    for image_id, state in ((good, 'SUCCESS'), (bad, 'FAILURE')):
+        shown = json.loads(manage(service, 'show', '--format', 'json',
+                                  image_id))
+        states = {each['name']: each['state'] for each in shown['steps']}
+        assert states['CheckContent'] == state
+        assert set(states.values()) <= {'SUCCESS', state}
+        assert all(each['seconds'] >= 0 for each in shown['steps'])
+        assert re.search(rf'\n  {state}   CheckContent  \d+\.\d{{3}} s\n',
+                         manage(service, 'show', image_id))
+        # They are for operators.
+        task = service.tasks(image_id)[0]
+        assert task['result'] and 'steps' not in task['result']
 
 
 def test_retry_what_is_held_back(make_service):

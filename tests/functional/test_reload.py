@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import pytest
 
@@ -78,6 +79,21 @@ def test_what_cannot_be_in_force_changes_nothing(service, group, name, value,
     service.create()
     service.create()
     assert len(service.request('GET', '/v2/images').json['images']) > 1
+
+
+@pytest.mark.parametrize('host, option', [
+    ('192.0.2.7', 'bind_host'), ('no-such-host.invalid', 'bind_host'),
+    ('127.0.0.1', 'bind_port')])
+def test_where_metrics_cannot_be_served(service, host, option):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        service.configure(metrics={
+            'bind_host': host, 'bind_port': taken.getsockname()[1]})
+        try:
+            hang_up(service, 'not reloaded', f'cannot listen on {host}',
+                    f'[metrics] {option}')
+        finally:
+            del service.options['metrics']
+            service.configure()
 
 
 def test_what_changed_is_in_the_log(service):

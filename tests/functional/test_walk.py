@@ -136,6 +136,20 @@ def test_ranges(service):
     assert 'Traceback' not in service.text()
 
 
+def test_a_part_of_the_data_is_not_put(service):
+    """It would be taken for all of it (RFC 9110, 14.5)."""
+    for name in ('stage', 'file'):
+        path = f'/v2/images/{service.create()}/{name}'
+        for given, status in (
+                ('bytes 5-9/10', 400), ('bytes 0-4/10', 400),
+                ('bytes 0-4/*', 400), ('bytes */5', 400), ('x', 400),
+                ('Bytes 0-4/5', 204)):
+            answer = service.request('PUT', path, b'parts', {
+                'Content-Type': 'application/octet-stream',
+                'Content-Range': given})
+            assert answer.status == status, (given, answer)
+
+
 def test_head_of_data(service):
     image_id = service.create()
     path = f'/v2/images/{image_id}/file'

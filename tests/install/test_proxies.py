@@ -5,6 +5,7 @@ a large image, an upload that is gone on with, and a client that is cut off in
 the middle, whose half image must never be taken for a whole one.
 """
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -56,12 +57,14 @@ def certificate(tmp_path_factory):
     return pem, key, both
 
 
-def nginx(place, port, service, certificate):
+def nginx(place, port, places, certificate, example='glance-import'):
+    """What runs it. :param places: ports by what the example has there"""
     pem, key, _both = certificate
-    text = (TOP / 'etc/nginx/glance-import.conf').read_text()
+    text = (TOP / f'etc/nginx/{example}.conf').read_text()
     for old, new in (
             ('listen 443 ssl', f'listen 127.0.0.1:{port} ssl'),
-            ('127.0.0.1:9292', f'127.0.0.1:{service.port}'),
+            *((f'127.0.0.1:{old}', f'127.0.0.1:{new}')
+              for old, new in places.items()),
             ('/etc/nginx/images.example.org.pem', str(pem)),
             ('/etc/nginx/images.example.org.key', str(key))):
         assert old in text
@@ -79,11 +82,13 @@ def nginx(place, port, service, certificate):
             str(path)]
 
 
-def haproxy(place, port, service, certificate):
-    text = (TOP / 'etc/haproxy/glance-import.cfg').read_text()
+def haproxy(place, port, places, certificate, example='glance-import'):
+    """Likewise."""
+    text = (TOP / f'etc/haproxy/{example}.cfg').read_text()
     for old, new in (
             ('bind :443', f'bind 127.0.0.1:{port}'),
-            ('127.0.0.1:9292', f'127.0.0.1:{service.port}'),
+            *((f'127.0.0.1:{old}', f'127.0.0.1:{new}')
+              for old, new in places.items()),
             ('/etc/haproxy/images.example.org.pem', str(certificate[2]))):
         assert old in text
         text = text.replace(old, new)
@@ -123,11 +128,19 @@ class Proxy:
                 ids=['nginx', 'haproxy'])
 def proxy(request, tmp_path_factory, service, certificate):
     place = tmp_path_factory.mktemp(request.param.__name__)
+    with running(request.param, place, {9292: service.port},
+                 certificate) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def running(make, place, places, certificate, **which):
+    """A proxy, until the end of the block."""
     port = servers.free_port()
     log = place / 'log'
     with log.open('wb') as file:
         process = subprocess.Popen(
-            request.param(place, port, service, certificate), stdout=file,
+            make(place, port, places, certificate, **which), stdout=file,
             stderr=file, stdin=subprocess.DEVNULL)
     made = Proxy(port, certificate)
 
@@ -164,6 +177,16 @@ def test_a_large_image(service, proxy):
     assert (status, len(data)) == (200, SIZE)
     assert hashlib.sha512(data).hexdigest() == digest.hexdigest()
     service.request('DELETE', f'/v2/images/{image_id}')
+
+
+@pytest.mark.parametrize('make', [nginx, haproxy])
+def test_the_examples_beside_glance(make, certificate, tmp_path):
+    """They are read; tests/clients/test_beside_glance.py tries them."""
+    words = make(tmp_path, servers.free_port(), {9292: 1, 9393: 2},
+                 certificate, example='beside-glance')
+    if make is nginx:
+        done = subprocess.run([*words, '-t'], capture_output=True, text=True)
+        assert done.returncode == 0, done
 
 
 def test_links_are_the_proxys(proxy):

@@ -1,5 +1,6 @@
 """What a service counts and serves, through real sockets and processes."""
 
+import http.client
 import json
 import os
 import pathlib
@@ -106,6 +107,16 @@ def test_names_are_as_prometheus_wants_them(watched):
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
+def test_nothing_else_is_served(watched):
+    _service, port = watched
+    for path, status in (('/', 200), ('/metrics?x=1', 200), ('/nope', 404),
+                         ('/metrics/x', 404), ('/favicon.ico', 404)):
+        conn = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+        conn.request('GET', path)
+        assert conn.getresponse().status == status, path
+        conn.close()
+
+
 def test_what_clients_send_makes_no_series(watched):
     """A thousand paths, and methods, are one route, and one method."""
     service, port = watched
@@ -180,8 +191,9 @@ def test_every_name_of_the_dashboard_and_the_alerts_is_served(watched):
     for name in series.HISTOGRAMS:
         served |= {f'{series.PREFIX}{name}_{part}'
                    for part in ('bucket', 'sum', 'count')}
-    # There is no board outside of the database here.
-    served.add(series.PREFIX + 'job_board_up')
+    # There is no board outside of the database here, and the first check
+    # comes later.
+    served |= {series.PREFIX + 'job_board_up', series.PREFIX + 'check_level'}
     assert {series.PREFIX + name for name in gauges.GAUGES} <= served
     dashboard = json.loads(DASHBOARD.read_text())
     expressions = [target['expr'] for panel in dashboard['panels']

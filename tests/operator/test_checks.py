@@ -11,6 +11,7 @@ import subprocess
 import threading
 import uuid
 
+import prometheus_client
 import pytest
 
 from glance_import.api import checking
@@ -19,7 +20,9 @@ from glance_import import conf as configuration
 from glance_import.db import conductors
 from glance_import.db import upgrade
 from glance_import.domain import free_space
+from glance_import.exposition import checked
 from glance_import.stores import configured
+from tests.observe import scraping
 from tests import servers
 from tests import service as services
 from tests import users
@@ -216,16 +219,61 @@ WRONG = [
 @pytest.mark.parametrize(
     'row, spoil, level, word', WRONG,
     ids=[f'{row}: {spoil.__name__}' for row, spoil, _, _ in WRONG])
-def test_made_wrong(place, row, spoil, level, word):
+def test_made_wrong(place, row, spoil, level, word, caplog):
     spoil(place)
     before = files_of(place.directory)
     found = look(place, row)
     assert (found.level, word in found.text) == (level, True), found
     assert 'Traceback' not in found.text and '\n' not in found.text
     assert 'secret-word' not in found.text
+    is_seen(row, found, caplog)
     after = files_of(place.directory)
     assert [name for name in after if name not in before] in (
         [], ['glance-api.conf'])
+
+
+def is_seen(row, found, caplog):
+    """Once in the log, and as long as it lasts in the metric."""
+    watch = checked.Checks(configuration.load([]))
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(watch)
+    caplog.set_level('INFO', checked.LOG.logger.name)
+    for level, text in ((found.level, found.text), (found.level, 'other'),
+                        (0, 'fine'), (0, 'fine')):
+        watch.note({row: (int(level), text)})
+        assert registry.get_sample_value(
+            'glance_import_check_level', {'check': row}) == level
+    assert [(each.levelname, each.getMessage()) for each in caplog.records
+            if each.name == checked.LOG.logger.name] == [
+        ({1: 'WARNING', 2: 'ERROR'}[found.level],
+         f'check "{row}": {found.text}'),
+        ('INFO', f'check "{row}" is good again: fine')]
+
+
+def test_the_check_is_run_now_and_then(make_service):
+    """By the process that serves metrics, with the files as they are."""
+    port = servers.free_port()
+    service = make_service(options={
+        'glance_store': {'filesystem_store_datdir': '/x'},
+        'metrics': {'bind_port': port, 'check_interval': 0.2}})
+    exporter = service.spawn('exporter')
+    try:
+        is_told(service, port, 'Unknown options', 1, ': ignored')
+        del service.options['glance_store']['filesystem_store_datdir']
+        service.configure()
+        is_told(service, port, 'Unknown options', 0, ' is good again')
+        (service.conf / 'glance-api.conf').write_text('no file of options')
+        is_told(service, port, 'Options', 2, ': glance-import-status: ')
+    finally:
+        exporter.terminate()
+        exporter.wait(30)
+
+
+def is_told(service, port, row, level, word):
+    scraping.until(port, lambda each: row in each.labels(
+        'check_level', 'check') and each.total(
+            'check_level', check=row) == level)
+    assert f'check "{row}"{word}' in service.text()
 
 
 def test_every_row_was_made_wrong():

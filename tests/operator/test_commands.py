@@ -91,6 +91,14 @@ def test_a_directory_beside_the_file_is_read(tmp_path, monkeypatch):
     assert loaded.workers == 3
 
 
+def test_a_log_that_cannot_be_written(make_service):
+    service = make_service(options={'DEFAULT': {'log_file': '/none/log'}})
+    done = service.run('manage', 'imports', 'list')
+    assert (done.returncode, done.stdout) == (1, ''), done
+    assert done.stderr.startswith('glance-import-manage: the log cannot be')
+    assert done.stderr.count('\n') == 1 and '/none/log' in done.stderr
+
+
 def test_the_check_is_the_same_as_json(make_service):
     service = make_service()
     done = service.run('status', 'upgrade', 'check', '--json')

@@ -49,6 +49,28 @@ def test_ready(service):
     assert probe(service, '/healthcheck/live', 200).body == b'OK\n'
 
 
+@pytest.mark.parametrize('method, path, status', [
+    ('GET', '/healthcheck/nope', 404), ('POST', '/healthcheck/', 404),
+    ('GET', '/healthcheck/live/', 404), ('GET', '/healthcheckup', 300),
+    ('POST', '/healthcheck', 405), ('DELETE', '/healthcheck/live', 405),
+    ('PUT', '/healthcheck/ready', 405), ('OPTIONS', '/healthcheck', 200)])
+def test_nothing_else_is_there(service, method, path, status):
+    answer = service.request(method, path)
+    assert answer.status == status, answer
+    assert (answer.headers.get('allow') == 'GET, HEAD, OPTIONS') == (
+        status == 405)
+
+
+def test_whom_the_options_do_not_let_ask(application, box):
+    """They find nothing, and are told nothing by an error either."""
+    box.conf.set_override('allowed_source_ranges', ['192.0.2.0/24'],
+                          'healthcheck')
+    answer = request.Request.blank(
+        '/healthcheck', environ={'REMOTE_ADDR': '127.0.0.1'}
+    ).get_response(standard.healthcheck(None, box))
+    assert answer.status_int == 404
+
+
 def test_without_its_staging_area(service):
     away = service.directory / 'away'
     service.staging.rename(away)
@@ -82,8 +104,8 @@ def test_imports_that_wait_for_nobody(service):
 
 
 @pytest.fixture
-def application(tmp_path):
-    """The filter, before a database that takes connections in silence."""
+def box(tmp_path):
+    """Before a database that takes connections in silence."""
     servers.need_module('psycopg2')
     silent = socket.create_server(('127.0.0.1', 0))
     path = tmp_path / 'glance-api.conf'
@@ -94,9 +116,14 @@ def application(tmp_path):
         '[database]\nconnection = postgresql+psycopg2://u:p@127.0.0.1:'
         f'{silent.getsockname()[1]}/glance\n')
     box = services.build(configuration.load(['--config-file', str(path)]))
-    yield standard.healthcheck(None, box)
+    yield box
     silent.close()
     box.close()
+
+
+@pytest.fixture
+def application(box):
+    return standard.healthcheck(None, box)
 
 
 def test_a_database_that_hangs(application, monkeypatch):

@@ -220,6 +220,11 @@ REFUSED = {
     'zip of nothing': (zipped(('a', b'')), 'nothing is in the zip data'),
     'tar.xz of nothing': (lzma.compress(tarred(('a', b''))),
                           'nothing is in the xz data'),
+    'xz of much memory': (lzma.compress(DISK, filters=[
+        {'id': lzma.FILTER_LZMA2, 'dict_size': 512 << 20}]), 'more memory'),
+    'zstd of much memory': (
+        b'\x28\xb5\x2f\xfd\0' + bytes((20 << 3,)) + b'\1\0\0',
+        'more memory'),
     'zip version': (zipped(('a', DISK)).replace(
         b'PK\1\2\x14\3\x14', b'PK\1\2\x14\3\xff'), 'not supported'),
 }

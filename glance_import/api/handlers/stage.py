@@ -12,6 +12,7 @@ import collections.abc
 import datetime
 import email.utils
 import functools
+import re
 
 import webob
 from webob import exc
@@ -30,6 +31,8 @@ from glance_import.uploads import stage
 SIZE_HEADER = 'x-openstack-image-size'
 TUS_VERSION = '1.0.0'
 EXTENSIONS = 'checksum,expiration,termination'
+
+_WHOLE = re.compile(r'bytes 0-([0-9]{1,18})/([0-9]{1,18})', re.IGNORECASE)
 
 Handler = collections.abc.Callable[[call.Call], webob.Response]
 
@@ -61,9 +64,20 @@ def announced(request: call.Call) -> stage.Announced:
 
     :raises errors.Invalid: something that cannot be
     """
+    part = request.req.headers.get('Content-Range')
+    if part is not None and not _is_whole(part):
+        raise errors.Invalid(
+            f'A part of the data ({part[:60]}) cannot be put: send all of it '
+            'in one request, or in parts by the protocol tus.')
     return stage.Announced(
         length=body_length(request), size=_number(request, SIZE_HEADER),
         digests=digests.expected(request.req.headers))
+
+
+def _is_whole(content_range: str) -> bool:
+    """Whether it says that the body is all there is (RFC 9110, 14.4)."""
+    found = _WHOLE.fullmatch(content_range)
+    return found is not None and int(found[1]) + 1 == int(found[2])
 
 
 def body_length(request: call.Call) -> int | None:

@@ -69,8 +69,10 @@ def audit(app, services: services.Services,
                 'oslo_config_config': services.conf})
 
 
-READY_PATHS = ('/healthcheck', '/healthcheck/ready')
-LIVE_PATH = '/healthcheck/live'
+HEALTH = '/healthcheck'
+READY_PATHS = (HEALTH, f'{HEALTH}/ready')
+LIVE_PATH = f'{HEALTH}/live'
+_PROBES = ('GET', 'HEAD', 'OPTIONS')
 
 
 def healthcheck(app, services: services.Services):
@@ -79,17 +81,26 @@ def healthcheck(app, services: services.Services):
     The same under /healthcheck/ready; /healthcheck/live looks at nothing.
     """
     with health.looking_at(services):
-        check = oslo_healthcheck.Healthcheck(None, services.conf)
+        # Those whom [healthcheck] does not let ask find nothing there.
+        check = oslo_healthcheck.Healthcheck(exc.HTTPNotFound(),
+                                             services.conf)
     conf = services.conf.healthcheck
 
     def either(environ, start_response):
-        path = environ.get('PATH_INFO')
+        path = environ.get('PATH_INFO', '')
+        if path != HEALTH and not path.startswith(f'{HEALTH}/'):
+            return app(environ, start_response)
+        if path not in (*READY_PATHS, LIVE_PATH):
+            raise exc.HTTPNotFound(f'Health is told at {HEALTH}, '
+                                   f'{LIVE_PATH} and {READY_PATHS[1]}.')
+        if environ['REQUEST_METHOD'] not in _PROBES:
+            raise exc.HTTPMethodNotAllowed(
+                'Health can only be asked for.',
+                headers={'Allow': ', '.join(_PROBES)})
         if path == LIVE_PATH:
             return response.Response(text='OK\n',
                                      content_type='text/plain')(
                 environ, start_response)
-        if path not in READY_PATHS:
-            return app(environ, start_response)
         answer = request.Request(environ).get_response(check)
         # What is wrong is this machine's business, unless it is told on
         # purpose.

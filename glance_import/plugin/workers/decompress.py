@@ -72,14 +72,22 @@ class Decompress(contract.ImagePlugin):
         except BadData as failure:
             return self.reject(failure.at(source))
         except _BROKEN as failure:
-            return self.reject(BadData(
-                f'the {kind} data is damaged ({failure})').at(source))
+            return self.reject(_broken(kind, failure).at(source))
         behind = getattr(source, 'behind', 0)
         if behind:
             return self.warn(
                 f'{behind} bytes follow the end of the {kind} data, and were '
                 'left out')
         return self.accept()
+
+
+def _broken(kind, failure):
+    """What a decoder means: it is damaged, or asks for too much memory."""
+    if 'memory' in str(failure).lower():
+        return BadData(f'the {kind} data needs more memory to unpack than is '
+                       f'given to it ({failure})',
+                       'compress it with a smaller window or dictionary')
+    return BadData(f'the {kind} data is damaged ({failure})')
 
 
 def _disk(blocks, kind, depth=0):
@@ -215,7 +223,7 @@ def _zstd(source):
             while block := stream.read(BLOCK):
                 yield block
         except zstandard.ZstdError as failure:
-            raise BadData(f'the zstd data is damaged ({failure})') from failure
+            raise _broken('zstd', failure) from failure
     # The library takes a cut frame for the end of the data.
     _check_zstd_end(source, zstandard)
 
