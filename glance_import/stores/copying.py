@@ -191,7 +191,7 @@ class FileWriter:
 
     def write(self, view: Block) -> None:
         """The next block. :raises OSError:"""
-        if view.obj is _ZEROS:
+        if is_hole(view):
             self._position += len(view)
             return
         while view:
@@ -219,6 +219,11 @@ def blocks_of(fd: int) -> collections.abc.Iterator[Block]:
                 return
             at += got
             yield memoryview(buffer)[:got]
+
+
+def is_hole(block: Block) -> bool:
+    """Whether a block of ``blocks_of`` is where the file has no data."""
+    return block.obj is _ZEROS
 
 
 def blocks_from(stream: typing.BinaryIO) -> collections.abc.Iterator[Block]:
