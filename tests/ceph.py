@@ -30,6 +30,7 @@ import uuid
 
 import pytest
 
+from tests import s3
 from tests import servers
 
 SECONDS = 90
@@ -46,19 +47,22 @@ USERS = {
     'client.rgw.a': {'mon': 'allow rw', 'osd': 'allow rwx'},
     'client.glance': {'mon': 'profile rbd',
                       'osd': 'profile rbd pool=images, '
-                             'profile rbd pool=small'},
+                             'profile rbd pool=small, '
+                             'profile rbd pool=served'},
     'client.nova': {'mon': 'profile rbd',
                     'osd': 'profile rbd pool=vms, '
                            'profile rbd-read-only pool=images'},
 }
-# "small" is the one with a quota.
-POOLS = ('images', 'small', 'vms')
-ACCESS, SECRET = 'key', 'secret'
+# "small" is the one with a quota, "served" that of whole services.
+POOLS = ('images', 'small', 'served', 'vms')
 
 
-def link_modules() -> None:
-    """Let this virtual environment import Debian's ``rados`` and ``rbd``."""
-    here = pathlib.Path(sysconfig.get_path('platlib'))
+def link_modules(here: pathlib.Path | None = None) -> None:
+    """Let a virtual environment import Debian's ``rados`` and ``rbd``.
+
+    :param here: its site-packages; by default of the one that runs
+    """
+    here = here or pathlib.Path(sysconfig.get_path('platlib'))
     for name in ('rados', 'rbd'):
         module = f'{name}.{sysconfig.get_config_var("SOABI")}.so'
         if (here / module).exists():
@@ -98,6 +102,19 @@ class Ceph:
             capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def used(self, name: str, pool: str = 'images') -> int:
+        """Bytes of an image that somebody has written."""
+        return sum(each['length'] for each in json.loads(self.rbd(
+            'diff', '--format', 'json', f'{pool}/{name}'))
+            if each['exists'] == 'true')
+
+    def wait_for_full(self, pool: str) -> None:
+        """Until the manager has noticed what is in a pool."""
+        _wait(f'the quota of {pool}', lambda: any(
+            'full_quota' in each['flags_names']
+            for each in self.command('osd dump')['pools']
+            if each['pool_name'] == pool))
 
     @contextlib.contextmanager
     def frozen(self) -> collections.abc.Iterator[None]:
@@ -186,6 +203,27 @@ def _wait(what: str, look: collections.abc.Callable[[], typing.Any],
         time.sleep(pause)
 
 
+class Rgw(s3.Server):
+    """The radosgw of the same cluster, as the S3 server of the tests is."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def clear(self) -> None:
+        client = self.client()
+        for key in self.keys():
+            client.delete_object(Bucket=s3.BUCKET, Key=key)
+        with contextlib.suppress(client.exceptions.NoSuchBucket):
+            for each in client.list_multipart_uploads(
+                    Bucket=s3.BUCKET).get('Uploads', ()):
+                client.abort_multipart_upload(
+                    Bucket=s3.BUCKET, Key=each['Key'],
+                    UploadId=each['UploadId'])
+
+    def stop(self) -> None:
+        """With the cluster."""
+
+
 # -- for the tests
 
 @contextlib.contextmanager
@@ -228,6 +266,16 @@ def ceph(tmp_path_factory):
         top = top.parent
     with running(top / 'ceph') as found:
         yield found
+
+
+@pytest.fixture
+def rgw(ceph):
+    """It, empty."""
+    servers.need_module('boto3')
+    ceph.wait_for_rgw()
+    found = Rgw(ceph.rgw_port)
+    found.clear()
+    return found
 
 
 # -- the process that keeps it
@@ -289,10 +337,13 @@ osd_memory_target = 1073741824
 osd_max_object_name_len = 1024
 osd_class_update_on_start = false
 osd_mclock_skip_benchmark = true
+# Half a minute is long for a test of what somebody killed has left.
+osd_client_watch_timeout = 4
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:{rgw}
 rgw_data = {top}/rgw.data
 rgw_thread_pool_size = 16
+rgw_multipart_min_part_size = 1024
 rgw_enable_apis = s3, admin
 rgw_enable_gc_threads = false
 rgw_enable_lc_threads = false
@@ -396,8 +447,8 @@ class Keeper:
             return False
         _wait('radosgw', answers, 0.2)
         self.run('radosgw-admin', '-c', self.conf, 'user', 'create', '--uid',
-                 'glance', '--display-name', 'glance', '--access-key', ACCESS,
-                 '--secret-key', SECRET)
+                 'glance', '--display-name', 'glance', '--access-key', 'key',
+                 '--secret-key', 'secret')
 
     def stop(self) -> None:
         for process in self.processes.values():

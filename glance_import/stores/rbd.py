@@ -209,7 +209,7 @@ class RbdStore:
         import rbd
 
         with rbd.Image(pool, name) as image:
-            self._check_unused(image)
+            _check_unused(image)
             had = _drop_snapshot(image)
         try:
             rbd.RBD().remove(pool, name)
@@ -220,23 +220,6 @@ class RbdStore:
                     make_snapshot(image)
             raise base.ObjectInUse(
                 'the RBD image is in use') from failure
-
-    @staticmethod
-    def _check_unused(image: typing.Any) -> None:
-        """By clones of either kind, in the trash too, or other snapshots."""
-        snapshots = [each['name'] for each in image.list_snaps()]
-        if any(each != SNAPSHOT for each in snapshots):
-            raise base.ObjectInUse(
-                'the RBD image has other snapshots than that of the store')
-        if not snapshots:
-            return
-        image.set_snap(SNAPSHOT)
-        clones = len(list(image.list_children2()))
-        image.set_snap(None)
-        if clones:
-            raise base.ObjectInUse(
-                f'{clones} other disk{"s are" * (clones > 1) or " is a"} '
-                f'clone{"s" * (clones > 1)} of it')
 
     # -- attempts
 
@@ -331,20 +314,58 @@ def make_snapshot(image: typing.Any) -> None:
         image.protect_snap(SNAPSHOT)
 
 
+def _check_unused(image: typing.Any) -> None:
+    """:raises base.ObjectInUse: by clones of either kind, also those in the
+        trash, or by other snapshots
+    """
+    import rbd
+
+    snapshots = [each['name'] for each in image.list_snaps()]
+    if any(each != SNAPSHOT for each in snapshots):
+        raise base.ObjectInUse(
+            'the RBD image has other snapshots than that of the store')
+    if not snapshots:
+        return
+    image.set_snap(SNAPSHOT)
+    try:
+        clones = len(list(image.list_children2()))
+    except rbd.PermissionError:
+        clones = None
+    finally:
+        image.set_snap(None)
+    if clones is None and _unprotect(image):
+        # None of the first kind, which anybody may ask for: so it is one of
+        # the other, in a pool that the store's user cannot read.
+        image.protect_snap(SNAPSHOT)
+    if clones != 0:
+        raise base.ObjectInUse('other disks are clones of the RBD image')
+
+
+def _unprotect(image: typing.Any) -> bool:
+    """Whether it was protected. :raises base.ObjectInUse: it has clones"""
+    import rbd
+
+    if not image.is_protected_snap(SNAPSHOT):
+        return False
+    try:
+        image.unprotect_snap(SNAPSHOT)
+        return True
+    except rbd.ImageBusy as failure:
+        raise base.ObjectInUse(
+            'other disks are clones of the RBD image') from failure
+
+
 def _drop_snapshot(image: typing.Any) -> bool:
     """Whether there was one. :raises base.ObjectInUse: it has clones"""
     import rbd
 
     try:
-        if image.is_protected_snap(SNAPSHOT):
-            image.unprotect_snap(SNAPSHOT)
+        _unprotect(image)
         image.remove_snap(SNAPSHOT)
         return True
     except rbd.ImageNotFound:
         # Never made, or an earlier deletion was interrupted.
         return False
-    except rbd.ImageBusy as failure:
-        raise base.ObjectInUse('other disks are clones of it') from failure
 
 
 class Attempt:
