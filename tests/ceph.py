@@ -103,6 +103,13 @@ class Ceph:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def images(self, pool: str) -> list[str]:
+        """Names, without the second that the command takes."""
+        import rbd
+
+        with self.cluster.open_ioctx(pool) as io:
+            return sorted(rbd.RBD().list(io))
+
     def used(self, name: str, pool: str = 'images') -> int:
         """Bytes of an image that somebody has written."""
         return sum(each['length'] for each in json.loads(self.rbd(
@@ -338,7 +345,7 @@ osd_max_object_name_len = 1024
 osd_class_update_on_start = false
 osd_mclock_skip_benchmark = true
 # Half a minute is long for a test of what somebody killed has left.
-osd_client_watch_timeout = 4
+osd_client_watch_timeout = 2
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:{rgw}
 rgw_data = {top}/rgw.data

@@ -39,7 +39,7 @@ SNAPSHOT = 'snap'
 # an id that is not its own.
 MARK = 'glance_import.attempt'
 # How long cleaning up may keep who gave up; then it goes on by itself.
-ABORT_SECONDS = 10
+ABORT_SECONDS = 3
 CHECK_SECONDS = 5
 # What librbd takes as the size of an object, as a power of two.
 _LEAST_ORDER, _MOST_ORDER = 12, 25

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import threading
 import time
 import uuid
@@ -24,6 +25,8 @@ from glance_import.stores import configured as registry
 from glance_import.stores import multi_store
 from glance_import.stores import rbd as rbd_store
 from glance_import.stores import rbd_data
+from tests import ceph as ceph_server
+from tests import environments
 from tests import service
 
 MIB = 1 << 20
@@ -54,7 +57,7 @@ class TestRbdStore(conformance.Conformance):
 
 
 def names(ceph, pool='images'):
-    return sorted(ceph.rbd('ls', pool).split())
+    return ceph.images(pool)
 
 
 def is_protected(ceph, name):
@@ -360,3 +363,21 @@ def test_no_such_pool_or_user(ceph, image_id, source):
         with pytest.raises(base.StoreUnwritable, match='store ceph') as found:
             add(store, image_id, str(source), describe(source), epoch=1)
         assert not isinstance(found.value, base.StoreUnavailable)
+
+
+@pytest.mark.skipif(not LONG, reason='LONG_TESTS; the short form uses rbd')
+@pytest.mark.parametrize('who', ['nova', 'cinder'])
+def test_cloned_by_nova_and_cinder(ceph, store, stored, request, who):
+    compute = environments.make(
+        'compute', request.config.cache.mkdir('environments'))
+    packages, = compute.directory.glob('lib/python*/site-packages')
+    ceph_server.link_modules(packages)
+    done = subprocess.run(
+        [compute.python, pathlib.Path(__file__).with_name('clones.py'), who,
+         ceph.conf, stored.uri], capture_output=True, text=True)
+    assert done.stdout == 'True\n', done.stderr
+    assert ceph.images('vms') == [who]
+    with pytest.raises(base.ObjectInUse):
+        store.delete(stored.uri)
+    ceph.rbd('rm', f'vms/{who}')
+    store.delete(stored.uri)
