@@ -56,6 +56,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._connected: tuple[int, typing.Any] | None = None
         self._fsid: str | None = None
+        self._file_was_read = False
 
     def connection(self) -> typing.Any:
         """:raises base.StoreError: there is none to be had"""
@@ -114,7 +115,8 @@ class Cluster:
         """The same without asking the cluster; None if it is not known."""
         import rados
 
-        if self._fsid is None:
+        if self._fsid is None and not self._file_was_read:
+            self._file_was_read = True
             with contextlib.suppress(rados.Error):
                 # Of a file that has none it is all zeros.
                 found = self._client().conf_get('fsid')

@@ -414,7 +414,9 @@ class Attempt:
             name = life.run(life.publish)
             uri = self.store.uri(name)
         except BaseException:
-            self.abort()
+            # What was wrong first says more.
+            with contextlib.suppress(base.StoreError):
+                self.abort()
             raise
         self._end()
         return base.Stored(
