@@ -51,7 +51,9 @@ class Cluster:
             'client_mount_timeout': limit, 'rados_mon_op_timeout': limit,
             'rados_osd_op_timeout': max(limit, OPERATION_SECONDS),
             # What was written is in the cluster, and its errors are told.
-            'rbd_cache': 'false'}
+            'rbd_cache': 'false',
+            # Nobody changes what we write while it is on its way.
+            'rbd_disable_zero_copy_writes': 'false'}
         self._limit = limit
         self._lock = threading.Lock()
         self._connected: tuple[int, typing.Any] | None = None

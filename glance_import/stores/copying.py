@@ -213,12 +213,11 @@ def blocks_of(fd: int) -> collections.abc.Iterator[Block]:
             at += len(block)
             yield block
         while at < end:
-            buffer = bytearray(min(BLOCK, end - at))
-            got = os.preadv(fd, [buffer], at)
+            got = os.pread(fd, min(BLOCK, end - at), at)
             if not got:
                 return
-            at += got
-            yield memoryview(buffer)[:got]
+            at += len(got)
+            yield memoryview(got)
 
 
 def is_hole(block: Block) -> bool:

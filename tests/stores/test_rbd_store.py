@@ -160,9 +160,9 @@ def test_zeros_take_no_room(ceph, store, image_id, tmp_path):
     path = tmp_path / 'sparse'
     with open(path, 'wb') as file:
         file.write(DATA[:MIB])
-        file.seek(200 * MIB)
+        file.seek(40 * MIB)
         file.write(DATA[:MIB] + bytes(15 * MIB) + DATA[:100])
-        file.truncate(300 * MIB + 5)
+        file.truncate(80 * MIB + 5)
     stored = add(store, image_id, str(path), describe(path), epoch=1)
     assert 2 * MIB < ceph.used(image_id) <= 2 * MIB + (64 << 10)
     assert conformance.content(store, stored.uri) == path.read_bytes()
