@@ -84,6 +84,7 @@ class Ceph:
         self.osd: int = known['osd']
         self.rgw_port: int = known['rgw']
         self._cluster: typing.Any = None
+        self._is_alone = False
 
     @property
     def cluster(self) -> typing.Any:
@@ -124,13 +125,28 @@ class Ceph:
             if each['pool_name'] == pool))
 
     @contextlib.contextmanager
+    def alone(self) -> collections.abc.Iterator[None]:
+        """No other process of the tests freezes it meanwhile."""
+        if self._is_alone:
+            yield
+            return
+        with open(self.directory / 'alone', 'a') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
+
+    @contextlib.contextmanager
     def frozen(self) -> collections.abc.Iterator[None]:
         """The OSD takes requests and answers none."""
-        os.kill(self.osd, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.osd, signal.SIGCONT)
+        with self.alone():
+            os.kill(self.osd, signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                os.kill(self.osd, signal.SIGCONT)
 
     def wait_for_rgw(self) -> None:
         _wait('radosgw', lambda: (self.directory / 'rgw').exists())

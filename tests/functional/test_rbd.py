@@ -35,6 +35,7 @@ def stuck(service, ceph):  # noqa: F811
     deadline = time.monotonic() + 60
     while not ceph.images(POOL):
         assert time.monotonic() < deadline
+        time.sleep(0.002)
     with ceph.frozen():
         yield image_id
 

@@ -317,7 +317,13 @@ def test_frozen(ceph, store, stored, monkeypatch):
     monkeypatch.setattr(ceph_client, 'OPERATION_SECONDS', 1)
     monkeypatch.setattr(rbd_store, 'CHECK_SECONDS', 1)
     impatient = make(ceph)
-    assert impatient.check()
+    with ceph.alone():
+        assert impatient.check()
+        _freeze(ceph, impatient, stored)
+    assert conformance.content(impatient, stored.uri) == DATA
+
+
+def _freeze(ceph, impatient, stored):
     with impatient.open(stored.uri) as reading:
         reading.read(10)
         with ceph.frozen():
@@ -330,7 +336,6 @@ def test_frozen(ceph, store, stored, monkeypatch):
                 with pytest.raises(base.StoreUnavailable, match='not answer'):
                     call(stored.uri)
     assert service.wait_for(lambda: _answers(impatient))
-    assert conformance.content(impatient, stored.uri) == DATA
 
 
 def _answers(store):
