@@ -71,6 +71,41 @@ def stored(store, image_id, source):
     return add(store, image_id, str(source), describe(source), epoch=3)
 
 
+# -- options
+
+def test_options(ceph):
+    assert make(ceph).properties() == {
+        'pool': 'images', 'chunk_size': 8, 'thin_provisioning': True}
+    store = make(ceph, rbd_store_chunk_size=4, rbd_thin_provisioning=False)
+    assert (store.order, store.thin) == (22, False)
+
+
+def test_what_all_stores_share(ceph):
+    conf = configuration.new()
+    conf([], default_config_files=[])
+    conf.set_override('enabled_backends', {'a': 'rbd', 'b': 'rbd'})
+    conf.set_override('default_backend', 'a', 'glance_store')
+    registry.register(conf)
+    conf.set_override('rbd_store_pool', 'own', 'b')
+    registry.build(conf)
+    conf.set_override('rbd_store_pool', 'shared', 'backend_defaults')
+    stores = registry.build(conf)
+    assert [each.pool_name for each in stores.all()] == ['shared', 'own']
+
+
+def test_the_only_store(ceph, image_id, source):
+    conf = configuration.new()
+    conf([], default_config_files=[])
+    conf.set_override('stores', ['rbd'], 'glance_store')
+    conf.set_override('default_store', 'rbd', 'glance_store')
+    registry.register(conf)
+    conf.set_override('rbd_store_user', 'glance', 'glance_store')
+    conf.set_override('rbd_store_ceph_conf', ceph.conf, 'glance_store')
+    store = registry.build(conf).default
+    stored = add(store, image_id, str(source), describe(source), epoch=1)
+    assert conformance.content(store, stored.uri) == DATA
+
+
 # -- names, and what is whose
 
 def test_named_by_the_image_and_readable_at_the_end(
