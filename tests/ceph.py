@@ -111,6 +111,20 @@ class Ceph:
         with self.cluster.open_ioctx(pool) as io:
             return sorted(rbd.RBD().list(io))
 
+    def wait_for_the_dead(self, pool: str) -> None:
+        """Until no process counts as one that uses an image.
+
+        A dead one does for ``osd_client_watch_timeout``.
+        """
+        import rbd
+
+        def unwatched(io: typing.Any, name: str) -> bool:
+            with rbd.Image(io, name, read_only=True) as image:
+                return not list(image.watchers_list())
+        with self.cluster.open_ioctx(pool) as io:
+            _wait(f'the end of users of {pool}', lambda: all(
+                unwatched(io, name) for name in rbd.RBD().list(io)), 0.2)
+
     def used(self, name: str, pool: str = 'images') -> int:
         """Bytes of an image that somebody has written."""
         return sum(each['length'] for each in json.loads(self.rbd(
@@ -164,18 +178,19 @@ class Ceph:
                 names = tool.list(io)
                 # Clones before what they are clones of.
                 for name in sorted(names, key=lambda each: _depth(io, each)):
-                    _remove(io, name)
+                    # What a service that was stopped goes on with.
+                    with contextlib.suppress(rbd.ImageNotFound):
+                        _remove(io, name)
 
 
 def _depth(io: typing.Any, name: str) -> int:
     import rbd
 
-    with rbd.Image(io, name, read_only=True) as image:
-        try:
-            image.parent_info()
-            return 0
-        except rbd.ImageNotFound:
-            return 1
+    with contextlib.suppress(rbd.ImageNotFound), rbd.Image(
+            io, name, read_only=True) as image:
+        image.parent_info()
+        return 0
+    return 1
 
 
 def _remove(io: typing.Any, name: str) -> None:

@@ -23,8 +23,7 @@ def service(make_service, ceph):  # noqa: F811
         'glance_store': {'default_backend': 'ceph'},
         'ceph': {'rbd_store_pool': POOL, 'rbd_store_user': 'glance',
                  'rbd_store_ceph_conf': ceph.conf},
-        # By then nothing is left of a dead process that would be in the way.
-        'taskflow_executor': {'claim_expiry': 4, 'step_retry_interval': 0.1},
+        'taskflow_executor': {'claim_expiry': 2, 'step_retry_interval': 0.1},
     }).start()
 
 
@@ -55,6 +54,8 @@ def test_killed_in_the_middle(service, ceph):  # noqa: F811
         service.kill()
     begun, = ceph.images(POOL)
     assert begun.startswith(f'{image_id}.1.')
+    # Else housekeeping finds it, some minutes later.
+    ceph.wait_for_the_dead(POOL)
     service.start()
     done(service, ceph, image_id)
 
@@ -63,6 +64,7 @@ def test_stopped_while_the_cluster_stands_still(service, ceph):  # noqa: F811
     with stuck(service, ceph) as image_id:
         assert service.request('GET', '/v2/images').status == 200
         assert service.stop() == 0
+    ceph.wait_for_the_dead(POOL)
     service.start()
     done(service, ceph, image_id)
 
