@@ -16,7 +16,7 @@ from glance_import.stores import copying
 
 MIB = 1 << 20
 # Writes on their way: so many, of so many bytes in all.
-WRITES = 8
+WRITES = 32
 WRITE_BYTES = 32 * MIB
 LARGEST_WRITE = 4 * MIB
 # What is all zeros is looked for in steps of this size.
