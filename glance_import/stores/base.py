@@ -191,6 +191,13 @@ class Attempt(typing.Protocol):
         """Nothing is left; also of what was not begun."""
 
 
+@typing.runtime_checkable
+class Stoppable(typing.Protocol):
+    """An attempt that asks, wherever it waits, whether it is still wanted."""
+
+    cancelled: IsCancelled | None
+
+
 class Store(typing.Protocol):
     """Safe to use from many threads and processes at once.
 

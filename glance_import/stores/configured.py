@@ -221,6 +221,10 @@ def _options(kind: str) -> collections.abc.Sequence[cfg.Opt]:
         return (*_COMMON, *_FILE)
     if kind == 'http':
         return _COMMON
+    if kind == 'rbd':
+        from glance_import.stores import rbd
+
+        return (*library.common_options(), *rbd.options())
     # The very objects that the driver registers too, or it complains.
     return (*library.common_options(),
             *(library.driver_class(kind).OPTIONS or ()))
@@ -371,6 +375,10 @@ def _open(conf: cfg.ConfigOpts, store_id: str, kind: str,
         from glance_import.stores import swift
 
         make = swift.SwiftStore
+    elif kind == 'rbd':
+        from glance_import.stores import rbd
+
+        make = rbd.RbdStore
     elif kind == 'http':
         from glance_import.stores import http
 

@@ -1,4 +1,4 @@
-"""Stores by glance_store's drivers: Swift, RBD, Cinder; base of S3.
+"""Stores by glance_store's drivers: Cinder; base of S3 and Swift.
 
 A driver reads what it stores from a file object, in a thread of its own; the
 blocks of the pass are handed to it through a short queue, so that it takes
@@ -22,7 +22,8 @@ from oslo_config import cfg
 from glance_import.stores import base
 from glance_import.stores import bulkhead
 
-# Where glance_store has the drivers that can be named here.
+# Where glance_store has the drivers that can be named here. Of some only the
+# options are used.
 DRIVERS = {
     's3': 'glance_store._drivers.s3',
     'swift': 'glance_store._drivers.swift.store',

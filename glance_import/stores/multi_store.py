@@ -122,6 +122,9 @@ class _Run:
         self._stores: dict[str, base.Store] = {}
         self._live = [store.attempt(order.image_id, order.epoch)
                       for store in stores]
+        for attempt in self._live:
+            if isinstance(attempt, base.Stoppable):
+                attempt.cancelled = order.cancelled
         self._alone = len(stores) == 1
         self._total = source.size * len(stores)
         # Bytes of this pass whose rate has been seen to.

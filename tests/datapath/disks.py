@@ -16,7 +16,13 @@ PROGRAM = pathlib.Path(__file__).with_name('forgetful.py')
 
 
 class Disk:
-    """A mounted forgetful file system."""
+    """A mounted forgetful file system.
+
+    ``library``: by which libfuse. Both may be installed (Ceph brings the
+    older one), and only the newer knows a rename that does not replace.
+    """
+
+    library = 'fuse3'
 
     def __init__(self, directory):
         self.directory = directory
@@ -37,7 +43,8 @@ class Disk:
         self.durable = self._new('durable')
         self.process = subprocess.Popen(
             [sys.executable, PROGRAM, self.mount, self.live,
-             self.durable])
+             self.durable],
+            env={**os.environ, 'FUSE_LIBRARY_NAME': self.library})
         services.wait_for(lambda: os.path.ismount(self.mount))
 
     def stop(self):

@@ -155,6 +155,18 @@ class Conformance:
                 DATA[-10:-6], DATA[-6:-2], DATA[-2:])
         assert content(store, stored.uri, offset=len(DATA)) == b''
 
+    def test_holes_are_zeros(self, store, image_id, source):
+        """Whether the store knows holes or not."""
+        with open(source, 'r+b') as file:
+            file.seek(9 << 20)
+            file.write(DATA[:5])
+            file.truncate((17 << 20) + 1)
+        data = source.read_bytes()
+        stored = add(store, image_id, str(source), describe(source), epoch=1)
+        assert content(store, stored.uri) == data
+        for offset in ((9 << 20) + 2, 16 << 20, 17 << 20):
+            assert content(store, stored.uri, offset=offset) == data[offset:]
+
     def test_given_up_in_the_middle(self, store, image_id, source):
         seen = []
 

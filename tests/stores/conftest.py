@@ -5,6 +5,8 @@ import uuid
 import conformance
 import pytest
 
+from tests.ceph import ceph  # noqa: F401
+from tests.ceph import rgw  # noqa: F401
 from tests.s3 import s3  # noqa: F401
 from tests.s3 import s3_server  # noqa: F401
 

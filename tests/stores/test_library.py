@@ -9,7 +9,6 @@ import functools
 import http.server
 import os
 import threading
-import types
 import uuid
 
 import pytest
@@ -170,36 +169,6 @@ def test_cinder_is_loaded_and_configured():
     assert not store.read_only
     assert store.properties() == {'volume_type': None, 'use_multipath': True}
     assert store.accepts(f'cinder://cinder/{uuid.uuid4()}')
-
-
-def test_rbd_is_loaded_and_configured(monkeypatch):
-    """The modules come with Ceph alone; these have just what is asked."""
-    class Cluster:
-        def __init__(self, **kwargs):
-            assert kwargs['conffile'] == '/etc/ceph/other.conf'
-
-        def connect(self, timeout=None):
-            pass
-
-        def get_fsid(self):
-            return 'fsid'
-
-        def shutdown(self):
-            pass
-
-    rados = types.ModuleType('rados')
-    rados.Rados, rados.Error = Cluster, type('Error', (Exception,), {})
-    for name, module in (('rados', rados), ('rbd', types.ModuleType('rbd'))):
-        monkeypatch.setitem(__import__('sys').modules, name, module)
-    from glance_store._drivers import rbd
-    monkeypatch.setattr(rbd, 'rados', rados)
-    store = build(ceph={'type': 'rbd', 'rbd_store_pool': 'pool',
-                        'rbd_store_ceph_conf': '/etc/ceph/other.conf'}
-                  ).default
-    assert not store.read_only
-    assert store.properties() == {'pool': 'pool', 'chunk_size': 8,
-                                  'thin_provisioning': False}
-    assert store.accepts('rbd://fsid/pool/image/snap')
 
 
 def test_what_is_not_installed_is_named(monkeypatch):

@@ -47,6 +47,16 @@ def large(tmp_path):
     return path
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Whatever is not empty goes in parts."""
+    from glance_import.stores import s3
+
+    monkeypatch.setattr(s3.S3Store, 'multipart', lambda self, size: size > 0)
+    # The pieces of a pass do not fit it evenly.
+    monkeypatch.setattr(s3.S3Store, 'part_size', lambda self, size: 700_001)
+
+
 class TestS3Store(conformance.Conformance):
 
     @pytest.fixture
@@ -59,15 +69,34 @@ class TestS3StoreInParts(TestS3Store):
     """The same with objects that go in several parts."""
 
     @pytest.fixture
-    def store(self, s3, monkeypatch):
-        store = make(s3)
-        monkeypatch.setattr(type(store), 'multipart', lambda self, size:
-                            size > 0)
-        # The pieces of a pass do not fit it evenly.
-        monkeypatch.setattr(type(store), 'part_size',
-                            lambda self, size: 700_001)
-        yield store
+    def store(self, s3, in_parts):
+        yield make(s3)
         assert s3.uploads() == []
+
+
+class TestS3StoreOnRgw(conformance.Conformance):
+    """The same on what most clouds have."""
+
+    @pytest.fixture
+    def store(self, rgw):
+        yield make(rgw)
+        assert rgw.uploads() == []
+
+
+class TestS3StoreOnRgwInParts(TestS3StoreOnRgw):
+
+    @pytest.fixture
+    def store(self, rgw, in_parts):
+        yield make(rgw)
+        assert rgw.uploads() == []
+
+    def test_what_was_killed_is_found(self, rgw, store, image_id, large):
+        rgw.client().create_multipart_upload(
+            Bucket=servers_s3.BUCKET, Key=f'{image_id}.1')
+        add(store, image_id, str(large), describe(large), epoch=2)
+        assert store.sweep(image_id, below=2, keep=[]) == [
+            store.uri(f'{image_id}.1')]
+        assert rgw.keys() == [f'{image_id}.2']
 
 
 def test_uri_and_metadata(s3, store, image_id, large):
