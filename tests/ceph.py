@@ -119,8 +119,11 @@ class Ceph:
         import rbd
 
         def unwatched(io: typing.Any, name: str) -> bool:
-            with rbd.Image(io, name, read_only=True) as image:
-                return not list(image.watchers_list())
+            try:
+                with rbd.Image(io, name, read_only=True) as image:
+                    return not list(image.watchers_list())
+            except rbd.ImageNotFound:
+                return True
         with self.cluster.open_ioctx(pool) as io:
             _wait(f'the end of users of {pool}', lambda: all(
                 unwatched(io, name) for name in rbd.RBD().list(io)), 0.2)

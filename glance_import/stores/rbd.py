@@ -36,6 +36,7 @@ from glance_import.stores import library
 from glance_import.stores import rbd_data
 
 SNAPSHOT = 'snap'
+CLONED = 'other disks are clones of the RBD image'
 # Metadata of an RBD image: "<epoch> <its own id>". A clone inherits it, with
 # an id that is not its own.
 MARK = 'glance_import.attempt'
@@ -202,9 +203,14 @@ class RbdStore:
 
         place = self.place(uri)
         try:
-            with self.cluster.pool() as pool, \
-                    rbd.Image(pool, place.image) as image:
-                _check_unused(image)
+            with self.cluster.pool() as pool:
+                # Only read: who has it open to write keeps it from being
+                # deleted.
+                with rbd.Image(pool, place.image, read_only=True) as image:
+                    known = _clones(image)
+                if known is None:
+                    with rbd.Image(pool, place.image) as image:
+                        _check_unused(image)
         except base.ObjectInUse as failure:
             return str(failure)
         except base.ObjectGone:
@@ -337,6 +343,19 @@ def _check_unused(image: typing.Any) -> None:
     """:raises base.ObjectInUse: by clones of either kind, also those in the
         trash, or by other snapshots
     """
+    if _clones(image) is None:
+        if _unprotect(image):
+            # None of the first kind, which anybody may ask for: so it is one
+            # of the other, in a pool that the store's user cannot read.
+            image.protect_snap(SNAPSHOT)
+        raise base.ObjectInUse(CLONED)
+
+
+def _clones(image: typing.Any) -> int | None:
+    """0 for none; None where there are some that may not be looked at.
+
+    :raises base.ObjectInUse: there are, or other snapshots
+    """
     import rbd
 
     snapshots = [each['name'] for each in image.list_snaps()]
@@ -344,20 +363,16 @@ def _check_unused(image: typing.Any) -> None:
         raise base.ObjectInUse(
             'the RBD image has other snapshots than that of the store')
     if not snapshots:
-        return
+        return 0
     image.set_snap(SNAPSHOT)
     try:
-        clones = len(list(image.list_children2()))
+        if list(image.list_children2()):
+            raise base.ObjectInUse(CLONED)
     except rbd.PermissionError:
-        clones = None
+        return None
     finally:
         image.set_snap(None)
-    if clones is None and _unprotect(image):
-        # None of the first kind, which anybody may ask for: so it is one of
-        # the other, in a pool that the store's user cannot read.
-        image.protect_snap(SNAPSHOT)
-    if clones != 0:
-        raise base.ObjectInUse('other disks are clones of the RBD image')
+    return 0
 
 
 def _unprotect(image: typing.Any) -> bool:
@@ -370,8 +385,7 @@ def _unprotect(image: typing.Any) -> bool:
         image.unprotect_snap(SNAPSHOT)
         return True
     except rbd.ImageBusy as failure:
-        raise base.ObjectInUse(
-            'other disks are clones of the RBD image') from failure
+        raise base.ObjectInUse(CLONED) from failure
 
 
 def _drop_snapshot(image: typing.Any) -> bool:

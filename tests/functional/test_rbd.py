@@ -69,6 +69,64 @@ def test_stopped_while_the_cluster_stands_still(service, ceph):  # noqa: F811
     done(service, ceph, image_id)
 
 
+def test_in_use(service, ceph):  # noqa: F811
+    """What disks are clones of is 409 and stays, for whoever asks for it."""
+    service.stop()
+    service.configure(
+        DEFAULT={'enabled_backends': 'ceph:rbd, fast:file',
+                 'enabled_import_methods': '[glance-direct]',
+                 'show_multiple_locations': True},
+        fast={'filesystem_store_datadir': service.directory / 'fast'},
+        os_glance_staging_store={
+            'filesystem_store_datadir': service.directory / 'staging'})
+    service.start()
+    image_id = service.create()
+    assert service.stage(image_id, DATA[:MIB]).status == 204
+    assert service.request('POST', f'/v2/images/{image_id}/import', {
+        'method': {'name': 'glance-direct'}, 'stores': ['ceph', 'fast']}
+        ).status == 202
+    image = service.wait_status(image_id, 'active')
+    path = f'/v2/images/{image_id}'
+    stay = [each for each in image['locations']
+            if each['url'].startswith('file')]
+    asked = {
+        'image': lambda: service.request('DELETE', path),
+        'copy': lambda: service.request('DELETE',
+                                        f'/v2/stores/ceph/{image_id}'),
+        'location': lambda: service.request(
+            'PATCH', path, [{'op': 'replace', 'path': '/locations',
+                             'value': stay}],
+            {'Content-Type':
+             'application/openstack-images-v2.1-json-patch'})}
+    snapshot = f'{POOL}/{image_id}@snap'
+    for clone in ([], ['--rbd-default-clone-format', '2']):
+        ceph.rbd(*clone, 'clone', snapshot, 'vms/disk')
+        for ask in asked.values():
+            answer = ask()
+            assert answer.status == 409, answer
+            assert 'in use' in answer.message
+        shown = service.show(image_id)
+        assert (shown['status'], shown['stores']) == ('active', 'ceph,fast')
+        assert service.download(image_id) == DATA[:MIB]
+        ceph.rbd('rm', 'vms/disk')
+    assert asked['copy']().status == 204
+    assert ceph.images(POOL) == []
+    assert asked['image']().status == 204
+
+
+def test_deleted_while_the_cluster_stands_still(service, ceph):  # noqa: F811
+    """The record goes, its data when the cluster is back."""
+    image_id = service.ask(DATA[:MIB])
+    service.wait_status(image_id, 'active')
+    with ceph.frozen():
+        assert service.request('DELETE', f'/v2/images/{image_id}'
+                               ).status == 204
+        assert service.request('GET', '/versions').status == 200
+    services.wait_for(lambda: ceph.images(POOL) == [])
+    services.wait_for(lambda: service.execute(
+        'SELECT * FROM import_deletions') == [])
+
+
 @pytest.mark.skipif('LONG_TESTS' not in os.environ,
                     reason='LONG_TESTS; the short form is of the store alone')
 def test_cancelled_while_the_cluster_stands_still(

@@ -248,6 +248,7 @@ def test_in_use_by_a_clone(ceph, store, image_id, stored, version):
     """A disk of a machine, as Nova and Cinder make it."""
     ceph.rbd('clone', '--rbd-default-clone-format', version,
              f'images/{image_id}@snap', 'vms/disk', user='nova')
+    assert 'clones' in store.in_use(stored.uri)
     for _ in range(2):
         with pytest.raises(base.ObjectInUse, match='clone'):
             store.delete(stored.uri)
@@ -258,6 +259,7 @@ def test_in_use_by_a_clone(ceph, store, image_id, stored, version):
         store.delete(stored.uri)
     entry, = json.loads(ceph.rbd('trash', 'ls', 'vms', '--format', 'json'))
     ceph.rbd('trash', 'rm', f'vms/{entry["id"]}')
+    assert store.in_use(stored.uri) is None
     store.delete(stored.uri)
     assert names(ceph) == []
 
