@@ -78,12 +78,13 @@ def test_what_is_sent_and_what_a_bus_that_is_away_costs(
     listener, port = Listener(rabbitmq), servers.free_port()
     service = make_service(options={
         'DEFAULT': {'default_publisher_id': 'image.here',
-                    'notification_queue_size': 5},
+                    'notification_queue_size': 15},
         'oslo_messaging_notifications': {
             'driver': 'messagingv2', 'transport_url': rabbitmq.transport},
         'metrics': {'bind_port': port}}).start()
     lived(service)
-    sent = listener.wait('image.delete', 'image.send', 'task.failure')
+    sent = listener.wait('image.delete', 'image.send', 'task.failure',
+                         'image.import.success', 'image.import.error')
     assert all(each['publisher_id'] == 'image.here' for each in sent)
     as_glance_has_them(listener)
     found = scraping.until(port, lambda each: each.total(
@@ -91,7 +92,7 @@ def test_what_is_sent_and_what_a_bus_that_is_away_costs(
     assert found.total('notifications_total', result='failed') == 0
 
     rabbitmq.kill()
-    for _ in range(20):
+    for _ in range(40):
         service.create()
     image_id = service.ask(DATA)
     service.wait_status(image_id, 'active')
