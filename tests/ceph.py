@@ -219,7 +219,9 @@ def connect(conf: str, user: str = 'admin') -> typing.Any:
     import rados
 
     found = rados.Rados(conffile=conf, rados_id=user, conf={
-        'client_mount_timeout': str(SECONDS)})
+        'client_mount_timeout': str(SECONDS),
+        'rados_osd_op_timeout': str(SECONDS),
+        'rados_mon_op_timeout': str(SECONDS)})
     found.connect()
     return found
 

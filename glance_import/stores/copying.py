@@ -225,10 +225,11 @@ class FileWriter:
         os.ftruncate(self._target, self._position)
 
 
-def blocks_of(fd: int) -> collections.abc.Iterator[Block]:
-    """A file's bytes; holes as views of one block of zeros."""
-    at = 0
-    for data, end in _extents(fd):
+def blocks_of(fd: int, start: int = 0) -> collections.abc.Iterator[Block]:
+    """A file's bytes from ``start`` on; holes as views of a block of zeros.
+    """
+    at = start
+    for data, end in _extents(fd, start):
         while at < data:
             block = memoryview(_ZEROS)[:data - at]
             at += len(block)
@@ -252,10 +253,11 @@ def blocks_from(stream: typing.BinaryIO) -> collections.abc.Iterator[Block]:
         yield memoryview(block)
 
 
-def _extents(fd: int) -> collections.abc.Iterator[tuple[int, int]]:
+def _extents(fd: int, start: int = 0
+             ) -> collections.abc.Iterator[tuple[int, int]]:
     """Where data begins and ends, in order; the last ends with the file."""
     size = os.fstat(fd).st_size
-    at = 0
+    at = start
     while at < size:
         try:
             data = os.lseek(fd, at, os.SEEK_DATA)

@@ -18,9 +18,12 @@ import os
 import stat
 
 from glance_import import staging
-from glance_import.staging import pipeline
 from glance_import.stores import base
 from glance_import.stores import copying
+from glance_import.stores import lanes
+
+# Seconds between two looks whether stores that are late are still wanted.
+LOOK_SECONDS = 0.5
 
 Failures = dict[str, base.StoreError]
 # Digests when a store has the image (None) or will not have it (why).
@@ -258,41 +261,59 @@ class _Run:
         writing = [each for each in attempts if each in self._live]
         if not writing:
             return True
-        lanes = {id(each): _Lane(each, self._order.all_must_succeed)
-                 for each in writing}
+        group = (None if hashing or len(writing) == 1
+                 or self._order.all_must_succeed else lanes.Group())
+        made = [self._lane(each, group) for each in writing]
         copy = copying.Copy(
             self._source.blocks(), algo if hashing else None,
             expected.checksum is not None if expected
             else self._order.legacy_checksum,
-            [(each.pool, lanes[id(each)].write) for each in writing])
+            [(each.attempt.pool, each.write) for each in made])
         cut, self._paced = False, 0
         try:
-            copy.run(functools.partial(self._passed, lanes.values()))
-        except (OSError, base.StoreError):
-            if not any(lane.failure for lane in lanes.values()):
+            copy.run(functools.partial(self._passed, made))
+        except BaseException as failure:
+            if not isinstance(failure, (OSError, base.StoreError)) \
+                    or not any(lane.failure for lane in made):
+                _stop(made)
                 raise
             cut = True
         digests = self._digests(copy, hashing)
         if digests is None:
+            _stop(made)
             for each in writing:
                 each.abort()
             return False
         # A source that ends early is looked at too: nothing failed then.
         if self._order.verify is not None and not cut:
             self._order.verify(digests)
-        self._commit(writing, lanes, digests)
+        self._commit(made, digests)
         return True
 
-    def _passed(self, lanes: collections.abc.Collection[_Lane],
+    def _lane(self, attempt: base.Attempt, group: lanes.Group | None
+              ) -> lanes.Lane:
+        """:param group: of those that may be slower than others
+
+        They may where the bytes are known and nobody waits for the last one,
+        as is so where all must succeed.
+        """
+        if group is not None and self._source.fd is not None:
+            return lanes.OwnSpeed(attempt, group, self._source.fd,
+                                  self._order.pace)
+        return lanes.Lane(attempt, self._order.all_must_succeed)
+
+    def _passed(self, made: collections.abc.Collection[lanes.Lane],
                 done: int) -> None:
-        live = [lane for lane in lanes if lane.failure is None]
+        live = [lane for lane in made if lane.failure is None]
         if not live:
-            raise next(lane.failure for lane in lanes if lane.failure)
+            raise next(lane.failure for lane in made if lane.failure)
         self._report(done, len(live))
         if self._order.pace is not None:
             # Here, and in no thread that works for others too.
             for lane in live:
-                self._order.pace(lane.store_id, done - self._paced)
+                if not isinstance(lane, lanes.OwnSpeed):
+                    self._order.pace(lane.attempt.store.id,
+                                     done - self._paced)
         self._paced = done
 
     def _digests(self, copy: copying.Copy, hashing: bool
@@ -309,24 +330,49 @@ class _Run:
         return base.Digests(expected.size, expected.checksum,
                             expected.hash_algo, expected.hash_value)
 
-    def _commit(self, writing: list[base.Attempt],
-                lanes: dict[int, _Lane], digests: base.Digests) -> None:
-        """All at once: each waits for a disk or a network of its own."""
-        def one(attempt: base.Attempt) -> base.Stored:
-            lane = lanes[id(attempt)]
-            if lane.failure is not None:
-                raise lane.failure
-            return attempt.commit(digests)
+    def _commit(self, made: list[lanes.Lane], digests: base.Digests
+                ) -> None:
+        """All at once: each waits for a disk or a network of its own.
 
-        with futures.ThreadPoolExecutor(len(writing), 'commit') as pool:
-            if self._order.all_must_succeed and any(
-                    lane.failure for lane in lanes.values()):
-                # Nothing is published only to be deleted again.
-                writing = [each for each in writing
-                           if lanes[id(each)].failure is not None]
-            doing = {id(each): pool.submit(one, each) for each in writing}
-            futures.wait(doing.values())
-        self._each(lambda each: doing[id(each)].result(), writing)
+        What one has done is settled when it has, whatever the others do.
+        """
+        if self._order.all_must_succeed and any(
+                lane.failure for lane in made):
+            # Nothing is published only to be deleted again.
+            made = [lane for lane in made if lane.failure is not None]
+        with futures.ThreadPoolExecutor(len(made), 'commit') as pool:
+            doing = {pool.submit(self._commit_one, lane, digests): lane
+                     for lane in made}
+            try:
+                if self._order.all_must_succeed:
+                    # Undone together, so every one is to be known.
+                    futures.wait(doing)
+                self._settle(doing)
+            except BaseException:
+                _stop(made)
+                raise
+
+    def _settle(self, doing: dict[futures.Future, lanes.Lane]) -> None:
+        waiting = set(doing)
+        while waiting:
+            done, waiting = futures.wait(
+                waiting, LOOK_SECONDS, futures.FIRST_COMPLETED)
+            results = {doing[each].attempt: each.result for each in doing
+                       if each in done}
+            self._each(functools.partial(_result, results), list(results))
+            if waiting:
+                self._report(self._source.size, len(waiting))
+
+    def _commit_one(self, lane: lanes.Lane, digests: base.Digests
+                    ) -> base.Stored:
+        lane.finish()
+        expected, fd = self._source.expected, self._source.fd
+        if lane.is_late and not (
+                expected is not None and fd is not None
+                and copying.still_unchanged(fd, expected.identity)):
+            raise base.ObjectChanged(
+                'the staged data was written to while it was stored')
+        return lane.attempt.commit(digests)
 
     # -- progress
 
@@ -349,24 +395,15 @@ class _Run:
                 min(done * self._source.size, self._total), self._total)
 
 
-class _Lane:
-    """Keeps one store's failure from stopping the others."""
+def _result(results: collections.abc.Mapping[
+        base.Attempt, collections.abc.Callable[[], base.Stored]],
+        attempt: base.Attempt) -> base.Stored:
+    return results[attempt]()
 
-    def __init__(self, attempt: base.Attempt, fatal: bool) -> None:
-        self._attempt = attempt
-        self._fatal = fatal
-        self.store_id = attempt.store.id
-        self.failure: Exception | None = None
 
-    def write(self, block: pipeline.Block) -> None:
-        if self.failure is not None:
-            return
-        try:
-            self._attempt.write(memoryview(block))
-        except (OSError, base.StoreError) as failure:
-            self.failure = failure
-            if self._fatal:
-                raise
+def _stop(made: collections.abc.Iterable[lanes.Lane]) -> None:
+    for lane in made:
+        lane.stop()
 
 
 def _quietly(action: collections.abc.Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from conformance import describe
 from glance_import.stores import base
 from glance_import.stores import copying
 from glance_import.stores import file as file_store
+from glance_import.stores import lanes
 from glance_import.stores import multi_store
 from glance_import.stores import pacing
 from tests import mounts
@@ -266,3 +268,83 @@ def test_a_rate(elsewhere, tmp_path, source, monkeypatch):
     for wrong in ('0', '-1', 'inf', 'nan', 'fast'):
         with pytest.raises(ValueError):
             pacing.Rates({'s0': wrong})
+
+
+class Slow(file_store.Attempt):
+    """A store that waits before each block, until it is let go."""
+
+    def write(self, block):
+        self.store.gate.wait(60)
+        super().write(block)
+
+
+def slow(store):
+    store.gate = threading.Event()
+    store.attempt = lambda image_id, epoch: Slow(store, image_id, epoch)
+    return store
+
+
+def test_the_slow_one_holds_up_nobody(elsewhere, tmp_path, image_id,
+                                      monkeypatch):
+    """It reads the source for itself when it is too far behind."""
+    monkeypatch.setattr(lanes, 'WINDOW', 4 << 20)
+    source = tmp_path / 'source'
+    data = os.urandom(1 << 20) * 24 + b'end'
+    source.write_bytes(data)
+    fast, late = stores(elsewhere / 'a', elsewhere / 'b')
+    slow(late)
+    settled = []
+
+    def hear(store_id, failure):
+        settled.append((store_id, failure, late.gate.is_set()))
+        late.gate.set()
+    outcome = multi_store.add_file(
+        [late, fast], str(source), describe(source), multi_store.Order(
+            image_id, 1, all_must_succeed=False, settled=hear))
+    assert settled == [
+        (fast.id, None, False), (late.id, None, True)]
+    for store in (fast, late):
+        with store.open(outcome.stored[store.id].uri) as stream:
+            assert stream.read() == data
+
+
+def test_the_slow_one_fails_late(elsewhere, tmp_path, image_id, monkeypatch):
+    monkeypatch.setattr(lanes, 'WINDOW', 4 << 20)
+    source = tmp_path / 'source'
+    source.write_bytes(os.urandom(1 << 20) * 24)
+    fast, late = stores(elsewhere / 'a', elsewhere / 'b')
+    slow(late)
+
+    def hear(store_id, failure):
+        # The source is another while the slow one reads it.
+        if store_id == fast.id:
+            os.utime(source)
+        late.gate.set()
+    with pytest.raises(base.ObjectChanged):
+        multi_store.add_file(
+            [late, fast], str(source), describe(source), multi_store.Order(
+                image_id, 1, all_must_succeed=False, settled=hear))
+    for place in (elsewhere / 'a', elsewhere / 'b'):
+        assert os.listdir(place) == []
+
+
+def test_the_slow_one_is_cancelled(elsewhere, tmp_path, image_id,
+                                   monkeypatch):
+    monkeypatch.setattr(lanes, 'WINDOW', 4 << 20)
+    source = tmp_path / 'source'
+    source.write_bytes(os.urandom(1 << 20) * 24)
+    fast, late = stores(elsewhere / 'a', elsewhere / 'b')
+    slow(late)
+    told = []
+
+    def cancelled():
+        if told:
+            late.gate.set()
+        return bool(told)
+    with pytest.raises(base.Cancelled):
+        multi_store.add_file(
+            [late, fast], str(source), describe(source), multi_store.Order(
+                image_id, 1, all_must_succeed=False, cancelled=cancelled,
+                settled=lambda *_: told.append(1)))
+    for place in (elsewhere / 'a', elsewhere / 'b'):
+        assert os.listdir(place) == []
