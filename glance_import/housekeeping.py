@@ -19,6 +19,7 @@ import typing
 from oslo_log import log
 
 from glance_import.db import conductors as db_conductors
+from glance_import.db import deletions as db_deletions
 from glance_import.db import images as db_images
 from glance_import.db import jobs as db_jobs
 from glance_import.db import staging as db_staging
@@ -90,13 +91,13 @@ def _take_up_pending(services: services.Services) -> None:
     if not services.conf.delayed_delete:
         return
     with services.db.write() as conn:
-        for image_id in db_images.pending_delete(
+        for image_id in db_deletions.pending_images(
                 conn, services.conf.scrub_time, _BATCH):
             found = stored_data.record(
                 services, conn, image_id,
-                db_images.pending_locations(conn, image_id), seconds=0)
+                db_deletions.pending_locations(conn, image_id), seconds=0)
             if not found:
-                db_images.end_deletion(conn, image_id)
+                db_deletions.end_of_image(conn, image_id)
 
 
 def _clean_products(services: services.Services) -> None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
 import json
 import typing
 import uuid
 
 import sqlalchemy as sa
 
+from glance_import.db import engine
+from glance_import.db import images as db_images
 from glance_import.db import tables
+from glance_import import states
 
 _TABLE = tables.import_deletions
 Columns = _TABLE.c
+Images = tables.images.c
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,3 +122,49 @@ def put_off(conn: sa.Connection, deletion: Deletion, message: str,
     conn.execute(sa.update(_TABLE).where(Columns.id == deletion.id).values(
         message=message,
         next_at=None if seconds is None else tables.db_now() + seconds))
+
+
+# -- images whose data is to go first
+
+def end_of_image(conn: sa.Connection, image_id: str) -> None:
+    """An image whose data is gone has been pending for long enough."""
+    states.check((states.PENDING_DELETE,), states.DELETED)
+    table, where = tables.images, tables.image_locations
+    done = conn.execute(sa.update(table).where(
+        table.c.id == image_id, table.c.status == states.PENDING_DELETE,
+        table.c.deleted == sa.true(),
+        ~sa.exists().where(Columns.image_id == image_id)).values(
+            status=states.DELETED, updated_at=engine.utcnow()))
+    if done.rowcount:
+        conn.execute(sa.update(where).where(
+            where.c.image_id == image_id,
+            where.c.status == states.PENDING_DELETE).values(
+                status=states.DELETED))
+
+
+def pending_images(conn: sa.Connection, seconds: float, limit: int
+                   ) -> list[str]:
+    """Ids of images that are to be deleted for good, of which nobody knows
+    that: those a Glance has left.
+
+    :param seconds: deleted at least so long ago
+    """
+    before = engine.utcnow() - datetime.timedelta(seconds=seconds)
+    return list(conn.execute(sa.select(Images.id).where(
+        Images.status == states.PENDING_DELETE, Images.deleted == sa.true(),
+        Images.deleted_at <= before,
+        ~sa.exists().where(Columns.image_id == Images.id))
+        .order_by(Images.id).limit(limit)).scalars())
+
+
+def pending_locations(conn: sa.Connection, image_id: str
+                      ) -> list[db_images.Location]:
+    """Where the bytes of an image are that is to be deleted for good."""
+    table = tables.image_locations.c
+    return [db_images.Location(row.value, db_images.metadata(row.meta_data),
+                               row.status)
+            for row in conn.execute(sa.select(
+                table.value, table.meta_data, table.status).where(
+                    table.image_id == image_id,
+                    table.status == states.PENDING_DELETE)
+                .order_by(table.id))]

@@ -223,7 +223,7 @@ def _assembled(rows: typing.Sequence[typing.Sequence],
             of_image.tags.append(one)
         else:
             of_image.locations.append(
-                (number, Location(one, _metadata(two), three)))
+                (number, Location(one, metadata(two), three)))
     return [_image(row, parts_of[row[0]]) for row in rows]
 
 
@@ -234,7 +234,7 @@ def _image(row: typing.Sequence, parts: ImageParts) -> Image:
                  tuple(sorted(parts.tags)), locations)
 
 
-def _metadata(value: typing.Any) -> dict[str, typing.Any]:
+def metadata(value: typing.Any) -> dict[str, typing.Any]:
     """The JSON of a location; Glance has written it as text and as null."""
     if isinstance(value, str):
         value = tables.from_json(value or '{}')
@@ -457,7 +457,7 @@ def locations(conn: sa.Connection,
               ids: collections.abc.Collection[str]) -> list[Location]:
     """Where the bytes of these images are, whatever became of the images."""
     table = tables.image_locations.c
-    return [Location(row.value, _metadata(row.meta_data), row.status)
+    return [Location(row.value, metadata(row.meta_data), row.status)
             for row in conn.execute(sa.select(
                 table.value, table.meta_data, table.status).where(
                     table.image_id.in_(ids), table.deleted == sa.false())
@@ -525,50 +525,6 @@ def is_named(conn: sa.Connection, url: str) -> bool:
     return conn.execute(sa.select(table.id).where(
         table.deleted == sa.false(),
         spelling.exactly(table.value, url)).limit(1)).first() is not None
-
-
-def end_deletion(conn: sa.Connection, image_id: str) -> None:
-    """An image whose data is gone has been pending for long enough."""
-    pending = tables.import_deletions.c
-    states.check((states.PENDING_DELETE,), states.DELETED)
-    table, where = tables.images, tables.image_locations
-    done = conn.execute(sa.update(table).where(
-        table.c.id == image_id, table.c.status == states.PENDING_DELETE,
-        table.c.deleted == sa.true(),
-        ~sa.exists().where(pending.image_id == image_id)).values(
-            status=states.DELETED, updated_at=engine.utcnow()))
-    if done.rowcount:
-        conn.execute(sa.update(where).where(
-            where.c.image_id == image_id,
-            where.c.status == states.PENDING_DELETE).values(
-                status=states.DELETED))
-
-
-def pending_delete(conn: sa.Connection, seconds: float, limit: int
-                   ) -> list[str]:
-    """Ids of images that are to be deleted for good, of which nobody knows
-    that: those a Glance has left.
-
-    :param seconds: deleted at least so long ago
-    """
-    pending = tables.import_deletions.c
-    before = engine.utcnow() - datetime.timedelta(seconds=seconds)
-    return list(conn.execute(sa.select(Columns.id).where(
-        Columns.status == states.PENDING_DELETE, Columns.deleted == sa.true(),
-        Columns.deleted_at <= before,
-        ~sa.exists().where(pending.image_id == Columns.id))
-        .order_by(Columns.id).limit(limit)).scalars())
-
-
-def pending_locations(conn: sa.Connection, image_id: str) -> list[Location]:
-    """Where the bytes of an image are that is to be deleted for good."""
-    table = tables.image_locations.c
-    return [Location(row.value, _metadata(row.meta_data), row.status)
-            for row in conn.execute(sa.select(
-                table.value, table.meta_data, table.status).where(
-                    table.image_id == image_id,
-                    table.status == states.PENDING_DELETE)
-                .order_by(table.id))]
 
 
 def delete_parts(conn: sa.Connection, image_id: str,

@@ -16,7 +16,6 @@ import typing
 from oslo_log import log
 
 from glance_import.db import deletions as db_deletions
-from glance_import.db import images as db_images
 from glance_import.domain import encryption_keys
 from glance_import.domain import key_manager
 from glance_import.domain import stored_data
@@ -100,7 +99,7 @@ def end_in(conn: sa.Connection, deletion: db_deletions.Deletion) -> None:
     """The same in a transaction of the caller's."""
     db_deletions.done(conn, deletion.id)
     if deletion.image_id is not None:
-        db_images.end_deletion(conn, deletion.image_id)
+        db_deletions.end_of_image(conn, deletion.image_id)
 
 
 def attempt_within(services: services.Services,

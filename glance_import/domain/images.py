@@ -314,7 +314,7 @@ def _delete(services: services.Services, image: db_images.Image,
             conn, image.id,
             states.PENDING_DELETE if delayed else states.DELETED)
         if delayed and not to_go:
-            db_images.end_deletion(conn, image.id)
+            db_deletions.end_of_image(conn, image.id)
     return _Gone(now, job if ended else None)
 
 

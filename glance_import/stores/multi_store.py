@@ -347,12 +347,12 @@ class _Run:
                 if self._order.all_must_succeed:
                     # Undone together, so every one is to be known.
                     futures.wait(doing)
-                self._settle(doing)
+                self._take_results(doing)
             except BaseException:
                 _stop(made)
                 raise
 
-    def _settle(self, doing: dict[futures.Future, lanes.Lane]) -> None:
+    def _take_results(self, doing: dict[futures.Future, lanes.Lane]) -> None:
         waiting = set(doing)
         while waiting:
             done, waiting = futures.wait(
