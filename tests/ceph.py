@@ -358,6 +358,9 @@ mon_data_avail_warn = 1
 mon_data_avail_crit = 0
 mon_max_pg_per_osd = 1000
 rbd_default_features = 61
+# An OSD that was frozen for longer than four fifths of this lets requests to
+# some placement groups wait for ever.
+osd_heartbeat_grace = 120
 {more}
 [mon]
 mon_data = {top}/mon
