@@ -231,7 +231,8 @@ class _Run:
             _quietly(attempt.abort)
         for store_id, stored in self._outcome.stored.items():
             _quietly(functools.partial(
-                self._stores[store_id].delete, stored.uri))
+                base.undo, self._stores[store_id], stored.uri,
+                self._order.epoch))
 
     # -- the pass
 
