@@ -27,8 +27,9 @@ Failures = dict[str, base.StoreError]
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
 # Hears which store has done its part (None), or not, and why.
 Heard = collections.abc.Callable[[str, str | None], None]
-# Waits until so many bytes may go to a store.
-Pace = collections.abc.Callable[[str, int], None]
+# Waits until so many bytes may go to a store, and calls what may end that.
+Pace = collections.abc.Callable[
+    [str, int, collections.abc.Callable[[], None]], None]
 # May refuse bytes by their digests before any store shows them.
 Verify = collections.abc.Callable[[base.Digests], None]
 
@@ -293,7 +294,8 @@ class _Run:
         if self._order.pace is not None:
             # Here, and in no thread that works for others too.
             for lane in live:
-                self._order.pace(lane.store_id, done - self._paced)
+                self._order.pace(lane.store_id, done - self._paced,
+                                 self._check_stop)
         self._paced = done
 
     def _digests(self, copy: copying.Copy, hashing: bool
@@ -333,14 +335,17 @@ class _Run:
 
     def _report(self, done: int, stores: int) -> None:
         """``done`` bytes have gone to each of a number of stores."""
-        if self._order.cancelled is not None and self._order.cancelled():
-            raise base.Cancelled('storing the data was cancelled')
+        self._check_stop()
         if self._order.progress is not None:
             before = len(self._outcome.stored) * self._source.size
             # The last byte is reported when the object is there.
             self._order.progress(
                 min(before + done * stores, max(self._total - 1, before)),
                 self._total)
+
+    def _check_stop(self) -> None:
+        if self._order.cancelled is not None and self._order.cancelled():
+            raise base.Cancelled('storing the data was cancelled')
 
     def _report_stored(self) -> None:
         # Too late to be cancelled: the object is there.
