@@ -27,6 +27,7 @@ from glance_import.db import tasks as db_tasks
 from glance_import.db import verdicts as db_verdicts
 from glance_import.domain import deletions
 from glance_import.domain import stored_data
+from glance_import.net import urls
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.uploads import recovery
@@ -153,4 +154,4 @@ def _clean_stray(services: services.Services, store: stores.Store,
         return
     for uri in store.sweep(stray.image_id, stray.epoch + 1, locations):
         LOG.info('removed what an attempt at image %s stored that is over: '
-                 '%s', stray.image_id, uri)
+                 '%s', stray.image_id, urls.public(uri))

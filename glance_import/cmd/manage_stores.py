@@ -23,6 +23,7 @@ from glance_import.domain import verifying
 from glance_import import errors
 from glance_import import housekeeping
 from glance_import.imports import moving
+from glance_import.net import urls
 from glance_import import services as all_services
 from glance_import import states
 from glance_import.stores import base as stores
@@ -120,7 +121,7 @@ def check(conf: cfg.ConfigOpts) -> int:
         place.write(None)
         if words.unnamed:
             rows += [{'image': each.image_id, 'store': store.id,
-                      'verdict': 'unnamed', 'reason': each.uri}
+                      'verdict': 'unnamed', 'reason': urls.public(each.uri)}
                      for store in services.stores.all()
                      for each in housekeeping.unnamed(services, store)]
     output.rows(conf, rows)
@@ -153,6 +154,8 @@ def move(conf: cfg.ConfigOpts) -> int:
     words = conf.command
     if not words.images and not words.all:
         raise errors.Invalid('name images, or say --all')
+    if words.source == words.target:
+        raise errors.Invalid('the stores of --from and --to are one')
     with opening.opened(conf, accepting=True) as services:
         for store_id in (words.source, words.target):
             if store_id not in services.stores.ids:

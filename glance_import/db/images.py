@@ -473,10 +473,10 @@ def drop_location(conn: sa.Connection, image_id: str, url: str) -> None:
             deleted=True, deleted_at=engine.utcnow(), status=states.DELETED))
 
 
-def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
+def revive_location(conn: sa.Connection, image_id: str, url: str) -> bool:
     """The bytes there are the image's after all, if there is an image."""
     if not lock(conn, image_id):
-        return
+        return False
     table = tables.image_locations
     newest = conn.execute(
         sa.select(sa.func.max(table.c.id)).where(
@@ -484,6 +484,7 @@ def revive_location(conn: sa.Connection, image_id: str, url: str) -> None:
             spelling.exactly(table.c.value, url))).scalar()
     conn.execute(sa.update(table).where(table.c.id == newest).values(
         deleted=False, deleted_at=None, status=states.ACTIVE))
+    return True
 
 
 def set_location_metadata(conn: sa.Connection, image_id: str, url: str,

@@ -15,6 +15,7 @@ from oslo_log import log
 from glance_import.db import images as db_images
 from glance_import.domain import images
 from glance_import import errors
+from glance_import.net import urls
 from glance_import import states
 from glance_import.stores import base as stores
 from glance_import.stores import configured
@@ -167,7 +168,7 @@ def open_best(services: services.Services, image_id: str,
                     failure, stores.StoreUnavailable):
                 services.hear_store(store_id, str(failure))
             LOG.error('the data of image %s cannot be read at %s: %s',
-                      image_id, location.url, failure)
+                      image_id, urls.public(location.url), failure)
             last = failure
     raise last
 

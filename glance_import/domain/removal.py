@@ -65,9 +65,10 @@ def take_out(services: services.Services, image: db_images.Image,
 def _revive_location(services: services.Services, image_id: str, url: str,
                      gone: list[db_deletions.Deletion]) -> None:
     with services.db.write() as conn:
-        db_images.revive_location(conn, image_id, url)
-        for deletion in gone:
-            db_deletions.done(conn, deletion.id)
+        if db_images.revive_location(conn, image_id, url):
+            for deletion in gone:
+                db_deletions.done(conn, deletion.id)
+        # Else the image was deleted meanwhile, and this with it, some time.
 
 
 def _found(services: services.Services, image: db_images.Image,

@@ -15,6 +15,7 @@ from oslo_log import log
 
 from glance_import.db import deletions as db_deletions
 from glance_import.db import images as db_images
+from glance_import.db import jobs as db_jobs
 from glance_import import errors
 from glance_import.net import urls
 from glance_import.stores import base as stores
@@ -46,7 +47,8 @@ def refuse_in_use(services: services.Services, image_id: str,
                 store, lambda: store.in_use(location.url), ASK_SECONDS)
         except stores.StoreError as failure:
             LOG.warning('whether the data of image %s at %s is in use is not '
-                        'known: %s', image_id, location.url, failure)
+                        'known: %s', image_id, urls.public(location.url),
+                        failure)
             continue
         if user is not None:
             raise errors.Conflict(
@@ -109,9 +111,14 @@ def delete(services: services.Services, deletion: db_deletions.Deletion
     location = db_images.Location(deletion.payload['url'],
                                   deletion.payload['metadata'])
     with services.db.read() as conn:
+        # In this order: an import names what it has stored as it ends.
+        if deletion.image_id is not None and db_jobs.of_image(
+                conn, deletion.image_id) is not None:
+            raise stores.StoreUnavailable(
+                'an import of the image may be storing under the same name')
         if db_images.is_named(conn, location.url):
             LOG.warning('what was at %s is the data of another image by now',
-                        location.url)
+                        urls.public(location.url))
             return
     delete_object(services, location)
 
@@ -135,16 +142,19 @@ def urls_of(services: services.Services, image_id: str) -> set[str]:
 
 
 def discard(services: services.Services, image_id: str, uri: str,
-            metadata: dict[str, typing.Any]) -> None:
+            metadata: dict[str, typing.Any], epoch: int) -> None:
     """Delete an object that an attempt stored, unless the image names it.
 
-    An attempt's object has a name of its own, which only that attempt can
-    record, so nobody can begin to name it after this has looked.
+    Only that attempt can record what it has stored, so nobody can begin to
+    name it after this has looked.
 
+    :param epoch: of the attempt, or of a later one that goes on with it
     :raises stores.StoreError: the store does not do it
     """
     if uri not in urls_of(services, image_id):
-        delete_object(services, db_images.Location(uri, metadata))
+        store = services.stores.of(db_images.Location(uri, metadata))
+        with contextlib.suppress(stores.ObjectGone):
+            stores.undo(store, uri, epoch)
 
 
 def delete_object(services: services.Services,
@@ -194,4 +204,5 @@ def sweep(services: services.Services, image_id: str, *, below: int) -> None:
                         image_id, failure)
             continue
         for uri in removed:
-            LOG.info('removed what an interrupted attempt stored: %s', uri)
+            LOG.info('removed what an interrupted attempt stored: %s',
+                     urls.public(uri))

@@ -14,6 +14,7 @@ import hashlib
 import typing
 
 from glance_import.db import images as db_images
+from glance_import.domain import stored_data
 from glance_import.stores import base as stores
 from glance_import.stores import pacing
 
@@ -44,13 +45,16 @@ def check(services: services.Services, image: db_images.Image,
         store_id = services.stores.id_of(place) or 'unknown'
         try:
             reason = _wrong(services, image, place, rate)
-        except (stores.ObjectGone, stores.BadLocation) as failure:
-            yield Finding(store_id, str(failure))
+        except stores.ObjectGone as failure:
+            reason = str(failure)
         except stores.StoreError as failure:
+            # Nor is anything known of a location that no store here takes.
             yield Finding(store_id, str(failure), lost=False)
-        else:
-            if reason is not None:
-                yield Finding(store_id, reason)
+            continue
+        # Deleted or moved away since the image was looked up: not lost.
+        if reason is not None and place.url in stored_data.urls_of(
+                services, image.id):
+            yield Finding(store_id, reason)
 
 
 def _wrong(services: services.Services, image: db_images.Image,

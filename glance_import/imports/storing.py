@@ -21,6 +21,7 @@ from glance_import import errors
 from glance_import.imports import changes
 from glance_import.imports import ending
 from glance_import.imports import steps
+from glance_import.net import urls
 from glance_import.stores import base as stores
 from glance_import.stores import copying
 from glance_import.stores import multi_store
@@ -78,11 +79,12 @@ class _StoringStep(steps.Step):
         for each in result['stored']:
             try:
                 stored_data.discard(self.rt.services, self.image_id,
-                                    each['uri'], each['metadata'])
+                                    each['uri'], each['metadata'],
+                                    self.rt.lease.epoch)
             except stores.StoreError as failure:
                 # Found again by the image's next attempt or its deletion.
                 LOG.warning('import %s: %s stays in its store: %s',
-                            self.rt.job.id, each['uri'], failure)
+                            self.rt.job.id, urls.public(each['uri']), failure)
 
 
 class ImportToStore(_StoringStep):

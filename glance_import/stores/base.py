@@ -267,6 +267,29 @@ class Store(typing.Protocol):
         """What an administrator may read of the store's options."""
 
 
+@typing.runtime_checkable
+class Undoing(typing.Protocol):
+    """A store where attempts may give the same name to their objects."""
+
+    def undo(self, uri: str, epoch: int) -> None:
+        """Delete what attempts up to that one have made, and nothing else.
+
+        :raises StoreError: as ``Store.delete``
+        """
+
+
+def undo(store: Store, uri: str, epoch: int) -> None:
+    """Delete what the attempt of that epoch, or an earlier one, has made.
+
+    It may have been superseded while it slept.
+    """
+    if isinstance(store, Undoing):
+        store.undo(uri, epoch)
+    else:
+        # A name that no other attempt gives.
+        store.delete(uri)
+
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a network file system says while its server is away.
 _PASSING = frozenset({

@@ -15,8 +15,11 @@ import queue
 import threading
 import typing
 
+from oslo_log import log
+
 from glance_import.stores import base
 
+LOG = log.getLogger(__name__)
 Job = collections.abc.Callable[[], object]
 # Threads for each store in each process, and seconds after which one that
 # has nothing to do ends.
@@ -69,6 +72,9 @@ class Bulkhead:
                 continue
             try:
                 job()
+            except Exception as failure:  # noqa: BLE001
+                # Of what nobody waits for; the thread is everybody's.
+                LOG.warning('store %s: %r', self._store_id, failure)
             finally:
                 with self._lock:
                     self._busy -= 1

@@ -19,7 +19,9 @@ from glance_import.stores import copying
 # Bytes that wait for a slow store before it goes on alone.
 WINDOW = 32 << 20
 
-Pace = collections.abc.Callable[[str, int], None]
+# Waits until so many bytes may go to a store, and calls what may end that.
+Pace = collections.abc.Callable[
+    [str, int, collections.abc.Callable[[], None]], None]
 
 
 class Lane:
@@ -134,13 +136,18 @@ class OwnSpeed(Lane):
         try:
             for block in self._blocks():
                 if self._pace is not None:
-                    self._pace(self.attempt.store.id, len(block))
+                    self._pace(self.attempt.store.id, len(block),
+                               self._check_stop)
                 self.attempt.write(memoryview(block))
         except (OSError, base.StoreError) as failure:
             self.failure = self.failure or failure
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _check_stop(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
     def _blocks(self) -> collections.abc.Iterator[pipeline.Block]:
         """Those of the pass, and then what was not waited for."""

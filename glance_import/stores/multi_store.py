@@ -30,8 +30,6 @@ Failures = dict[str, base.StoreError]
 Settled = collections.abc.Callable[[str, base.StoreError | None], None]
 # Hears which store has done its part (None), or not, and why.
 Heard = collections.abc.Callable[[str, str | None], None]
-# Waits until so many bytes may go to a store.
-Pace = collections.abc.Callable[[str, int], None]
 # May refuse bytes by their digests before any store shows them.
 Verify = collections.abc.Callable[[base.Digests], None]
 
@@ -85,7 +83,7 @@ class Order:
     settled: Settled | None = None
     heard: Heard | None = None
     verify: Verify | None = None
-    pace: Pace | None = None
+    pace: lanes.Pace | None = None
 
 
 def add_file(stores: collections.abc.Sequence[base.Store], source_path: str,
@@ -234,7 +232,8 @@ class _Run:
             _quietly(attempt.abort)
         for store_id, stored in self._outcome.stored.items():
             _quietly(functools.partial(
-                self._stores[store_id].delete, stored.uri))
+                base.undo, self._stores[store_id], stored.uri,
+                self._order.epoch))
 
     # -- the pass
 
@@ -313,7 +312,7 @@ class _Run:
             for lane in live:
                 if not isinstance(lane, lanes.OwnSpeed):
                     self._order.pace(lane.attempt.store.id,
-                                     done - self._paced)
+                                     done - self._paced, self._check_stop)
         self._paced = done
 
     def _digests(self, copy: copying.Copy, hashing: bool
@@ -378,14 +377,17 @@ class _Run:
 
     def _report(self, done: int, stores: int) -> None:
         """``done`` bytes have gone to each of a number of stores."""
-        if self._order.cancelled is not None and self._order.cancelled():
-            raise base.Cancelled('storing the data was cancelled')
+        self._check_stop()
         if self._order.progress is not None:
             before = len(self._outcome.stored) * self._source.size
             # The last byte is reported when the object is there.
             self._order.progress(
                 min(before + done * stores, max(self._total - 1, before)),
                 self._total)
+
+    def _check_stop(self) -> None:
+        if self._order.cancelled is not None and self._order.cancelled():
+            raise base.Cancelled('storing the data was cancelled')
 
     def _report_stored(self) -> None:
         # Too late to be cancelled: the object is there.

@@ -18,16 +18,21 @@ class Rate:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
 
-    def wait(self, length: int) -> None:
-        """Until that many bytes may be passed on."""
+    def wait(self, length: int, check: collections.abc.Callable[
+            [], object] = lambda: None) -> None:
+        """Until that many bytes may be passed on.
+
+        :param check: asked every second; may raise
+        """
         if self._rate is None:
             return
         with self._lock:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + length / self._rate
             # What is about to be passed on is waited for, not what was.
-            pause = self._free_at - now
-        time.sleep(pause)
+            self._free_at = end = length / self._rate + max(
+                self._free_at, time.monotonic())
+        while (pause := end - time.monotonic()) > 0:
+            time.sleep(min(pause, 1))
+            check()
 
 
 class Rates:
@@ -48,8 +53,9 @@ class Rates:
     def ids(self) -> list[str]:
         return list(self._rates)
 
-    def wait(self, store_id: str, length: int) -> None:
-        """Until that many bytes may go to the store."""
+    def wait(self, store_id: str, length: int,
+             check: collections.abc.Callable[[], object]) -> None:
+        """Until that many bytes may go to the store; see ``Rate.wait``."""
         rate = self._rates.get(store_id)
         if rate is not None:
-            rate.wait(length)
+            rate.wait(length, check)

@@ -121,20 +121,15 @@ class RbdStore:
                 f'store {self.id} does not answer: it was asked before')
 
         def ask() -> None:
-            with self._checking_ends(), self.cluster.pool() as pool, \
-                    contextlib.suppress(base.ObjectGone), \
-                    self.cluster.errors():
-                # An answer of an OSD, whatever it is.
-                pool.stat('rbd_directory')
+            try:
+                with self.cluster.pool() as pool, contextlib.suppress(
+                        base.ObjectGone), self.cluster.errors():
+                    # An answer of an OSD, whatever it is.
+                    pool.stat('rbd_directory')
+            finally:
+                self._checking.release()
         self.cluster.within(ask, seconds=CHECK_SECONDS)
         return True
-
-    @contextlib.contextmanager
-    def _checking_ends(self) -> collections.abc.Iterator[None]:
-        try:
-            yield
-        finally:
-            self._checking.release()
 
     # -- locations
 
@@ -226,14 +221,25 @@ class RbdStore:
         except base.StoreUnavailable as failure:
             raise base.StoreSilent(str(failure)) from failure
 
-    def remove(self, pool: typing.Any, name: str) -> None:
+    def undo(self, uri: str, epoch: int) -> None:
+        """See ``base.Undoing``."""
+        with self.cluster.pool() as pool:
+            self.remove(pool, self.place(uri).image, latest=epoch)
+
+    def remove(self, pool: typing.Any, name: str, latest: int | None = None
+               ) -> None:
         """All of an image, or nothing of it.
 
+        :param latest: only what attempts up to that epoch have made
         :raises base.ObjectInUse: something needs it; it is as before
         """
         import rbd
 
         with rbd.Image(pool, name) as image:
+            if latest is not None:
+                made = _epoch(image, name)
+                if made is None or made > latest:
+                    raise base.ObjectGone('somebody else has that name now')
             _check_unused(image)
             had = _drop_snapshot(image)
         try:
@@ -265,7 +271,7 @@ class RbdStore:
                 # found again by ``strays``.
                 with contextlib.suppress(base.ObjectInUse, base.ObjectGone), \
                         self.cluster.errors():
-                    self.remove(pool, name)
+                    self.remove(pool, name, latest=below - 1)
                     removed.append(self.uri(name))
         return removed
 
@@ -290,7 +296,7 @@ class RbdStore:
             return None
         try:
             with rbd.Image(pool, name, read_only=True) as image:
-                epoch = int(match[2]) if match[2] else _marked(image)
+                epoch = _epoch(image, name)
                 when = image.modify_timestamp()
         except rbd.ImageNotFound:
             # Renamed or removed since the names were asked for.
@@ -323,7 +329,10 @@ class RbdStore:
                 yield found
 
 
-def _marked(image: typing.Any) -> int | None:
+def _epoch(image: typing.Any, name: str) -> int | None:
+    """Of the attempt that made it, by its name or its mark."""
+    if (match := _NAME.fullmatch(name)) and match[2]:
+        return int(match[2])
     try:
         epoch, _, of = image.metadata_get(MARK).partition(' ')
     except KeyError:
@@ -566,10 +575,8 @@ class _Life:
             # Of another attempt, or not of ours at all.
             return False
         # This very attempt has made it before and was not heard.
-        self._store.remove(pool, name)
-        rbd.RBD().rename(pool, before, name)
-        self._name = name
-        return True
+        self._store.remove(pool, name, latest=self._epoch)
+        return self._take(pool, name)
 
     def remove(self) -> None:
         """Whatever of it is there."""

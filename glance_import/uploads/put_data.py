@@ -125,7 +125,7 @@ def _store(services: services.Services, image: db_images.Image,
             # the database away the object stays, to be found later.
             with contextlib.suppress(stores.StoreError, *engine.ERRORS):
                 stored_data.discard(services, image.id, stored.uri,
-                                    stored.metadata)
+                                    stored.metadata, epoch)
         if isinstance(failure, stores.StoreError):
             raise _refusal(failure, image.id) from failure
         raise

@@ -627,6 +627,44 @@ def test_check(service, wire, s3_server):  # noqa: F811
     (service.directory / 'fast' / f'{good["id"]}.77').unlink()
 
 
+def test_check_of_what_no_store_here_takes(service):
+    """Nothing is known of it; a wrong configuration deactivates nothing."""
+    image = imported(service, stores=['cheap'])
+    change = 'UPDATE image_locations SET value = ? WHERE image_id = ?'
+    (url,), = service.execute('SELECT value FROM image_locations WHERE '
+                              'image_id = ?', image['id'])
+    service.execute(change, 'rbd://a/b/c/d', image['id'])
+    code, rows = manage(service, 'check', '--anew', '--deactivate')
+    assert (code, [row[:3] for row in rows]) == (
+        1, [[image['id'], 'cheap', 'unknown']])
+    assert service.show(image['id'])['status'] == 'active'
+    service.execute(change, url, image['id'])
+
+
+def test_deleted_while_its_store_refused(service, wire):
+    """What the store then did not delete is deleted with the image."""
+    image = imported(service, stores=['fast', 'cheap'])
+    service.execute(
+        'CREATE TRIGGER gone AFTER INSERT ON import_deletions BEGIN '
+        "UPDATE images SET deleted = 1, status = 'deleted' WHERE id = "
+        'NEW.image_id; END')
+    wire.down = True
+    try:
+        assert drop(service, 'cheap', image['id']).status == 503
+    finally:
+        wire.down = False
+        service.execute('DROP TRIGGER gone')
+    left = service.execute('SELECT kind FROM import_deletions WHERE '
+                           'image_id = ?', image['id'])
+    assert left == [('data',)]
+    # For whoever cleans up.
+    service.execute('DELETE FROM import_deletions')
+    for table in ('images', 'image_locations'):
+        service.execute(f"UPDATE {table} SET deleted = 0, status = 'active' "
+                        f"WHERE {'image_' * (table != 'images')}id = ?",
+                        image['id'])
+
+
 def test_move(service):
     first = imported(service, stores=['fast'])
     second = imported(service, stores=['fast', 'cheap'])
@@ -641,7 +679,8 @@ def test_move(service):
     assert manage(service, 'move', first['id'], '--from', 'fast', '--to',
                   'cheap')[0] == 0
     for words, said in ((('nowhere', '--to', 'cheap'), 'no store nowhere'),
-                        (('fast', '--to', 'second'), 'neither in fast')):
+                        (('fast', '--to', 'second'), 'neither in fast'),
+                        (('cheap', '--to', 'cheap'), 'are one')):
         done = service.run('manage', 'stores', 'move', first['id'],
                            '--from', *words)
         assert done.returncode and said in done.stdout + done.stderr

@@ -6,6 +6,7 @@ later.
 """
 
 from concurrent import futures
+import json
 import os
 import signal
 import threading
@@ -207,6 +208,31 @@ def test_refused_and_deleted_later(service, far, wire):
     assert not [each for each in far.keys() if each.startswith(image_id)]
 
 
+def test_not_deleted_under_an_import(service, far):
+    """A copy may have just stored what an earlier one had by that name."""
+    image_id = imported(service, 'far', 'fast')
+    (url,), = service.execute(
+        'SELECT value FROM image_locations WHERE image_id = ? AND value '
+        "NOT LIKE 'file%'", image_id)
+    service.execute("UPDATE image_locations SET deleted = 1, status = "
+                    "'deleted' WHERE value = ?", url)
+    service.execute(
+        'INSERT INTO import_deletions (id, kind, image_id, payload, attempts,'
+        " created_at, next_at) VALUES ('id', 'data', ?, ?, 1, 1, 1)",
+        image_id, json.dumps({'url': url, 'metadata': {}, 'store': 'far'}))
+    service.execute(
+        'INSERT INTO import_jobs (id, image_id, method, created_at, owner, '
+        'claim_expires) VALUES (?, ?, ?, 1, ?, 1e12)', 'x', image_id,
+        'copy-image', 'somebody')
+    keep_house(service)
+    assert 'import of the image' in pending(service)[0][2]
+    assert [each for each in far.keys() if each.startswith(image_id)]
+    service.execute("DELETE FROM import_jobs WHERE id = 'x'")
+    keep_house(service)
+    assert pending(service) == []
+    assert not [each for each in far.keys() if each.startswith(image_id)]
+
+
 def test_an_import_while_it_is_away(service, wire):
     """A fault that passes costs a few attempts, not the import."""
     image_id = service.create()
@@ -273,6 +299,9 @@ def test_threads_of_one_store():
     assert begun == [True]
     with pytest.raises(ZeroDivisionError):
         threads.call(lambda: 1 / 0, 60)
+    # What fails when nobody waits for it costs no thread.
+    threads.start(lambda: 1 / 0)
+    assert threads.call(lambda: 7, 60) == 7
 
 
 def test_a_stop_waits_for_the_grace_time_only(service, far):

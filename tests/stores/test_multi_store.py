@@ -257,14 +257,22 @@ def test_a_rate(elsewhere, tmp_path, source, monkeypatch):
     """Each store is waited for by its own, and none without one."""
     slept = []
     monkeypatch.setattr(pacing.time, 'sleep', slept.append)
-    monkeypatch.setattr(pacing.time, 'monotonic', lambda: 0.0)
+    monkeypatch.setattr(pacing.time, 'monotonic', lambda: sum(slept))
     rates = pacing.Rates({'s0': '1'})
     pair = stores(elsewhere / 'a', elsewhere / 'b')
     multi_store.add_file(
         pair, str(source), describe(source), multi_store.Order(
             '11111111-2222-3333-4444-555555555555', 1, pace=rates.wait))
-    # The clock stands still, so what has to be waited for adds up.
-    assert slept and slept[-1] == pytest.approx(len(DATA) / 1e6)
+    assert sum(slept) == pytest.approx(len(DATA) / 1e6)
+    # However slow, who gives up is heard.
+    slept.clear()
+
+    def check():
+        if len(slept) == 3:
+            raise base.Cancelled
+    with pytest.raises(base.Cancelled):
+        pacing.Rates({'s0': '1e-300'}).wait('s0', 1, check)
+    assert slept == [1, 1, 1]
     for wrong in ('0', '-1', 'inf', 'nan', 'fast'):
         with pytest.raises(ValueError):
             pacing.Rates({'s0': wrong})

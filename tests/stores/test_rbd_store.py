@@ -171,6 +171,21 @@ def test_a_stale_attempt_does_not_replace(ceph, store, image_id, source):
     assert conformance.content(store, newer.uri) == DATA
 
 
+def test_a_stale_attempt_undoes_nothing_of_another(
+        ceph, store, image_id, source):
+    """It fell asleep with the image's name, which another has now."""
+    expected = describe(source)
+    stale = add(store, image_id, str(source), expected, epoch=1)
+    assert store.sweep(image_id, below=2, keep=[]) == [stale.uri]
+    newer = add(store, image_id, str(source), expected, epoch=2)
+    assert newer.uri == stale.uri
+    with pytest.raises(base.ObjectGone):
+        base.undo(store, stale.uri, 1)
+    assert conformance.content(store, newer.uri) == DATA
+    base.undo(store, newer.uri, 2)
+    assert names(ceph) == []
+
+
 def test_another_pool_or_cluster_is_not_ours(ceph, store):
     for uri in (f'rbd://{ceph.fsid}/vms/x/snap', f'rbd://{ceph.fsid}/images',
                 f'rbd://{uuid.uuid4()}/images/x/snap', 'rbd://',

@@ -125,7 +125,9 @@ def update(request: call.Call) -> webob.Response:
 def delete(request: call.Call) -> webob.Response:
     """DELETE /v2/images/{image_id}: record, data and a running import."""
     image = find(request, 'delete_image')
-    if request.services.stores.are_far(image.locations):
+    # Of a running import, every store is looked through.
+    if images.LOCK in image.properties or \
+            request.services.stores.are_far(image.locations):
         request.may_wait()
     images.delete(request.services, image, _caller(request))
     return call.empty(204)
