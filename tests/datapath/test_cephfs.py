@@ -93,12 +93,12 @@ def test_a_writer_on_the_other_node(cephfs):  # noqa: F811
 def test_staged_here_imported_there(nodes, cephfs):  # noqa: F811
     """The conductor is killed in the middle, and nothing is lost.
 
-    Somebody on a third node keeps the staged file open for writing: what is
-    stored has to be a copy.
+    Somebody here keeps the staged file open for writing, which the kernel
+    there cannot know: what is stored has to be a copy.
     """
     nodes.start()
     image_id = nodes.ask(DATA)
-    writer = os.open(cephfs[1] / 'staging' / image_id, os.O_RDWR)
+    writer = os.open(cephfs[0] / 'staging' / image_id, os.O_RDWR)
     try:
         services.wait_for(nodes.seen.exists)
         nodes.kill_two(signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_one_image_through_both(nodes):
     nodes.start()
     here, there = nodes.nodes
     there.start()
-    image_id, parts = here.create(), here.create()
+    image_id, parts, direct = here.create(), here.create(), here.create()
     datas = DATA, DATA[::-1]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(
@@ -136,8 +136,12 @@ def test_one_image_through_both(nodes):
              'Upload-Offset': str(start), 'Upload-Length': str(len(DATA))})
         assert answer.status == 204, answer
     assert there.start_import(parts).status == 202
+    assert there.request(
+        'PUT', f'/v2/images/{direct}/file', DATA,
+        {'Content-Type': 'application/octet-stream'}).status == 204
     for node in nodes.nodes:
-        for each, wanted in ((image_id, datas), (parts, (DATA,))):
+        for each, wanted in ((image_id, datas), (parts, (DATA,)),
+                             (direct, (DATA,))):
             image = node.wait_status(each, 'active')
             found = node.download(each)
             assert found in wanted
