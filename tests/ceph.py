@@ -40,7 +40,10 @@ MIB = 1 << 20
 # Who may do what, as the documentation has it.
 USERS = {
     'mon.': {'mon': 'allow *'},
-    'client.admin': {'mon': 'allow *', 'osd': 'allow *', 'mgr': 'allow *'},
+    'client.admin': {'mon': 'allow *', 'osd': 'allow *', 'mgr': 'allow *',
+                     'mds': 'allow *'},
+    'mds.a': {'mon': 'allow profile mds', 'osd': 'allow *',
+              'mgr': 'allow profile mds'},
     'mgr.x': {'mon': 'allow profile mgr', 'osd': 'allow *'},
     'osd.0': {'mon': 'allow profile osd', 'osd': 'allow *',
               'mgr': 'allow profile osd'},

@@ -217,14 +217,14 @@ class Area:
         """
         path = self.path(image_id)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd, locked = _locked_for_reading(path)
         except FileNotFoundError:
             return False
         try:
             if size not in (None, os.fstat(fd).st_size) \
                     or os.path.lexists(self._part(image_id)):
                 return False
-            if not _try_lock(fd, fcntl.LOCK_EX):
+            if not locked:
                 raise errors.UploadInProgress(
                     'another upload is just being completed')
             confirm()
@@ -436,9 +436,8 @@ class _Names:
                     raise _discarded()
             finally:
                 uploads.unlock_and_close(fd)
-            fd = os.open(self.part, os.O_RDONLY | os.O_CLOEXEC
-                         | os.O_NOFOLLOW)
-            if not _try_lock(fd, fcntl.LOCK_EX):
+            fd, locked = _locked_for_reading(self.part)
+            if not locked:
                 os.close(fd)
                 raise _discarded()
             return fd
@@ -538,6 +537,26 @@ def _locked_id(directory: str, default: str
         yield found
     finally:
         uploads.unlock_and_close(fd)
+
+
+def _locked_for_reading(path: str) -> tuple[int, bool]:
+    """A descriptor, and whether the lock is ours alone."""
+    try:
+        return _try_lock_of(path, os.O_RDONLY)
+    except OSError as failure:
+        if failure.errno != errno.EBADF:
+            raise
+    # NFS locks only what is open for writing.
+    return _try_lock_of(path, os.O_RDWR)
+
+
+def _try_lock_of(path: str, mode: int) -> tuple[int, bool]:
+    fd = os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return fd, _try_lock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _try_lock(fd: int, kind: int) -> bool:

@@ -13,9 +13,13 @@ import os
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Device, inode, size in bytes, and times in nanoseconds of a file."""
+    """Device, inode, size in bytes, and times in nanoseconds of a file.
 
-    device: int
+    The device is not compared: each node that mounts a network file system
+    has a number of its own for it, and may have another after a reboot.
+    """
+
+    device: int = dataclasses.field(compare=False)
     inode: int
     size: int
     mtime_ns: int

@@ -30,6 +30,11 @@ _ZEROS = bytes(8 * BLOCK)
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
+# f_type of file systems that no other machine has mounted: btrfs, ext, F2FS,
+# OverlayFS, tmpfs, XFS, ZFS. Others may grant a lease while another node
+# writes (CephFS by FUSE does), so that it would prove nothing.
+_LOCAL = frozenset({0x9123683e, 0xef53, 0xf2f52010, 0x794c7630, 0x01021994,
+                    0x58465342, 0x2fc12fc1})
 # What file systems say that know no hard links (FUSE, exFAT).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS,
                        errno.EMLINK})
@@ -45,7 +50,8 @@ def unchanged(fd: int, expected: staging.Identity
     While the body runs nobody can begin to write to the file either. Equal
     times and size alone prove nothing while somebody has the file mapped
     for writing; a read lease cannot be had then. Where there are no leases
-    (NFS, files of other users) the answer is no.
+    (files of other users), or they do not bind other nodes (NFS, whatever
+    is mounted by FUSE), the answer is no.
     """
     leased = _lease(fd)
     try:
@@ -64,6 +70,8 @@ def still_unchanged(fd: int, expected: staging.Identity) -> bool:
 
 
 def _lease(fd: int) -> bool:
+    if not is_local(fd):
+        return False
     try:
         # Who opens the file for writing now makes the kernel send a signal
         # here; the default one ends the process, this one does nothing.
@@ -72,6 +80,15 @@ def _lease(fd: int) -> bool:
         return True
     except OSError:
         return False
+
+
+def is_local(fd: int) -> bool:
+    """Whether only this machine can write to the file, as far as we know."""
+    # struct statfs, which begins with the type; its size depends on the
+    # processor.
+    found = (ctypes.c_long * 64)()
+    return (_libc.fstatfs(fd, found) == 0
+            and found[0] & 0xffffffff in _LOCAL)
 
 
 def reflink(source: int, target: int) -> bool:

@@ -224,9 +224,9 @@ class Attempt:
 
     def same_filesystem(self, source: base.Source) -> bool:
         """See ``base.Attempt.same_filesystem``."""
-        return (source.fd is not None and source.expected is not None
+        return (source.fd is not None
                 and os.stat(self.store.datadir).st_dev
-                == source.expected.identity.device)
+                == os.fstat(source.fd).st_dev)
 
     def adopt(self, source: base.Source,
               report: collections.abc.Callable[[int], None]

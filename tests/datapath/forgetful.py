@@ -12,7 +12,6 @@ lines "OPERATION ERRNO" of what cannot be done at the moment.
 """
 
 import contextlib
-import ctypes.util
 import json
 import os
 import shutil
@@ -21,8 +20,7 @@ import sys
 
 # Where both are installed mfusepy would take the older, whose file systems
 # forget too little of what these tests ask for.
-os.environ.setdefault('FUSE_LIBRARY_PATH',
-                      ctypes.util.find_library('fuse3') or '')
+os.environ.setdefault('FUSE_LIBRARY_NAME', 'fuse3')
 
 import mfusepy  # noqa: E402
 

@@ -1,6 +1,8 @@
 """The staging area, on real files and with real processes."""
 
 import concurrent.futures
+import errno
+import fcntl
 import hashlib
 import os
 import signal
@@ -517,3 +519,30 @@ def test_a_program_that_is_being_started_holds_no_lock(area, image_id):
     finally:
         for copy in copies:
             os.close(copy)
+
+
+def test_locks_as_on_nfs(area, image_id, monkeypatch):
+    """There only what is open for writing can be locked alone."""
+    flock, refused = fcntl.flock, []
+
+    def nfs(fd, how):
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if how & fcntl.LOCK_EX and mode == os.O_RDONLY:
+            refused.append(fd)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(fd, how)
+    monkeypatch.setattr(fcntl, 'flock', nfs)
+    upload = area.begin(image_id, ALGO)
+    upload.write(b'bytes')
+    with upload.seal() as sealed:
+        assert area.is_live(image_id)
+        assert open(sealed.path, 'rb').read() == b'bytes'
+    assert not area.is_live(image_id)
+    upload = area.begin(image_id, ALGO)
+    upload.write(b'more')
+    upload.finish()
+    with pytest.raises(staging.UploadInProgress):
+        area.take_back(image_id, pytest.fail)
+    upload.release()
+    assert area.take_back(image_id, lambda: None)
+    assert len(refused) == 3

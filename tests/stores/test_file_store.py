@@ -326,13 +326,10 @@ def test_directories_refused_in_one_line(datadir):
     assert '\n' not in str(caught.value)
 
 
-class _OlderKernel:
-    """libc on a file system by libfuse 2: no rename that never replaces."""
-
-    @staticmethod
-    def renameat2(*_arguments):
-        ctypes.set_errno(errno.EINVAL)
-        return -1
+def _no_such_rename(*_arguments):
+    """On a file system by libfuse 2: no rename that never replaces."""
+    ctypes.set_errno(errno.EINVAL)
+    return -1
 
 
 class TestWithoutHardLinks(conformance.Conformance):
@@ -342,7 +339,7 @@ class TestWithoutHardLinks(conformance.Conformance):
     def store(self, tmp_path, monkeypatch):
         def refused(*_arguments, **_more):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        monkeypatch.setattr(copying, '_libc', _OlderKernel())
+        monkeypatch.setattr(copying._libc, 'renameat2', _no_such_rename)
         monkeypatch.setattr(copying.os, 'link', refused)
         store = file_store.FileStore(str(tmp_path / 'store'), 'here')
         store.prepare()
