@@ -176,7 +176,8 @@ def _moved(services: all_services.Services, image_id: str, source: str,
 # name: (function, [(flags, argparse options), ...])
 COMMANDS: dict[str, tuple] = {
     'list': (list_, (output.FORMAT,)),
-    'pending': (pending, (output.FORMAT,)),
+    # A status of tasks has this name too, and is none of ours.
+    pending.__name__: (pending, (output.FORMAT,)),
     'forget': (forget, (
         output.FORMAT,
         (('ids',), {'nargs': '+', 'metavar': 'ID'}))),
