@@ -126,6 +126,14 @@ def put_off(conn: sa.Connection, deletion: Deletion, message: str,
 
 # -- images whose data is to go first
 
+def lock_image(conn: sa.Connection, image_id: str) -> None:
+    """Of two that end the last deletions of an image, one sees the other's.
+    """
+    conn.execute(sa.update(tables.images).where(
+        Images.id == image_id, Images.status == states.PENDING_DELETE)
+        .values(status=states.PENDING_DELETE))
+
+
 def end_of_image(conn: sa.Connection, image_id: str) -> None:
     """An image whose data is gone has been pending for long enough."""
     states.check((states.PENDING_DELETE,), states.DELETED)

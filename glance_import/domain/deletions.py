@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import threading
+import time
 import typing
 
 from oslo_log import log
@@ -36,7 +37,7 @@ ATTEMPT_SECONDS = 900
 MAX_AT_ONCE = 8
 PAUSE_SECONDS = 60
 # Of one round, so that what cannot go does not hold up all else for long.
-_BATCH, _MAX_FAILURES = 100, 5
+_BATCH, _MAX_FAILURES, _SLOW_SECONDS = 100, 5, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,8 @@ def end(services: services.Services,
 
 def end_in(conn: sa.Connection, deletion: db_deletions.Deletion) -> None:
     """The same in a transaction of the caller's."""
+    if deletion.image_id is not None:
+        db_deletions.lock_image(conn, deletion.image_id)
     db_deletions.done(conn, deletion.id)
     if deletion.image_id is not None:
         db_deletions.end_of_image(conn, deletion.image_id)
@@ -162,6 +165,10 @@ def retry(services: services.Services) -> None:
             deletion = db_deletions.take(conn, deletion_id, ATTEMPT_SECONDS)
         if deletion is None or deletion.kind not in KINDS:
             continue
-        failures += not attempt_within(services, deletion)
+        begun = time.monotonic()
+        if attempt_within(services, deletion):
+            continue
+        # What is in use is refused at once, and there may be much of it.
+        failures += time.monotonic() - begun > _SLOW_SECONDS
         if failures == _MAX_FAILURES:
             return
