@@ -202,7 +202,8 @@ def _depth(io: typing.Any, name: str) -> int:
 def _remove(io: typing.Any, name: str) -> None:
     import rbd
 
-    with rbd.Image(io, name) as image:
+    with contextlib.suppress(rbd.ImageNotFound), \
+            rbd.Image(io, name) as image:
         for snap in list(image.list_snaps()):
             if image.is_protected_snap(snap['name']):
                 image.unprotect_snap(snap['name'])

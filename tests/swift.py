@@ -155,7 +155,11 @@ class Server:
         deadline = time.monotonic() + SECONDS
         while True:
             try:
-                self.client().put_container(CONTAINER)
+                client = self.client()
+                client.put_container(CONTAINER)
+                # Each kind of server has to answer.
+                client.put_object(CONTAINER, 'first', b'there')
+                client.delete_object(CONTAINER, 'first')
                 return
             except Exception as failure:
                 if time.monotonic() > deadline:

@@ -34,9 +34,8 @@ from glance_import.stores import bulkhead
 from glance_import.stores import ceph
 from glance_import.stores import library
 from glance_import.stores import rbd_data
+from glance_import.stores import rbd_snapshots
 
-SNAPSHOT = 'snap'
-CLONED = 'other disks are clones of the RBD image'
 # Metadata of an RBD image: "<epoch> <its own id>". A clone inherits it, with
 # an id that is not its own.
 MARK = 'glance_import.attempt'
@@ -137,7 +136,8 @@ class RbdStore:
         """Where the image of that name is read."""
         return 'rbd://' + '/'.join(
             urllib.parse.quote(each, '') for each in (
-                self.cluster.fsid(), self.pool_name, image, SNAPSHOT))
+                self.cluster.fsid(), self.pool_name, image,
+                rbd_snapshots.SNAPSHOT))
 
     def place(self, uri: str) -> Place:
         """:raises base.BadLocation: it is not of this cluster and pool"""
@@ -202,10 +202,10 @@ class RbdStore:
                 # Only read: who has it open to write keeps it from being
                 # deleted.
                 with rbd.Image(pool, place.image, read_only=True) as image:
-                    known = _clones(image)
+                    known = rbd_snapshots.clones(image)
                 if known is None:
                     with rbd.Image(pool, place.image) as image:
-                        _check_unused(image)
+                        rbd_snapshots.check_unused(image)
         except base.ObjectInUse as failure:
             return str(failure)
         except base.ObjectGone:
@@ -235,20 +235,23 @@ class RbdStore:
         """
         import rbd
 
-        with rbd.Image(pool, name) as image:
-            if latest is not None:
-                made = _epoch(image, name)
-                if made is None or made > latest:
-                    raise base.ObjectGone('somebody else has that name now')
-            _check_unused(image)
-            had = _drop_snapshot(image)
+        had = False
+        # Where there is the name of an attempt and no more, that goes.
+        made = _epoch_of(name)
+        with contextlib.suppress(rbd.ImageNotFound), \
+                rbd.Image(pool, name) as image:
+            made = _epoch(image, name)
+            _check_epoch(made, latest)
+            rbd_snapshots.check_unused(image)
+            had = rbd_snapshots.drop(image)
+        _check_epoch(made, latest)
         try:
             rbd.RBD().remove(pool, name)
         except (rbd.ImageBusy, rbd.ImageHasSnapshots) as failure:
             # Somebody came to use it since it was looked at.
             if had:
                 with rbd.Image(pool, name) as image:
-                    make_snapshot(image)
+                    rbd_snapshots.make(image)
             raise base.ObjectInUse(
                 'the RBD image is in use') from failure
 
@@ -294,13 +297,12 @@ class RbdStore:
         match = _NAME.fullmatch(name)
         if match is None:
             return None
-        try:
-            with rbd.Image(pool, name, read_only=True) as image:
-                epoch = _epoch(image, name)
-                when = image.modify_timestamp()
-        except rbd.ImageNotFound:
-            # Renamed or removed since the names were asked for.
-            return None
+        # Who was killed while he made it has left a name and no more.
+        epoch = _epoch_of(name)
+        when = datetime.datetime(1970, 1, 1)
+        with contextlib.suppress(rbd.ImageNotFound), rbd.Image(
+                pool, name, read_only=True) as image:
+            epoch, when = _epoch(image, name), image.modify_timestamp()
         if epoch is None:
             return None
         return base.Stray(match[1], epoch, self.uri(name), when.replace(
@@ -329,85 +331,27 @@ class RbdStore:
                 yield found
 
 
+def _epoch_of(name: str) -> int | None:
+    """Of the attempt that gave that name, None for one of others."""
+    match = _NAME.fullmatch(name)
+    return int(match[2]) if match and match[2] else None
+
+
+def _check_epoch(made: int | None, latest: int | None) -> None:
+    """:raises base.ObjectGone: an attempt up to that one has not made it"""
+    if latest is not None and (made is None or made > latest):
+        raise base.ObjectGone('somebody else has that name now')
+
+
 def _epoch(image: typing.Any, name: str) -> int | None:
     """Of the attempt that made it, by its name or its mark."""
-    if (match := _NAME.fullmatch(name)) and match[2]:
-        return int(match[2])
+    if (found := _epoch_of(name)) is not None:
+        return found
     try:
         epoch, _, of = image.metadata_get(MARK).partition(' ')
     except KeyError:
         return None
     return int(epoch) if of == image.id() and epoch.isdecimal() else None
-
-
-def make_snapshot(image: typing.Any) -> None:
-    """What makes an image readable; who clones wants it protected."""
-    if SNAPSHOT not in [each['name'] for each in image.list_snaps()]:
-        image.create_snap(SNAPSHOT)
-    if not image.is_protected_snap(SNAPSHOT):
-        image.protect_snap(SNAPSHOT)
-
-
-def _check_unused(image: typing.Any) -> None:
-    """:raises base.ObjectInUse: by clones of either kind, also those in the
-        trash, or by other snapshots
-    """
-    if _clones(image) is None:
-        if _unprotect(image):
-            # None of the first kind, which anybody may ask for: so it is one
-            # of the other, in a pool that the store's user cannot read.
-            image.protect_snap(SNAPSHOT)
-        raise base.ObjectInUse(CLONED)
-
-
-def _clones(image: typing.Any) -> int | None:
-    """0 for none; None where there are some that may not be looked at.
-
-    :raises base.ObjectInUse: there are, or other snapshots
-    """
-    import rbd
-
-    snapshots = [each['name'] for each in image.list_snaps()]
-    if any(each != SNAPSHOT for each in snapshots):
-        raise base.ObjectInUse(
-            'the RBD image has other snapshots than that of the store')
-    if not snapshots:
-        return 0
-    image.set_snap(SNAPSHOT)
-    try:
-        if list(image.list_children2()):
-            raise base.ObjectInUse(CLONED)
-    except rbd.PermissionError:
-        return None
-    finally:
-        image.set_snap(None)
-    return 0
-
-
-def _unprotect(image: typing.Any) -> bool:
-    """Whether it was protected. :raises base.ObjectInUse: it has clones"""
-    import rbd
-
-    if not image.is_protected_snap(SNAPSHOT):
-        return False
-    try:
-        image.unprotect_snap(SNAPSHOT)
-        return True
-    except rbd.ImageBusy as failure:
-        raise base.ObjectInUse(CLONED) from failure
-
-
-def _drop_snapshot(image: typing.Any) -> bool:
-    """Whether there was one. :raises base.ObjectInUse: it has clones"""
-    import rbd
-
-    try:
-        _unprotect(image)
-        image.remove_snap(SNAPSHOT)
-        return True
-    except rbd.ImageNotFound:
-        # Never made, or an earlier deletion was interrupted.
-        return False
 
 
 class Attempt:
@@ -558,7 +502,7 @@ class _Life:
                     break
             with rbd.Image(pool, self._name) as image:
                 self._go_on()
-                make_snapshot(image)
+                rbd_snapshots.make(image)
         return self._name
 
     def _take(self, pool: typing.Any, name: str) -> bool:

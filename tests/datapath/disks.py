@@ -51,7 +51,13 @@ class Disk:
         if self.process is None:
             return
         subprocess.run(['fusermount3', '-u', '-z', self.mount], check=True)
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            # A sandbox that outlived its service has the mount in its own
+            # name space.
+            self.process.kill()
+            self.process.wait(20)
         self.process = None
 
     def arm(self, steps, group):

@@ -25,6 +25,7 @@ from glance_import.stores import configured as registry
 from glance_import.stores import multi_store
 from glance_import.stores import rbd as rbd_store
 from glance_import.stores import rbd_data
+from glance_import.stores import rbd_snapshots
 from tests import ceph as ceph_server
 from tests import environments
 from tests import service
@@ -111,14 +112,14 @@ def test_the_only_store(ceph, image_id, source):
 def test_named_by_the_image_and_readable_at_the_end(
         ceph, store, image_id, source, monkeypatch):
     seen = []
-    real = rbd_store.make_snapshot
+    real = rbd_snapshots.make
 
     def make_snapshot(image):
         seen.append(names(ceph))
         with pytest.raises(base.ObjectGone):
             store.open(store.uri(image_id))
         real(image)
-    monkeypatch.setattr(rbd_store, 'make_snapshot', make_snapshot)
+    monkeypatch.setattr(rbd_snapshots, 'make', make_snapshot)
     stored = add(store, image_id, str(source), describe(source), epoch=3)
     assert seen == [[image_id]] == [names(ceph)]
     assert stored.uri == f'rbd://{ceph.fsid}/images/{image_id}/snap'
@@ -256,6 +257,23 @@ def test_zeros_within_a_request():
     assert rbd_data.runs(bytes(5)) == []
 
 
+def test_killed_while_it_was_made(ceph, store, image_id):
+    """It has a name, and no image behind it."""
+    import rbd
+
+    name = f'{image_id}.1.0123abcd'
+    with store.cluster.pool() as pool:
+        rbd.RBD().create(pool, name, MIB, old_format=False)
+        with rbd.Image(pool, name) as image:
+            header = f'rbd_header.{image.id()}'
+        pool.remove_object(header)
+    assert names(ceph) == [name]
+    assert [each.epoch for each in store.strays()
+            if each.image_id == image_id] == [1]
+    assert store.sweep(image_id, 2, ()) == [store.uri(name)]
+    assert names(ceph) == []
+
+
 # -- in use
 
 @pytest.mark.parametrize('version', ['1', '2'])
@@ -289,13 +307,13 @@ def test_in_use_by_another_snapshot(ceph, store, image_id, stored):
 def test_cloned_while_it_is_being_deleted(ceph, store, image_id, stored,
                                           monkeypatch):
     """Of the second format, which the library does not keep apart."""
-    real = rbd_store._drop_snapshot
+    real = rbd_snapshots.drop
 
     def drop(image):
         ceph.rbd('clone', '--rbd-default-clone-format', '2',
                  f'images/{image_id}@snap', 'vms/disk', user='nova')
         return real(image)
-    monkeypatch.setattr(rbd_store, '_drop_snapshot', drop)
+    monkeypatch.setattr(rbd_snapshots, 'drop', drop)
     with pytest.raises(base.ObjectInUse):
         store.delete(stored.uri)
     assert conformance.content(store, stored.uri) == DATA
