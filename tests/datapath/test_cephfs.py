@@ -90,6 +90,8 @@ def test_a_writer_on_the_other_node(cephfs):  # noqa: F811
         writer.write(b'changed')
 
 
+@pytest.mark.skipif('LONG_TESTS' not in os.environ,
+                    reason='LONG_TESTS; the short form is of the files alone')
 def test_staged_here_imported_there(nodes, cephfs):  # noqa: F811
     """The conductor is killed in the middle, and nothing is lost.
 
@@ -113,6 +115,8 @@ def test_staged_here_imported_there(nodes, cephfs):  # noqa: F811
     assert not any(found.values()), found
 
 
+@pytest.mark.skipif('LONG_TESTS' not in os.environ,
+                    reason='LONG_TESTS; the short form is of the files alone')
 def test_one_image_through_both(nodes):
     """Uploads at once: one wins. In parts: every other one by the other."""
     nodes.start()
