@@ -21,6 +21,7 @@ from glance_import import conf as configuration
 from glance_import.stores import base
 from glance_import.stores import configured as registry
 from glance_import.stores import library
+from glance_import.stores import rbd
 from tests import servers
 
 
@@ -172,6 +173,8 @@ def test_cinder_is_loaded_and_configured():
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
+    # What another test has loaded is kept.
+    rbd.options.cache_clear()
     monkeypatch.setitem(__import__('sys').modules, 'rbd', None)
     with pytest.raises(registry.Misconfigured, match='python3-rbd'):
         configured(ceph={'type': 'rbd'})
