@@ -1,8 +1,8 @@
 """Which stores an image is in, is to go to, and leaves.
 
-Judges what a request says of stores, keeps the two lists that users read of
-an import's progress, and deletes objects that no image names. Touches the
-database and the stores.
+Judges what a request says of stores, opens the data where it is, and keeps
+the two lists that users read of an import's progress. Touches the database,
+and reads from the stores.
 """
 
 from __future__ import annotations
